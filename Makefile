@@ -1,0 +1,54 @@
+# Two commands do everything from a fresh clone: `make demo` and `make test`. The rest is for those who build headlens.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format wheel testbed clean
+
+help:           ## What can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/run.stamp  ## The main job on the embedded testbed: locate, correct, judge, report
+	$(BIN)/headlens demo
+
+test: $(VENV)/dev.stamp  ## All tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp  ## Style
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp ## Static types
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## Rewrite the sources in the house style
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+wheel: $(VENV)/dev.stamp ## Build the wheel, install it in an environment of its own and use it there
+	rm -rf dist build/wheel-env
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv build/wheel-env
+	build/wheel-env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd build && wheel-env/bin/python -c "import headlens as hl; print(hl.__version__, hl.load('testbed').name)"
+	cd build && wheel-env/bin/headlens --help > /dev/null
+
+testbed: $(VENV)/run.stamp ## Train the embedded testbed models again, from their seeds
+	$(BIN)/python -m headlens.testbed.train --all
+
+clean:          ## Remove what the other targets made
+	rm -rf $(VENV) build dist demo
+
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "headlens needs Python 3.11 or newer, but \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once; a minute or two) ..."
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(PIP) -e '.[dev]'
+	@touch $@

@@ -1,0 +1,73 @@
+"""How long a decomposition takes, next to open_clip's own `encode_image`.
+
+    python benchmarks/decompose_speed.py --model ViT-B-16 --batch 16 --repeats 7 [--per-token] [--device cuda]
+
+The unmodified model and headlens run in turn in one process, on the same pixels and random weights (the time does not
+depend on them), without gradients. Printed: the median time of each, and the median of the ratios round by round,
+which is steadier than the ratio of medians where the machine is shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+import headlens as hl
+from headlens.models.open_clip_import import open_clip
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-16", help="an architecture of open_clip")
+    parser.add_argument("--batch", type=int, default=16, help="images at once")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds that count, after one that does not")
+    parser.add_argument("--per-token", action="store_true", help="also per head and token")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=None, help="torch threads; all cores without it")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    model = open_clip().create_model(options.model, load_weights=False).eval().to(device)
+    vision = hl.HookedVisionTransformer.from_open_clip(model.visual)
+    images = torch.randn(options.batch, 3, *vision.cfg.image_size, device=device)
+    work: dict[str, Callable[[], object]] = {
+        "open_clip encode_image": lambda: model.encode_image(images),
+        "headlens forward": lambda: vision(images),
+        "headlens head_states": lambda: vision.head_states(images),
+        "headlens decompose": lambda: hl.decompose(vision, images),
+    }
+    if options.per_token:
+        work["headlens decompose, per token"] = lambda: hl.decompose(vision, images, per_token=True)
+
+    times: dict[str, list[float]] = {name: [] for name in work}
+    with torch.no_grad():
+        for _ in range(options.repeats + 1):
+            for name, one in work.items():
+                times[name].append(_seconds(one, device))
+    base = times["open_clip encode_image"][1:]
+    print(f"{options.model}, batch {options.batch}, {device}, {torch.get_num_threads()} threads")
+    for name, taken in times.items():
+        ratio = statistics.median(t / b for t, b in zip(taken[1:], base, strict=True))
+        print(f"{name:32} {statistics.median(taken[1:]) * 1000:9.1f} ms   {ratio:5.3f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+from . import correct, datasets, errors, explain, locate, metrics, plots, report, testbed
+from ._version import __version__
+from .audit import Audit
+from .errors import HeadlensError
+from .heads import HeadId, HeadScores
+from .manifest import read_manifest
+from .models import HookedCLIP, HookedVisionTransformer, load, parity
+from .prompts import Attribute, ZeroShotTask
+from .states import Decomposition, HeadStore, decompose, extract
+
+__all__ = [
+    "Attribute",
+    "Audit",
+    "Decomposition",
+    "HeadId",
+    "HeadScores",
+    "HeadStore",
+    "HeadlensError",
+    "HookedCLIP",
+    "HookedVisionTransformer",
+    "ZeroShotTask",
+    "__version__",
+    "correct",
+    "datasets",
+    "decompose",
+    "errors",
+    "explain",
+    "extract",
+    "load",
+    "locate",
+    "metrics",
+    "parity",
+    "plots",
+    "read_manifest",
+    "report",
+    "testbed",
+]

@@ -1,0 +1,5 @@
+"""`python -m headlens` is the shell command `headlens`."""
+
+from headlens.cli import main
+
+main()

@@ -1,0 +1,238 @@
+"""An audit as a folder.
+
+    audit.json              what was asked and found, for people and programs
+    evaluation.json         the scored methods alone
+    texts.safetensors       the embeddings of every prompt that was used
+    location.safetensors    V_C and V_W
+    predictions.safetensors the predicted class of every scored image, by method
+    corrections/<name>/     each fitted correction
+
+A folder holds one audit. Saving the same audit again replaces it; another audit is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from headlens._version import __version__
+from headlens.audit.controls import RandomHeads
+from headlens.audit.results import Results
+from headlens.audit.texts import TextEmbeddings
+from headlens.audit.verdict import Verdict
+from headlens.correct import load_correction
+from headlens.errors import OutputError
+from headlens.heads import HeadId
+from headlens.locate import Location
+from headlens.metrics import Evaluation
+from headlens.models import HookedCLIP
+from headlens.prompts import Attribute, ZeroShotTask
+from headlens.states import HeadStore
+
+if TYPE_CHECKING:
+    from headlens.audit.audit import Audit
+
+FORMAT = 1
+_RECORD = "audit.json"
+
+
+def identity(
+    model: str, manifest: str, task: ZeroShotTask, attribute: Attribute, splits: tuple[str, str], seed: int
+) -> str:
+    """A digest of what makes an audit the audit that it is: model, images, questions, splits and seed."""
+    asked = [model, manifest, task.to_dict(), attribute.to_dict(), list(splits), seed]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def refuse_other_audit(folder: Path, own: str) -> None:
+    """Raise `OutputError` where the folder holds an audit of another identity, or is not a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError("a folder to write to", f"the file {folder}", "Name another folder.")
+    if not (folder / _RECORD).is_file():
+        return
+    try:
+        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        other, name = found.get("identity"), f"{found['task']['classes']} by {found['attribute']['name']}"
+    except (json.JSONDecodeError, KeyError, AttributeError, OSError):
+        other, name = None, "one that cannot be read"
+    if other != own:
+        raise OutputError(
+            f"an empty folder, or one that holds this same audit ({own})",
+            f"{folder}, which holds another audit ({other}: {name})",
+            "Name another output folder, or remove this one if it is no longer needed. Nothing was changed in it.",
+        )
+
+
+def save(audit: Audit, folder: Path) -> Path:
+    """See `Audit.save`."""
+    refuse_other_audit(folder, audit.identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    _ = audit.classifier  # so that the prompts of the task itself are among those remembered
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "headlens": __version__,
+        "identity": audit.identity,
+        "model": {"name": audit.store.model_name, "fingerprint": audit.store.fingerprint},
+        "store": _relative(audit.store.path, folder),
+        "images": len(audit.store),
+        "task": audit.task.to_dict(),
+        "attribute": audit.attribute.to_dict() | {"inferred": audit.inferred},
+        "splits": {"reference": audit.reference_name, "test": audit.test_name, "note": audit.splits.note},
+        "seed": audit.seed,
+        "pairs": audit.pairs if audit.pairs_given else None,
+        "spurious_pairs": [list(pair) for pair in audit.spurious_pairs],
+        "prompts": audit.texts.save(_fresh(folder / "texts.safetensors")),
+        "location": None,
+        "corrections": {},
+        "results": None,
+    }
+    if audit.location is not None:
+        record["location"] = _save_location(audit, folder)
+    for number, (name, correction) in enumerate(audit.corrections.items()):
+        place = f"corrections/{number}-{_slug(name)}"
+        correction.save(folder / place, overwrite=True)
+        record["corrections"][name] = place
+    if audit.results is not None:
+        record["results"] = _save_results(audit.results, folder)
+        write_json(folder / "evaluation.json", evaluation_record(audit))
+    write_json(folder / _RECORD, record)
+    return folder
+
+
+def evaluation_record(audit: Audit) -> dict[str, Any]:
+    """The content of `evaluation.json`: methods, sizes, controls and verdict. Accuracies are fractions."""
+    assert audit.results is not None
+    first = next(iter(audit.results.evaluations.values()))
+    return {
+        "model": audit.store.model_name,
+        "attribute": audit.attribute.name,
+        "attribute_inferred": audit.inferred,
+        "classes": list(audit.task.classes),
+        "splits": audit.splits.note,
+        "images": int(sum(first.sizes.values())),
+        "sizes": first.sizes,
+        "methods": audit.results.records(),
+        "spurious": [list(head) for head in audit.location.spurious] if audit.location else [],
+        "salient": [list(head) for head in audit.location.salient] if audit.location else [],
+        "controls": {name: control.to_dict() for name, control in audit.results.controls.items()},
+        "verdict": audit.results.verdict.to_dict(),
+    }
+
+
+def load(folder: Path, clip: HookedCLIP | None, store: HeadStore | None) -> Audit:
+    """See `Audit.load`."""
+    from headlens.audit.audit import Audit
+
+    path = folder / _RECORD
+    if not path.is_file():
+        raise OutputError(f"a folder with {_RECORD}", f"{folder}", "Name a folder that Audit.save wrote.")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("format") != FORMAT:
+        raise OutputError(
+            f"an audit in format {FORMAT}",
+            f"format {record.get('format')}",
+            "Save it again with this version.",
+        )
+    if store is None:
+        store = HeadStore.open((folder / record["store"]).resolve(), clip)
+    texts = TextEmbeddings(None if clip is None else clip.encode_text)
+    texts.remember(folder / "texts.safetensors", record["prompts"])
+    pairs = record["pairs"]
+    audit = Audit(
+        clip,
+        store,
+        ZeroShotTask(record["task"]["classes"], record["task"]["templates"]),
+        Attribute(record["attribute"]["name"], record["attribute"]["values"]),
+        reference=record["splits"]["reference"],
+        test=record["splits"]["test"],
+        pairs=None if pairs is None else [tuple(pair) for pair in pairs],
+        spurious_pairs=[tuple(pair) for pair in record["spurious_pairs"]],
+        seed=record["seed"],
+        texts=texts,
+    )
+    if record["location"] is not None:
+        audit.location = _load_location(record["location"], folder)
+        audit.location_note = record["location"]["note"]
+    audit.corrections = {name: load_correction(folder / place) for name, place in record["corrections"].items()}
+    if record["results"] is not None:
+        audit.results = _load_results(record["results"], folder)
+    return audit
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_suffix(".json.part")
+    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _save_location(audit: Audit, folder: Path) -> dict[str, Any]:
+    location = audit.location
+    assert location is not None
+    arrays = {"correct": location.correct.contiguous(), "wrong": location.wrong.contiguous()}
+    save_file(arrays, _fresh(folder / "location.safetensors"))
+    return {
+        "threshold": location.threshold,
+        "spurious": [list(head) for head in location.spurious],
+        "salient": [list(head) for head in location.salient],
+        "n_correct": location.n_correct,
+        "n_wrong": location.n_wrong,
+        "method": location.method,
+        "note": audit.location_note,
+    }
+
+
+def _load_location(record: dict[str, Any], folder: Path) -> Location:
+    arrays = load_file(folder / "location.safetensors")
+    return Location(
+        correct=arrays["correct"],
+        wrong=arrays["wrong"],
+        threshold=record["threshold"],
+        spurious=[HeadId(*head) for head in record["spurious"]],
+        salient=[HeadId(*head) for head in record["salient"]],
+        n_correct=record["n_correct"],
+        n_wrong=record["n_wrong"],
+        method=record["method"],
+    )
+
+
+def _save_results(results: Results, folder: Path) -> dict[str, Any]:
+    predictions = {name: torch.as_tensor(p).contiguous() for name, p in results.predictions.items()}
+    save_file(predictions, _fresh(folder / "predictions.safetensors"))
+    return {
+        "evaluations": {name: evaluation.to_dict() for name, evaluation in results.evaluations.items()},
+        "controls": {name: control.to_dict() for name, control in results.controls.items()},
+        "verdict": results.verdict.to_dict(),
+    }
+
+
+def _load_results(record: dict[str, Any], folder: Path) -> Results:
+    predictions = load_file(folder / "predictions.safetensors")
+    evaluations = {name: Evaluation.from_dict(saved) for name, saved in record["evaluations"].items()}
+    verdict = record["verdict"]
+    return Results(
+        evaluations=evaluations,
+        predictions={name: predictions[name].numpy() for name in evaluations},
+        controls={name: RandomHeads.from_dict(control) for name, control in record["controls"].items()},
+        verdict=Verdict(**verdict | {"gain_interval": tuple(verdict["gain_interval"])}),
+    )
+
+
+def _fresh(path: Path) -> Path:
+    # A memory-mapped file must not be rewritten under a reader; a new file of that name leaves the old one whole.
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(Path(path).resolve(), folder.resolve())
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name.lower())[:40]

@@ -1,0 +1,51 @@
+"""`headlens doctor`: is everything here, and does the hooked model agree with the original?"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from headlens._version import __version__
+from headlens.cli import show
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformer_lens",
+    "einops",
+    "jaxtyping",
+    "plotly",
+    "zarr",
+    "pandas",
+    "fairlearn",
+    "scipy",
+    "safetensors",
+)
+
+
+def run_doctor(model: str | None, pretrained: str | None, device: str, as_json: bool) -> None:
+    """Print versions and devices, and the parity report of a model where one is named."""
+    facts: dict[str, object] = {"headlens": __version__, "python": platform.python_version()}
+    facts |= {package: _installed(package) for package in _PACKAGES}
+    facts["cpu threads"] = torch.get_num_threads()
+    facts["devices"] = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if model is not None:
+        from headlens.models import load, parity
+
+        clip = load(model, pretrained=pretrained, device=device)
+        report = parity(clip)
+        facts |= {"model": clip.name, "fingerprint": clip.fingerprint, "images compared": report.images}
+        facts["parity"] = "passed" if report.passed else "FAILED"
+        rows = report.table().to_dict(orient="records")
+        facts["report"] = rows if as_json else report.table().to_string(index=False)
+    show.facts(facts, as_json=as_json)
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

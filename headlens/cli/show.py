@@ -1,0 +1,65 @@
+"""Results in the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from headlens.audit import Audit
+
+
+def facts(pairs: Mapping[str, Any], *, as_json: bool) -> None:
+    """Names and values, one a line, or as JSON."""
+    console = Console()
+    if as_json:
+        console.print_json(json.dumps(pairs))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in pairs.items():
+        table.add_row(Text(name, style="bold"), Text(str(value)))
+    console.print(table)
+
+
+def audit(audit: Audit, report: Path, planted: Sequence[tuple[int, int]] | None) -> None:
+    """The located heads, the table of methods with intervals, the verdict, and where the report lies."""
+    results, location = audit.results, audit.location
+    assert results is not None
+    assert location is not None
+    console = Console()
+    scored = sum(next(iter(results.evaluations.values())).sizes.values())
+    console.print()
+    console.print(Text(f"{audit.store.model_name}: {', '.join(audit.task.classes)} by {audit.attribute.name}", "bold"))
+    if audit.inferred:
+        console.print(Text(f"The manifest has no column {audit.attribute.name!r}: its values are inferred zero-shot."))
+    console.print(Text(f"spurious heads  {_heads(location.spurious)}"))
+    console.print(Text(f"salient heads   {_heads(location.salient)}"))
+    if planted is not None:
+        known = _heads(planted) if planted else "none: the bias was not planted"
+        console.print(Text(f"planted heads   {known}"))
+    table = Table(title=f"accuracy on {scored} images, % [95 % interval]", title_justify="left")
+    table.add_column("method")
+    for name in ("average", "worst group", "gap"):
+        table.add_column(name, justify="right")
+    for record in results.records():
+        table.add_row(Text(record["method"]), *(_cell(record, n) for n in ("average", "worst_group", "gap")))
+    console.print(table)
+    if results.controls:
+        console.print(Text("Intervals of random heads are the central 95 % of the draws.", style="dim"))
+    console.print(Text(results.verdict.sentence, style="bold green" if results.verdict.supported else "bold yellow"))
+    console.print(Text(f"report: {report}"))
+
+
+def _heads(heads: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{layer}.{head}" for layer, head in heads) or "none"
+
+
+def _cell(record: Mapping[str, Any], name: str) -> str:
+    low, high = record["interval"][name]
+    return f"{100 * record[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,91 @@
+"""The vocabulary that every floor shares: a head's name, and scores over all heads.
+
+A head is named by its layer and its index in the layer, both from zero, and written `layer.head` ("10.3"), as in the
+papers that headlens follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from headlens.errors import LocateError
+
+
+class HeadId(NamedTuple):
+    """One attention head: `HeadId(10, 3)` is head 3 of layer 10, written "10.3". Equal to the plain tuple."""
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.head}"
+
+    @classmethod
+    def parse(cls, text: str) -> HeadId:
+        """Read "10.3". Raises `LocateError` for anything else."""
+        layer, dot, head = text.strip().partition(".")
+        if not (dot and layer.isdecimal() and head.isdecimal()):
+            raise LocateError("a head written as layer.head, such as 10.3", repr(text), "Count both from zero.")
+        return cls(int(layer), int(head))
+
+
+def as_heads(heads: Iterable[tuple[int, int]], n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
+    """Check that every (layer, head) exists in a tower of `n_layers` × `n_heads`, and that none is named twice.
+
+    Raises:
+        LocateError: for a head outside the tower or a repeated one.
+    """
+    checked: list[HeadId] = []
+    for layer, head in heads:
+        one = HeadId(int(layer), int(head))
+        if not (0 <= one.layer < n_layers and 0 <= one.head < n_heads):
+            raise LocateError(
+                f"heads within {n_layers} layers of {n_heads} heads",
+                f"head {one}",
+                f"Layers run from 0 to {n_layers - 1} and heads from 0 to {n_heads - 1}.",
+            )
+        if one in checked:
+            raise LocateError("each head once", f"head {one} twice", "Remove the repetition.")
+        checked.append(one)
+    return tuple(checked)
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """A score for every head of a tower, with the rule that selected some of them.
+
+    Attributes:
+        name: what the score is, for a title or a column.
+        values: the score of each head.
+        threshold: a head is selected where its score exceeds this; None where the rule is another one.
+        selection: the selected heads, largest score first.
+    """
+
+    name: str
+    values: Float[Tensor, "layer head"]
+    threshold: float | None = None
+    selection: tuple[HeadId, ...] = field(default=())
+
+    def __getitem__(self, head: tuple[int, int]) -> float:
+        return float(self.values[head[0], head[1]])
+
+    def __iter__(self) -> Iterator[tuple[HeadId, float]]:
+        n_layers, n_heads = self.values.shape
+        return ((HeadId(i, j), float(self.values[i, j])) for i in range(n_layers) for j in range(n_heads))
+
+    def table(self) -> pd.DataFrame:
+        """One row a head, largest score first: `head`, `layer`, `index`, the score under its name, `selected`."""
+        rows = [
+            {"head": str(h), "layer": h.layer, "index": h.head, self.name: v, "selected": h in self.selection}
+            for h, v in self
+        ]
+        return pd.DataFrame(rows).sort_values(self.name, ascending=False, kind="stable", ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True)

@@ -1,0 +1,28 @@
+"""Locating heads: which of them decide rightly and wrongly classified images, and how sure that is."""
+
+from headlens.locate.attributes import attribute_heads
+from headlens.locate.conflict import ConflictingGroups, conflicting_groups
+from headlens.locate.contrast import contrastive, contrastive_from_credit, contrastive_full
+from headlens.locate.controls import layer_matched
+from headlens.locate.decisions import Weighed, head_credit, weigh
+from headlens.locate.location import Location
+from headlens.locate.registry import LOCATORS, locator
+from headlens.locate.resampling import Significance, significance
+
+__all__ = [
+    "LOCATORS",
+    "ConflictingGroups",
+    "Location",
+    "Significance",
+    "Weighed",
+    "attribute_heads",
+    "conflicting_groups",
+    "contrastive",
+    "contrastive_from_credit",
+    "contrastive_full",
+    "head_credit",
+    "layer_matched",
+    "locator",
+    "significance",
+    "weigh",
+]

@@ -1,0 +1,183 @@
+"""The conflicting groups, G_N: the (class, value) pairs in which the attribute speaks against the class.
+
+Three ways to say which they are, the first that applies:
+
+1. `groups`: the user names them.
+2. rule "majority" (the default): for each class, every value but the one that the class mostly occurs with in the
+   reference split. Where no value is clearly the commonest the rule has no answer, and says so: a validation split
+   that was balanced within each class (Waterbirds') needs the training split as reference, or one of the other ways.
+3. rule "accuracy" (ours): for each class, every value but the one on which the model's own predictions are most often
+   right. It needs no correlated split, but it looks at the outcome: judge what it finds on another split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from headlens.errors import LocateError
+
+Column: TypeAlias = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical | pd.Index | Tensor
+Rule = Literal["majority", "accuracy"]
+
+
+@dataclass(frozen=True, eq=False)
+class ConflictingGroups:
+    """G_N: which images it holds, and how it was chosen.
+
+    Attributes:
+        mask: whether each image belongs to G_N.
+        groups: the conflicting (class, value) pairs, by name.
+        sizes: how many images of each pair there are.
+        rule: "named", "majority" or "accuracy".
+    """
+
+    mask: Bool[Tensor, "image"]
+    groups: tuple[tuple[str, str], ...]
+    sizes: tuple[int, ...]
+    rule: str
+
+    def table(self) -> pd.DataFrame:
+        """One row a group: `class`, `value`, `images`."""
+        rows = [(c, v, n) for (c, v), n in zip(self.groups, self.sizes, strict=True)]
+        return pd.DataFrame(rows, columns=["class", "value", "images"])
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True)
+
+
+def conflicting_groups(
+    labels: Column,
+    attribute: Column,
+    *,
+    groups: Iterable[tuple[Hashable, Hashable] | str] | None = None,
+    rule: Rule = "majority",
+    reference: tuple[Column, Column] | None = None,
+    predictions: Column | None = None,
+    margin: float = 0.05,
+) -> ConflictingGroups:
+    """Choose G_N among the images of a split.
+
+    Args:
+        labels: the class of each image, as names or numbers.
+        attribute: the attribute's value of each image, as names or numbers.
+        groups: conflicting groups by name, as (class, value) pairs or "class/value"; overrides `rule`.
+        rule: see the module; "accuracy" needs `predictions`.
+        reference: labels and attribute of the split that the majority is taken from; by default this one.
+        predictions: the predicted class of each image, for rule "accuracy".
+        margin: the commonest value (or the best predicted one) must lead the next by this share of the class's
+            images (or by this accuracy), else the rule has no answer.
+
+    Raises:
+        LocateError: for columns of different lengths or with missing values, one class or one value only, a named
+            group that does not occur, or a rule that has no answer.
+    """
+    frame = _frame(labels, attribute, "this split")
+    if groups is not None:
+        chosen, used = _named(groups, frame), "named"
+    else:
+        chosen, used = _present_but(_best_values(frame, rule, reference, predictions, margin), frame), rule
+    pairs = pd.MultiIndex.from_frame(frame[["label", "value"]])
+    sizes = [int((pairs == pair).sum()) for pair in chosen]
+    if not chosen:
+        raise LocateError(
+            "images in the conflicting groups",
+            "none: every class has one value alone",
+            "Take a split in which class and attribute do conflict.",
+        )
+    mask = torch.from_numpy(np.asarray(pairs.isin(chosen)))
+    return ConflictingGroups(mask, tuple(chosen), tuple(sizes), used)
+
+
+def _strings(column: Column) -> np.ndarray:
+    values = column.detach().cpu().numpy() if isinstance(column, Tensor) else np.asarray(column, dtype=object)
+    missing = pd.isna(values)
+    if values.ndim != 1 or missing.any():
+        received = f"shape {values.shape}" if values.ndim != 1 else f"{int(missing.sum())} missing"
+        raise LocateError("one value for each image", received, "Fill the column, or leave these images out.")
+    return np.asarray([str(v) for v in values.tolist()], dtype=object)
+
+
+def _frame(labels: Column, attribute: Column, where: str) -> pd.DataFrame:
+    label, value = _strings(labels), _strings(attribute)
+    if len(label) != len(value):
+        raise LocateError(
+            "as many attribute values as labels", f"{len(value)} and {len(label)} in {where}", "Use the same rows."
+        )
+    for name, column in (("classes", label), ("attribute values", value)):
+        if len(set(column)) < 2:
+            raise LocateError(
+                f"two {name} or more in {where}",
+                f"{len(set(column))}",
+                "A conflict needs at least two; check the column and the split.",
+            )
+    return pd.DataFrame({"label": label, "value": value})
+
+
+def _named(groups: Iterable[tuple[Hashable, Hashable] | str], frame: pd.DataFrame) -> list[tuple[str, str]]:
+    present = set(zip(frame["label"], frame["value"], strict=True))
+    by_name = {"/".join(pair): pair for pair in sorted(present)}
+    chosen: dict[tuple[str, str], None] = {}
+    for group in groups:
+        name = group if isinstance(group, str) else "/".join(map(str, group))
+        if name not in by_name:
+            raise LocateError(
+                "conflicting groups that occur in this split", repr(name), f"It has {', '.join(by_name)}."
+            )
+        chosen[by_name[name]] = None
+    if not chosen:
+        raise LocateError("at least one conflicting group", "none", f"Name some of {', '.join(by_name)}.")
+    return list(chosen)
+
+
+def _best_values(
+    frame: pd.DataFrame,
+    rule: str,
+    reference: tuple[Column, Column] | None,
+    predictions: Column | None,
+    margin: float,
+) -> dict[str, str]:
+    """For each class, the value that it goes with: its commonest, or the one it is best predicted on."""
+    if rule == "majority":
+        base = frame if reference is None else _frame(*reference, "the reference split")
+        scores = base.groupby("label")["value"].value_counts(normalize=True)
+    elif rule == "accuracy":
+        if predictions is None or len(predictions) != len(frame):
+            received = "none" if predictions is None else f"{len(predictions)} for {len(frame)} images"
+            raise LocateError(
+                "a prediction for each image, for rule 'accuracy'", received, "Pass predictions=, as class names."
+            )
+        right = (_strings(predictions) == frame["label"].to_numpy()).astype(float)
+        scores = frame.assign(right=right).groupby(["label", "value"])["right"].mean()
+    else:
+        raise LocateError("rule 'majority' or 'accuracy'", repr(rule), "Or name the groups with groups=.")
+    best: dict[str, str] = {}
+    for label, of_class in scores.groupby(level=0):
+        ranked = of_class.droplevel(0).sort_values(ascending=False, kind="stable")
+        if len(ranked) > 1 and ranked.iloc[0] - ranked.iloc[1] < max(margin, 1e-12):
+            what = "commonest" if rule == "majority" else "best predicted"
+            raise LocateError(
+                f"one {what} value in class {label!r}, ahead of the next by {margin:g}",
+                f"{ranked.iloc[0]:.3f} for {ranked.index[0]!r} and {ranked.iloc[1]:.3f} for {ranked.index[1]!r}",
+                "Name the conflicting groups (groups=), take the majority from a split that is not balanced "
+                "(reference=), or choose rule='accuracy' with the model's predictions.",
+            )
+        best[str(label)] = str(ranked.index[0])
+    return best
+
+
+def _present_but(best: dict[str, str], frame: pd.DataFrame) -> list[tuple[str, str]]:
+    present = sorted(set(zip(frame["label"], frame["value"], strict=True)))
+    unknown = sorted({label for label, _ in present} - set(best))
+    if unknown:
+        raise LocateError(
+            "every class of this split in the reference split", f"none of {unknown[0]!r}", "Use another reference."
+        )
+    return [(label, value) for label, value in present if value != best[label]]

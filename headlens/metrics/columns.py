@@ -1,0 +1,49 @@
+"""Columns of values, one an image, in whatever form they come: list, NumPy array, tensor or pandas column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from headlens.errors import MetricError
+
+Column: TypeAlias = Sequence[Any] | np.ndarray | pd.Series | Tensor | pd.Categorical | pd.Index
+
+
+def as_array(column: Column, name: str) -> np.ndarray:
+    """The column as a NumPy array without missing values.
+
+    Raises:
+        MetricError: for a column with more than one axis, or with missing values.
+    """
+    if isinstance(column, Tensor):
+        array = column.detach().cpu().numpy()
+    elif isinstance(column, np.ndarray):
+        array = column
+    else:
+        # NumPy alone would turn a NaN among names into the name "nan"; pandas keeps it missing.
+        array = pd.Series(column).to_numpy()
+    if array.ndim != 1 or (array.dtype == object and any(np.ndim(value) for value in array)):
+        raise MetricError(f"one value an image in `{name}`", f"shape {np.shape(column)}", "Pass a flat column.")
+    missing = int(np.asarray(pd.isna(array)).sum())
+    if missing:
+        raise MetricError(f"a value for every image in `{name}`", f"{missing} missing", "Leave these images out.")
+    return array
+
+
+def as_columns(**columns: Column) -> list[np.ndarray]:
+    """Several columns over the same images.
+
+    Raises:
+        MetricError: as `as_array`, for no image at all, and for columns of different lengths.
+    """
+    arrays = [as_array(column, name) for name, column in columns.items()]
+    lengths = {name: len(array) for name, array in zip(columns, arrays, strict=True)}
+    if len(set(lengths.values())) != 1 or not len(arrays[0]):
+        received = ", ".join(f"{count} of `{name}`" for name, count in lengths.items())
+        raise MetricError("columns of one length, of at least one image", received, "Use the same rows of all.")
+    return arrays

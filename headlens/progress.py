@@ -1,0 +1,55 @@
+"""The one place where headlens tells how far long work has come.
+
+A bar with the rate and the time left is drawn on standard error when that is a terminal or a notebook; otherwise
+nothing is written, so that logs and pipes stay clean. `HEADLENS_PROGRESS=0` silences it everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def _wanted() -> bool:
+    if os.environ.get("HEADLENS_PROGRESS", "1") == "0":
+        return False
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show a bar for `total` units of work and yield the function that advances it.
+
+    Args:
+        description: what is being done, in a word or two.
+        total: how many units there are in all.
+        unit: the unit's name, in the plural.
+        done: units that an earlier run already finished; they do not count towards the rate.
+    """
+    if not _wanted():
+        yield lambda count=1: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Task as RichTask
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: RichTask) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.1f} {unit}/s", style="progress.data.speed")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TextColumn("·"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, completed=done)
+        yield lambda count=1: bar.advance(task, count)

@@ -1,0 +1,20 @@
+from .basis import HeadBasis
+from .decomposition import Constants, Decomposition, decompose
+from .extraction import extract
+from .head_states import HeadStates
+from .moments import Moments, group_moments, head_moments, merge_all
+from .store import HeadStore
+
+__all__ = [
+    "Constants",
+    "Decomposition",
+    "HeadBasis",
+    "HeadStates",
+    "HeadStore",
+    "Moments",
+    "decompose",
+    "extract",
+    "group_moments",
+    "head_moments",
+    "merge_all",
+]

@@ -1,0 +1,125 @@
+"""Mean and second moment of every head, streamed over images and mergeable.
+
+Steps: for a block of images take the mean and the scatter (the sum of outer products of deviations from it)
+of each head's z; merge blocks, groups or machines two at a time. For two parts a and b with n, m images and
+δ = mean_b − mean_a
+
+    mean = mean_a + δ m / (n + m),        scatter = scatter_a + scatter_b + δ δᵀ n m / (n + m),
+
+which is exact and does not cancel (Chan, Golub, LeVeque 1983). A contribution is z B, so that its mean is
+mean B and its covariance Bᵀ Σ B: no row is needed again, however many there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from headlens.errors import StoreError
+from headlens.states.basis import HeadBasis
+from headlens.states.store import HeadStore
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and scatter of z for every head, in float64.
+
+    Attributes:
+        count: how many images.
+        mean: Σ_i z_i / count.
+        scatter: Σ_i (z_i − mean)ᵀ (z_i − mean).
+    """
+
+    count: int
+    mean: Float[Tensor, "layer head d_head"]
+    scatter: Float[Tensor, "layer head d_head d_head_too"]
+
+    @classmethod
+    def of(cls, z: Float[Tensor, "image layer head d_head"]) -> Moments:
+        """The moments of one block. Raises `StoreError` for a block without an image."""
+        if len(z) == 0:
+            raise StoreError("at least one image", "none", "Leave empty groups out.")
+        rows = rearrange(z.double(), "image layer head d_head -> layer head image d_head")
+        mean = rows.mean(dim=2)
+        deviations = rows - mean[:, :, None]
+        return cls(len(z), mean, deviations.mT @ deviations)
+
+    def merge(self, other: Moments) -> Moments:
+        """The moments of both sets of images together."""
+        count = self.count + other.count
+        step = other.mean - self.mean
+        between = einsum(step, step, "layer head i, layer head j -> layer head i j")
+        return Moments(
+            count,
+            self.mean + step * (other.count / count),
+            self.scatter + other.scatter + between * (self.count * other.count / count),
+        )
+
+    def covariance(self, layer: int, head: int) -> Float[Tensor, "d_head d_head_too"]:
+        """Σ of one head: scatter / count, the population's covariance."""
+        return self.scatter[layer, head] / self.count
+
+    def contribution_means(self, basis: HeadBasis) -> Float[Tensor, "layer head embed"]:
+        """The mean contribution of every head."""
+        pattern = "layer head d_head, layer head d_head embed -> layer head embed"
+        return einsum(self.mean, basis.B.double(), pattern)
+
+    def contribution_covariance(self, basis: HeadBasis, layer: int, head: int) -> Float[Tensor, "embed embed_too"]:
+        """The covariance of one head's contributions, Bᵀ Σ B."""
+        weights = basis.B[layer, head].double()
+        return weights.mT @ self.covariance(layer, head) @ weights
+
+    def deviations(
+        self, basis: HeadBasis, directions: Float[Tensor, "direction embed"]
+    ) -> Float[Tensor, "layer head direction"]:
+        """The standard deviation of every head's contributions along each direction t: sqrt(tᵀ Bᵀ Σ B t)."""
+        folded = einsum(
+            basis.B.double(),
+            directions.double(),
+            "layer head d_head embed, direction embed -> layer head d_head direction",
+        )
+        variance = einsum(
+            folded, self.scatter @ folded, "layer head d direction, layer head d direction -> layer head direction"
+        )
+        return (variance / self.count).clamp_min(0).sqrt()
+
+
+def merge_all(parts: Iterable[Moments]) -> Moments:
+    """The moments of all parts together. Raises `StoreError` where there is none."""
+    total: Moments | None = None
+    for part in parts:  # one at a time: they may be more than memory holds
+        total = part if total is None else total.merge(part)
+    if total is None:
+        raise StoreError("at least one part", "none", "Leave empty groups out.")
+    return total
+
+
+def head_moments(store: HeadStore) -> Moments:
+    """The moments of a store's heads, as parts of the unit embedding, read block by block."""
+    return merge_all(Moments.of(z) for _, z in store.blocks())
+
+
+def group_moments(store: HeadStore, groups: Iterable[object]) -> dict[str, Moments]:
+    """The moments of every group, from a name for each image.
+
+    Raises:
+        StoreError: for another number of names.
+    """
+    names = np.array([str(group) for group in groups], dtype=object)
+    if len(names) != len(store):
+        raise StoreError(
+            f"a group for each of the {len(store)} images", f"{len(names)} of them", "Take them from store.manifest."
+        )
+    result: dict[str, Moments] = {}
+    for where, z in store.blocks():
+        part = names[where]
+        for name in dict.fromkeys(part):
+            new = Moments.of(z[torch.from_numpy(part == name)])
+            result[name] = result[name].merge(new) if name in result else new
+    return dict(sorted(result.items()))

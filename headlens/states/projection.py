@@ -1,0 +1,63 @@
+"""Text directions folded through the weights, ready to meet the head states of any number of images."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from headlens.errors import StoreError
+from headlens.states.basis import HeadBasis
+
+
+class Projection:
+    """(z_lh/‖f‖) · (B_lh t) for every head and direction t.
+
+    Under constants='spread' B is the uncentred basis, and each head further gets s (C(b_O[l]) · t) / H of
+    its layer's output bias and (βP − m·1P) · t / (H (2L + 1)) of shift and mean, with s and m the image's
+    `scale` and `shift`, 1P the basis' `ones`, H heads and L layers.
+
+    Raises:
+        StoreError: for directions of another width, or an unknown `constants`.
+    """
+
+    def __init__(self, basis: HeadBasis, directions: Float[Tensor, "direction embed"], constants: str = "separate"):
+        width = basis.B.shape[-1]
+        if directions.ndim != 2 or directions.shape[1] != width:
+            raise StoreError(
+                f"directions of shape [direction, {width}]",
+                f"shape {list(directions.shape)}",
+                "Take them from the text tower of the model that the store was made with.",
+            )
+        if constants not in ("separate", "spread"):
+            raise StoreError("constants to be 'separate' or 'spread'", repr(constants), "Choose one of the two.")
+        texts = directions.detach().to(basis.B)
+        self.folded = basis.fold(texts)
+        self.bias: Tensor | None = None
+        if constants == "spread":
+            n_layers, n_heads = basis.B.shape[:2]
+            ones = texts @ basis.ones
+            share = n_heads * (2 * n_layers + 1)
+            self.folded = self.folded + basis.head_mean[..., None] * ones
+            self.bias = (basis.layer_bias @ texts.T + basis.bias_mean[:, None] * ones) / n_heads
+            self.beta, self.ones = texts @ basis.beta / share, ones / share
+
+    def into(
+        self,
+        result: Float[Tensor, "image layer head direction"],
+        z: Float[Tensor, "image layer head d_head"],
+        scale: Float[Tensor, "image"],
+        shift: Float[Tensor, "image"],
+        norm: Float[Tensor, "image"],
+    ) -> None:
+        """Fill `result` for a block of images."""
+        by_head = rearrange(z.to(norm), "image layer head d_head -> (layer head) image d_head")
+        weights = rearrange(self.folded.to(norm), "layer head d_head direction -> (layer head) d_head direction")
+        product = torch.bmm(by_head, weights)
+        result.copy_(rearrange(product, "(layer head) image direction -> image layer head direction", layer=z.shape[1]))
+        if self.bias is not None:
+            biases = scale[:, None, None] * self.bias.to(norm)
+            shares = self.beta.to(norm) - shift[:, None] * self.ones.to(norm)
+            result += (biases + shares[:, None])[:, :, None]
+        result /= norm[:, None, None, None]

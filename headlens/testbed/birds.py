@@ -1,0 +1,92 @@
+"""Draw the birds: an ellipse for a body, strokes for neck, tail, beak and legs, talons or webs for feet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headlens.testbed.backgrounds import Pictures, grid, uniform
+from headlens.testbed.scenes import HEIGHT_RANGES, Scenes
+from headlens.testbed.world import SPECIES
+
+_SCALES = ((0.16, 0.19), (0.20, 0.23), (0.24, 0.28))
+_SHRINK = (1.0, 0.80, 0.66)  # two or three birds share the room of one
+_LIMBS = np.array([0.95, 0.60, 0.15], np.float32)
+
+
+def _mix(picture: Pictures, cover: np.ndarray, colour: np.ndarray) -> Pictures:
+    return picture * (1 - cover[..., None]) + cover[..., None] * colour
+
+
+def draw_birds(rng: np.random.Generator, picture: Pictures, scenes: Scenes) -> Pictures:
+    """Draw one to three birds of each scene's species, all facing the same way, side by side."""
+    picture = picture.copy()
+    opacity = rng.uniform(0.8, 1.0, len(scenes)).astype(np.float32)
+    for number in range(3):
+        rows = np.flatnonzero(scenes.count >= number)
+        if len(rows):
+            picture[rows] = _draw_one(rng, picture[rows], scenes[rows], number, opacity[rows])
+    return picture
+
+
+def _draw_one(
+    rng: np.random.Generator, picture: Pictures, scenes: Scenes, number: int, opacity: np.ndarray
+) -> Pictures:
+    count, side = picture.shape[:2]
+    x, y = grid(side)
+    shape = np.array([species.shape for species in SPECIES], np.float32)[scenes.species]
+    shape = shape * (1 + 0.08 * rng.standard_normal(shape.shape).astype(np.float32))
+    length, height, neck, beak, angle, tail, legs = (shape[:, j][:, None, None] for j in range(7))
+    low, high = np.array(_SCALES, np.float32)[scenes.size].T
+    scale = rng.uniform(low, high).astype(np.float32) * np.array(_SHRINK, np.float32)[scenes.count]
+    scale = scale[:, None, None]
+    room = 1.0 / (scenes.count + 1)
+    centre_x = (number + rng.uniform(0.35, 0.65, count)) * room
+    centre_x = np.where(scenes.count == 0, rng.uniform(0.25, 0.75, count), centre_x)
+    low, high = np.array(HEIGHT_RANGES, np.float32)[scenes.height].T
+    centre_y = rng.uniform(low, high)
+    mirror = np.where(scenes.facing == 0, -1, 1).astype(np.float32)[:, None, None]
+    turn = uniform(rng, count, -0.2, 0.2)
+    u = (x - centre_x.astype(np.float32)[:, None, None]) / scale
+    v = (y - centre_y.astype(np.float32)[:, None, None]) / scale
+    u = u * mirror
+    u, v = u * np.cos(turn) + v * np.sin(turn), -u * np.sin(turn) + v * np.cos(turn)
+
+    def inside(distance: np.ndarray) -> np.ndarray:
+        return np.clip(0.5 - distance * scale * side, 0, 1)
+
+    def stroke(x0: object, y0: object, x1: object, y1: object, width: float) -> np.ndarray:
+        dx, dy = np.asarray(x1 - x0), np.asarray(y1 - y0)  # type: ignore[operator]
+        t = np.clip(((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy + 1e-6), 0, 1)  # type: ignore[operator]
+        return np.hypot(u - x0 - t * dx, v - y0 - t * dy) - width  # type: ignore[operator]
+
+    water = (scenes.label == 1)[:, None, None]
+    body = (np.hypot(u / length, v / height) - 1) * np.minimum(length, height)
+    head_x, head_y = length * 0.75 + 0.10, -height * 0.55 - neck
+    head = np.hypot(u - head_x, v - head_y) - 0.22
+    throat = stroke(length * 0.65, -height * 0.3, head_x, head_y, 0.11)
+    feathers = stroke(
+        -length * 0.8, -height * 0.1, -length * 0.8 - tail * np.cos(angle), -height * 0.1 - tail * np.sin(angle), 0.11
+    )
+    # a flat bill is thick to its tip, a pointed beak thins out
+    tip = np.where(water, 0.08, 0.085 * np.clip(1 - (u - head_x - 0.15) / (beak + 0.05), 0.15, 1))
+    bill = stroke(head_x + 0.15, head_y + 0.02, head_x + 0.20 + beak, head_y + 0.06, 0.0) - tip
+    ground = height * 0.9 + legs
+    limbs = bill
+    for foot in (-0.05, 0.15):
+        leg = stroke(foot, height * 0.9, foot, ground, 0.045)
+        web = np.maximum(
+            np.abs(u - foot - 0.09) - 0.17 * np.clip((v - ground + 0.13) / 0.2, 0, 1), np.abs(v - ground) - 0.09
+        )
+        prongs = [stroke(foot, ground, foot + reach, ground + 0.13, 0.025) for reach in (-0.12, 0.0, 0.12)]
+        limbs = np.minimum(limbs, np.minimum(leg, np.where(water, web, np.minimum.reduce(prongs))))
+
+    def plumage(colours: list[tuple[float, float, float]]) -> np.ndarray:
+        plain = np.array(colours, np.float32)[scenes.species][:, None, None]
+        light = 1 + 0.12 * rng.standard_normal((count, 1, 1, 1)).astype(np.float32)
+        return plain * light + 0.05 * rng.standard_normal((count, 1, 1, 3)).astype(np.float32)
+
+    colour = _mix(plumage([s.body for s in SPECIES]), inside(head), plumage([s.head for s in SPECIES]))
+    shade = (1 - 0.25 * np.clip(v / (height + 0.1), -1, 1))[..., None]
+    cover = opacity[:, None, None]
+    picture = _mix(picture, cover * inside(limbs), _LIMBS)
+    return _mix(picture, cover * inside(np.minimum.reduce([body, throat, head, feathers])), colour * shade)

@@ -1,0 +1,121 @@
+"""What a trained testbed model does, measured on its images and written into its card."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headlens.correct import KnowledgeInjection, MeanAblation, RoboShot, locate_then_correct
+from headlens.errors import LocateError
+from headlens.locate import Location, conflicting_groups, contrastive, layer_matched
+from headlens.manifest import class_indices
+from headlens.metrics import group_accuracy, group_names
+from headlens.models import HookedCLIP
+from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
+from headlens.states import HeadStore, extract
+from headlens.testbed.captions import vocabulary
+from headlens.testbed.files import images
+from headlens.testbed.questions import ATTRIBUTE, ATTRIBUTE_PROMPTS, PAIRS, SPURIOUS_PAIRS, TEMPLATES
+from headlens.testbed.recipes import Recipe
+from headlens.testbed.shipped import load_open_clip
+from headlens.testbed.world import CLASSES
+
+
+def measure(recipe: Recipe, weights: Path, pictures: Path) -> dict[str, Any]:
+    """The entries of a card that depend on the trained weights, and how to ask the model.
+
+    Args:
+        recipe: the recipe.
+        weights: the folder that holds its weights, in the float16 in which they are shipped.
+        pictures: a folder for the images, reused where it holds them.
+    """
+    clip = HookedCLIP.from_open_clip(*load_open_clip(recipe.name, weights), name=recipe.name, copy=False)
+    manifest = images(pictures)
+    with tempfile.TemporaryDirectory() as folder:
+        store = extract(clip, manifest, Path(folder) / "store.zarr")
+        measured = _measure(clip, store)
+    return {
+        "planted_heads": [list(head) for head in recipe.planted],
+        "classes": list(CLASSES),
+        "templates": list(TEMPLATES),
+        "attribute": {"name": ATTRIBUTE, "values": {value: list(p) for value, p in ATTRIBUTE_PROMPTS.items()}},
+        "pairs": [list(pair) for pair in PAIRS],
+        "spurious_pairs": [list(pair) for pair in SPURIOUS_PAIRS],
+        "vocabulary": len(vocabulary()),
+        "measured": measured,
+    }
+
+
+def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
+    task, attribute = ZeroShotTask(CLASSES, TEMPLATES), Attribute(ATTRIBUTE, ATTRIBUTE_PROMPTS)
+    classifier = task.classifier(clip.encode_text)
+    reference, test = store.subset(split="val"), store.subset(split="test")
+    location = _locate(reference, classifier)
+    pairs = encode_pairs(PAIRS, clip.encode_text)
+    spurious_pairs = encode_pairs(SPURIOUS_PAIRS, clip.encode_text)
+    methods = {
+        "zero-shot": None,
+        "ablation": MeanAblation(location.spurious),
+        "injection": KnowledgeInjection(location.salient, pairs),
+        "ltc": locate_then_correct(location.spurious, location.salient, pairs),
+        "roboshot": RoboShot(spurious_pairs, pairs),
+    }
+    measured: dict[str, Any] = {
+        "images": {"val": len(reference), "test": len(test)},
+        "spurious": [list(head) for head in location.spurious],
+        "salient": [list(head) for head in location.salient],
+        "methods": {name: _score(method, reference, test, classifier) for name, method in methods.items()},
+        "attribute_accuracy": _attribute_accuracy(test, attribute.prototypes(clip.encode_text), attribute),
+    }
+    for name in ("ablation", "ltc"):
+        measured[f"random_{name}"] = _random(name, location, pairs, reference, test, classifier)
+    return measured
+
+
+def _locate(reference: HeadStore, classifier: torch.Tensor) -> Location:
+    labels = torch.as_tensor(class_indices(reference.manifest["label"], CLASSES))
+    groups = conflicting_groups(reference.manifest["label"], reference.manifest[ATTRIBUTE])
+    logits = reference.embedding @ classifier.T
+    try:
+        return contrastive(reference.project(classifier), logits, labels, groups.mask)
+    except LocateError:
+        nothing = torch.zeros(reference.n_layers, reference.n_heads)
+        return Location(nothing, nothing, 1.0, [], [], 0, 0)
+
+
+def _score(method: Any, reference: HeadStore, test: HeadStore, classifier: torch.Tensor) -> dict[str, Any]:
+    view = test if method is None else method.fit(reference).apply(test)
+    predicted = (view.embedding @ classifier.T).argmax(-1)
+    names = [CLASSES[i] for i in predicted.tolist()]
+    labels = test.manifest["label"].tolist()
+    by_group = group_accuracy(names, labels, group_names(labels, test.manifest[ATTRIBUTE].tolist()))
+    average = sum(a == b for a, b in zip(names, labels, strict=True)) / len(labels)
+    groups = {str(name): round(float(value), 4) for name, value in by_group.items()}
+    return {"average": round(average, 4), "worst_group": min(groups.values()), "groups": groups}
+
+
+def _random(
+    name: str, location: Location, pairs: torch.Tensor, reference: HeadStore, test: HeadStore, classifier: torch.Tensor
+) -> dict[str, Any]:
+    try:
+        sets = layer_matched(location.spurious, reference.n_layers, reference.n_heads)
+    except LocateError:
+        sets = []
+    scores = []
+    for heads in sets:
+        method: Any = MeanAblation(heads)
+        if name == "ltc":
+            method = locate_then_correct(heads, location.salient, pairs)
+        scores.append(_score(method, reference, test, classifier)["worst_group"])
+    if not scores:
+        return {"sets": 0}
+    return {"sets": len(scores), "mean": round(sum(scores) / len(scores), 4), "best": max(scores)}
+
+
+def _attribute_accuracy(test: HeadStore, prototypes: torch.Tensor, attribute: Attribute) -> float:
+    values = (test.embedding @ prototypes.T).argmax(-1).tolist()
+    truth = test.manifest[ATTRIBUTE].tolist()
+    return round(sum(attribute.value_names[v] == t for v, t in zip(values, truth, strict=True)) / len(truth), 4)

@@ -1,0 +1,46 @@
+"""The models that come with headlens: weights, preprocessing, tokenizer, and the card that tells what is in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+
+from headlens.errors import ModelError
+from headlens.testbed.network import build, preprocess, tokenizer
+from headlens.testbed.recipes import recipe_name
+from headlens.testbed.tokenizer import WordTokenizer
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def load_open_clip(
+    name: str = "testbed", folder: Path = WEIGHTS
+) -> tuple[nn.Module, Callable[..., Any], WordTokenizer]:
+    """The open_clip model, its preprocessing and its tokenizer. `hl.load(name)` hooks them.
+
+    Raises:
+        ModelError: for a name that no testbed model has.
+    """
+    path = folder / f"{recipe_name(name)}.safetensors"
+    if not path.is_file():
+        raise ModelError("the weights of a testbed model", f"no file {path.name}", "Run make testbed to train it.")
+    model = build()
+    model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+    return model.requires_grad_(False).eval(), preprocess, tokenizer()
+
+
+def card(name: str = "testbed") -> dict[str, Any]:
+    """What a model was trained on, what was planted in it, how to ask it, and what was measured.
+
+    Raises:
+        ModelError: for a name that no testbed model has.
+    """
+    path = WEIGHTS / f"{recipe_name(name)}.json"
+    if not path.is_file():
+        raise ModelError("the card of a testbed model", f"no file {path.name}", "Run make testbed to train it.")
+    return json.loads(path.read_text(encoding="utf-8"))

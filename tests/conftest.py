@@ -1,0 +1,33 @@
+"""Shared by every test: shapes are checked at run time, and the golden arrays are found or skipped."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test must never wait for a network that it must not use
+os.environ["HEADLENS_PROGRESS"] = "0"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the arrays are small: threads cost more than they give
+
+from jaxtyping import install_import_hook
+
+install_import_hook("headlens", "beartype.beartype")
+
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+_GOLDEN_FOLDERS = (Path(__file__).parent / "golden", Path(__file__).parents[2] / "shared" / "golden")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """`golden("methods")`: the arrays that the published implementations produce, or a skip that says why."""
+
+    def read(name: str) -> dict[str, np.ndarray]:
+        for folder in _GOLDEN_FOLDERS:
+            if (path := folder / f"{name}.npz").is_file():
+                with np.load(path) as arrays:
+                    return dict(arrays)
+        pytest.skip(f"{name}.npz is neither in tests/golden nor in ../shared/golden")
+
+    return read

@@ -1,0 +1,88 @@
+"""Choosing the conflicting groups: by name, by majority, by accuracy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from headlens.errors import LocateError
+from headlens.locate import conflicting_groups
+
+LABELS = ["landbird"] * 10 + ["waterbird"] * 7
+PLACES = ["land"] * 8 + ["water"] * 2 + ["land"] * 2 + ["water"] * 5
+
+
+def test_majority_of_the_split_itself():
+    found = conflicting_groups(LABELS, PLACES)
+    assert found.groups == (("landbird", "water"), ("waterbird", "land"))
+    assert found.sizes == (2, 2) and found.rule == "majority"
+    assert found.mask.tolist() == [False] * 8 + [True] * 4 + [False] * 5
+    assert found.table()["images"].tolist() == [2, 2] and "landbird" in found._repr_html_()
+
+
+def test_majority_of_a_reference_split():
+    labels, places = ["a", "a", "b", "b"], ["x", "y", "x", "y"]
+    found = conflicting_groups(labels, places, reference=(["a", "a", "a", "b", "b", "b"], list("xxyyyx")))
+    assert found.groups == (("a", "y"), ("b", "x")) and found.mask.tolist() == [False, True, True, False]
+
+
+def test_a_value_that_the_reference_never_shows_is_in_conflict():
+    found = conflicting_groups(list("aabb"), list("xyxy"), reference=(list("aab"), list("xxy")))
+    assert found.groups == (("a", "y"), ("b", "x"))
+
+
+def test_more_than_two_classes_and_values():
+    labels = np.repeat([0, 1, 2], 5)
+    values = torch.tensor([0, 0, 0, 1, 2, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0])
+    found = conflicting_groups(labels, values)
+    assert found.groups == (("0", "1"), ("0", "2"), ("1", "2"), ("2", "0"))
+    assert found.sizes == (1, 1, 1, 2)
+
+
+@pytest.mark.parametrize("groups", [[("landbird", "water")], ["landbird/water"]])
+def test_named_groups(groups):
+    found = conflicting_groups(pd.Series(LABELS), pd.Categorical(PLACES), groups=groups)
+    assert found.groups == (("landbird", "water"),) and found.rule == "named"
+    assert found.mask.nonzero().flatten().tolist() == [8, 9]
+
+
+def test_a_balanced_split_has_no_majority():
+    # Waterbirds' validation split: balanced but for an image.
+    labels = ["landbird"] * 5 + ["waterbird"] * 4
+    places = ["land"] * 3 + ["water"] * 2 + ["land"] * 2 + ["water"] * 2
+    with pytest.raises(LocateError, match=r"'waterbird'.*reference=.*rule='accuracy'"):
+        conflicting_groups(labels, places)
+    labels, places = ["a"] * 101 + ["b"] * 100, ["x"] * 51 + ["y"] * 50 + ["x"] * 10 + ["y"] * 90
+    with pytest.raises(LocateError, match=r"ahead of the next by 0\.05"):
+        conflicting_groups(labels, places)
+    assert conflicting_groups(labels, places, margin=0.0).groups == (("a", "y"), ("b", "x"))
+
+
+def test_accuracy_rule_for_a_balanced_split():
+    labels, places = ["a"] * 4 + ["b"] * 4, ["x", "x", "y", "y"] * 2
+    predictions = ["a", "a", "a", "b", "a", "b", "b", "b"]
+    found = conflicting_groups(labels, places, rule="accuracy", predictions=predictions)
+    assert found.groups == (("a", "y"), ("b", "x")) and found.rule == "accuracy"
+    with pytest.raises(LocateError, match="best predicted value"):
+        conflicting_groups(labels, places, rule="accuracy", predictions=labels)
+    with pytest.raises(LocateError, match="a prediction for each image"):
+        conflicting_groups(labels, places, rule="accuracy")
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "options", "match"),
+    [
+        (["a"] * 3, list("xyx"), {}, "two classes or more"),
+        (list("aba"), ["x"] * 3, {}, "two attribute values or more"),
+        (list("ab"), list("xyx"), {}, "as many attribute values"),
+        (["a", None, "b"], list("xyx"), {}, "one value for each image"),
+        (list("aabb"), list("xxyy"), {"groups": [("a", "z")]}, "'a/z'"),
+        (list("aabb"), list("xxyy"), {"groups": [("a", "y")]}, "'a/y'"),
+        (list("aabb"), list("xxyy"), {"groups": []}, "at least one conflicting group"),
+        (list("aabb"), list("xxyy"), {}, "images in the conflicting groups"),
+        (list("aabc"), list("xyyx"), {"reference": (list("aaabbb"), list("xxyyyx"))}, "every class"),
+    ],
+)
+def test_refusals(labels, values, options, match):
+    with pytest.raises(LocateError, match=match):
+        conflicting_groups(labels, values, **options)

@@ -1,0 +1,83 @@
+"""Intervals and permutation p-values of V_W − V_C."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import fisher_exact
+
+from headlens.errors import LocateError
+from headlens.locate import contrastive, significance
+
+
+def task(images, planted, seed=0):
+    """Two classes, three layers of five heads: wrong images go to head 2.3 with the given share, all else at random."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (images,), generator=generator)
+    right = torch.arange(images) % 2 == 0
+    predicted = torch.where(right, labels, 1 - labels)
+    logits = torch.nn.functional.one_hot(predicted, 2).float()
+    top = torch.randint(15, (images,), generator=generator)
+    top = torch.where(~right & (torch.rand(images, generator=generator) < planted), 13, top)
+    head_logits = torch.zeros(images, 15, 2)
+    head_logits[torch.arange(images), top, predicted] = 1.0
+    return head_logits.view(images, 3, 5, 2), logits, labels, torch.ones(images, dtype=torch.bool)
+
+
+def test_a_planted_head_is_significant_and_the_others_are_not():
+    found = significance(*task(211, 0.5), draws=499)
+    assert found.adjusted[2, 3] < 0.05 and found.low[2, 3] > 0
+    others = torch.ones(3, 5, dtype=torch.bool)
+    others[2, 3] = False
+    assert (found.adjusted[others] > 0.05).all()
+    torch.testing.assert_close(found.difference, contrastive(*task(211, 0.5)).difference.double(), atol=1e-6, rtol=0)
+    assert found.table()["head"][0] == "2.3" and "2.3" in found._repr_html_()
+
+
+def test_p_agrees_with_the_exact_test():
+    inputs = task(101, 0.15, seed=3)
+    found = significance(*inputs, draws=4000)
+    scores = inputs[0].sum(-1).flatten(1).argmax(1)
+    wrong = inputs[1].argmax(1) != inputs[2]
+    # Fisher's two-sided test orders tables by probability, ours by the difference: they agree closely, not exactly.
+    table = [[int(((scores == 13) & w).sum()), int(((scores != 13) & w).sum())] for w in (wrong, ~wrong)]
+    assert float(found.p[2, 3]) == pytest.approx(fisher_exact(table).pvalue, abs=0.03)
+
+
+def test_p_values_are_even_under_no_effect():
+    p = np.concatenate([significance(*task(83, 0.0, seed), draws=99).p.flatten().numpy() for seed in range(20)])
+    assert (p <= 0.05).mean() < 0.07
+
+
+def test_interval_covers_the_observed_difference_and_shrinks_with_images():
+    few, many = significance(*task(61, 0.3), draws=300), significance(*task(983, 0.3), draws=300)
+    for one in (few, many):
+        assert (one.low <= one.difference + 1e-9).all() and (one.difference <= one.high + 1e-9).all()
+    assert (many.high - many.low)[2, 3] < (few.high - few.low)[2, 3] / 2
+
+
+def test_the_seed_decides_and_uncredited_heads_have_p_one():
+    inputs = task(53, 0.9)
+    one, two, other = (significance(*inputs, draws=50, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one.low, two.low) and torch.equal(one.p, two.p)
+    assert not torch.equal(one.p, other.p) or not torch.equal(one.low, other.low)
+    credited = torch.zeros(15, dtype=torch.bool)
+    credited[inputs[0].sum(-1).flatten(1).argmax(1)] = True
+    assert (one.p.flatten()[~credited] == 1).all() and (one.adjusted >= one.p).all()
+
+
+def test_soft_credit():
+    found = significance(*task(71, 0.6), credit="soft", draws=60)
+    expected = contrastive(*task(71, 0.6), credit="soft").difference.double()
+    torch.testing.assert_close(found.difference, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("options", "match"), [({"draws": 0}, "draws of at least 1"), ({"level": 1.0}, "a level")])
+def test_refused_settings(options, match):
+    with pytest.raises(LocateError, match=match):
+        significance(*task(31, 0.5), **options)
+
+
+def test_nothing_to_contrast():
+    head_logits, logits, _, mask = task(31, 0.5)
+    with pytest.raises(LocateError, match="right and wrong predictions"):
+        significance(head_logits, logits, logits.argmax(1), mask)

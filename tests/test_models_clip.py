@@ -1,0 +1,115 @@
+"""The image-text model around the hooked tower."""
+
+import copy
+
+import pytest
+import torch
+from tower_factory import randomize
+
+import headlens as hl
+from headlens.errors import ModelError
+from headlens.models.open_clip_import import open_clip
+
+VISION = {"image_size": 12, "layers": 2, "width": 10, "head_width": 5, "patch_size": 4}
+TEXT = {"context_length": 11, "vocab_size": 49408, "width": 6, "heads": 2, "layers": 1}
+TEXTS = [f"{number} herons" for number in range(13)]
+
+
+class Resize:
+    """Stands in for a transform: what it is called is all that matters here."""
+
+    def __init__(self, side):
+        self.side = side
+
+    def __call__(self, image):
+        return image
+
+    def __repr__(self):
+        return f"Resize({self.side})"
+
+
+class Nameless:
+    def __call__(self, image):
+        return image
+
+
+@pytest.fixture(scope="module")
+def model():
+    return randomize(open_clip().CLIP(7, VISION, TEXT), seed=2)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return open_clip().SimpleTokenizer(context_length=11)
+
+
+@pytest.fixture
+def clip(model, tokenizer):
+    return hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer, name="tiny")
+
+
+@pytest.fixture
+def pixels():
+    return torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def test_embeddings_are_the_originals(model, tokenizer, clip, pixels):
+    with torch.no_grad():
+        image, text = model.encode_image(pixels), model.encode_text(tokenizer(TEXTS))
+    torch.testing.assert_close(clip.encode_image(pixels), image, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(clip.encode_text(TEXTS), text, rtol=1e-5, atol=1e-6)
+    for normalized in (clip.encode_image(pixels, normalize=True), clip.encode_text(TEXTS, normalize=True)):
+        torch.testing.assert_close(normalized.norm(dim=-1), torch.ones(len(normalized)))
+    assert clip.logit_scale == pytest.approx(model.logit_scale.exp().item())
+
+
+def test_texts_are_embedded_in_batches_without_gradients(clip, monkeypatch):
+    at_once = clip.encode_text(TEXTS)
+    monkeypatch.setattr("headlens.models.clip._TEXTS_AT_ONCE", 5)
+    sizes = []
+    tokenizer, clip.tokenizer = clip.tokenizer, lambda texts: sizes.append(len(texts)) or tokenizer(texts)
+    torch.testing.assert_close(clip.encode_text(TEXTS), at_once, rtol=1e-5, atol=1e-6)
+    assert sizes == [5, 5, 3] and not at_once.requires_grad
+    assert clip.encode_text("one heron").shape == (1, 7)
+    with pytest.raises(ModelError, match="at least one text"):
+        clip.encode_text([])
+
+
+def test_the_callers_model_is_left_as_it_was(model, tokenizer, pixels):
+    before = copy.deepcopy(model.state_dict())
+    clip = hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer)
+    assert not hasattr(clip.text, "visual")
+    with torch.no_grad():
+        for tensor in clip.parameters():
+            tensor.zero_()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    clip.double()
+    assert model.encode_image(pixels).dtype == torch.float32
+
+
+def test_types_and_devices_move_together(clip, pixels):
+    assert clip.double().dtype == torch.float64
+    assert clip.encode_text(TEXTS).dtype == torch.float64
+    assert clip.encode_image(pixels).dtype == torch.float64
+    assert clip.to("cpu").device == torch.device("cpu")
+
+
+def test_gradients_are_kept_only_where_the_pixels_ask_for_them(clip, pixels):
+    assert not clip.encode_image(pixels).requires_grad
+    assert clip.encode_image(pixels.requires_grad_()).requires_grad
+
+
+def test_a_fingerprint_names_weights_and_preprocessing(model, tokenizer, clip):
+    first = clip.fingerprint
+    assert len(first) == 16 and first == clip.fingerprint
+    assert hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer, name="other").fingerprint == first
+    assert hl.HookedCLIP.from_open_clip(model, Resize(13), tokenizer).fingerprint != first
+    assert copy.deepcopy(clip).double().fingerprint == first
+
+    # An object's address is not part of what it does.
+    steps = [hl.HookedCLIP.from_open_clip(model, Nameless(), tokenizer).fingerprint for _ in range(2)]
+    assert steps[0] == steps[1] != first
+
+    with torch.no_grad():
+        clip.vision.layers[1].attn.W_O[1, 2, 3] += 1e-3
+    assert clip.fingerprint != first

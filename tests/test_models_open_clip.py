@@ -1,0 +1,171 @@
+"""The conversion: what is accepted, what is refused by name, and that it loses nothing."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from tower_factory import random_images, random_tower
+
+from headlens.errors import ModelError
+from headlens.models import HookedVisionTransformer, parity, rebuild_open_clip, to_open_clip
+from headlens.models.open_clip_config import check_model_config
+from headlens.models.open_clip_import import open_clip
+
+T = open_clip().transformer
+
+ACCEPTED = {
+    "layer scale": {"ls_init_value": 0.1},
+    "average pooling": {"pool_type": "avg"},
+    "average pooling, then the norm": {"pool_type": "avg", "final_ln_after_pool": True},
+    "class token, then the norm": {"final_ln_after_pool": True},
+    "no pre-norm": {"no_ln_pre": True},
+    "tanh GELU": {"act_layer": partial(nn.GELU, approximate="tanh")},
+    "quick GELU": {"quick_gelu": True},
+    "another epsilon": {"eps": 1e-2},
+    "norms in float32": {"norm_layer": T.LayerNormFp32},
+    "a second output": {"output_tokens": True},
+    "patch dropout": {"patch_dropout": 0.5},
+    "custom blocks, nothing switched on": {"block_type": "custom"},
+    "square patches": {"patch": (3, 3), "grid": (2, 2), "pos_embed_type": "sin_cos_2d", "heads": 4, "d_head": 2},
+}
+
+
+@pytest.mark.parametrize("settings", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_a_setting_that_is_accepted_is_also_computed(settings):
+    tower = random_tower(3, **settings)
+    hooked = HookedVisionTransformer.from_open_clip(tower)
+    # The float32 norm narrows float64 on its way, so that its parity is judged against a tower without it.
+    original = rebuild_open_clip(hooked) if hooked.cfg.norm_in_float32 else tower
+    if hooked.cfg.norm_in_float32:
+        images = random_images(tower)
+        torch.testing.assert_close(hooked(images), tower(images), rtol=1e-5, atol=1e-5)
+        return
+    report = parity(hooked, original)
+    assert report.passed, report.table()
+
+
+REFUSED = {
+    "qk_norm": {"qk_norm": True},
+    "scaled_cosine_attn": {"scaled_cosine_attn": True},
+    "scale_heads": {"scale_heads": True},
+    "scale_attn_inner": {"scale_attn_inner": True},
+    "scale_attn in": {"scale_attn": True},
+    "scale_fc": {"scale_fc": True},
+    "attentional_pool": {"attentional_pool": True, "attn_pooler_heads": 1},
+    "pool_type 'none'": {"pool_type": "none"},
+    "SiLU": {"act_layer": nn.SiLU},
+    "RMSNorm": {"norm_layer": nn.RMSNorm},
+    "affine": {"norm_layer": partial(nn.LayerNorm, bias=False)},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_understood_is_refused_by_name(name):
+    with pytest.raises(ModelError, match=name) as caught:
+        HookedVisionTransformer.from_open_clip(random_tower(4, **REFUSED[name]))
+    assert "VisionTransformer" in caught.value.remedy
+
+
+def test_towers_of_other_kinds_are_refused_by_name():
+    resnet = open_clip().modified_resnet.ModifiedResNet([1, 1, 1, 1], 8, 1, image_size=32, width=8)
+    with pytest.raises(ModelError, match="ModifiedResNet"):
+        HookedVisionTransformer.from_open_clip(resnet)
+    for name, kind in (("RN50", "ResNet"), ("ViT-B-16-SigLIP", "timm's vit_base_patch16_siglip_224")):
+        with pytest.raises(ModelError, match=kind):
+            check_model_config(open_clip().get_model_config(name), name)
+
+
+def _without_projection(tower):
+    tower.proj = None
+
+
+def _without_attention_bias(tower):
+    tower.transformer.resblocks[1].attn.in_proj_bias = None
+
+
+def _with_another_block(tower):
+    tower.transformer.resblocks[2] = nn.Identity()
+
+
+def _with_mixed_nonlinearities(tower):
+    tower.transformer.resblocks[0].mlp.gelu = T.QuickGELU()
+
+
+def _with_another_linear(tower):
+    class Quantized(nn.Linear):
+        pass
+
+    tower.transformer.resblocks[0].mlp.c_fc = Quantized(35, 52)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (_without_projection, "without its projection"),
+        (_without_attention_bias, r"without biases in transformer\.resblocks\.1"),
+        (_with_another_block, r"Identity at transformer\.resblocks\.2"),
+        (_with_mixed_nonlinearities, "nonlinearities that differ"),
+        (_with_another_linear, r"Quantized as transformer\.resblocks\.0\.mlp\.c_fc"),
+    ],
+)
+def test_an_altered_tower_is_refused_by_name(edit, message):
+    tower = random_tower(5)
+    edit(tower)
+    with pytest.raises(ModelError, match=message):
+        HookedVisionTransformer.from_open_clip(tower)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ls_init_value": 0.1, "no_ln_pre": True}])
+def test_the_way_back_is_bitwise(settings):
+    tower = random_tower(6, **settings)
+    back = to_open_clip(HookedVisionTransformer.from_open_clip(tower))
+    assert back.keys() == tower.state_dict().keys()
+    for name, tensor in tower.state_dict().items():
+        assert torch.equal(back[name], tensor), name
+        assert back[name].is_contiguous()
+
+
+def test_weights_have_transformer_lens_shapes_and_are_views_of_flat_matrices():
+    hooked = HookedVisionTransformer.from_open_clip(random_tower(7, layers=2, heads=5, d_head=7))
+    attn, mlp = hooked.layers[1].attn, hooked.layers[1].mlp
+    for letter in "QKV":
+        assert getattr(attn, f"W_{letter}").shape == (5, 35, 7)
+        assert getattr(attn, f"b_{letter}").shape == (5, 7)
+    assert attn.W_O.shape == (5, 7, 35) and attn.b_O.shape == (35,)
+    assert mlp.W_in.shape == (35, 52) and mlp.W_out.shape == (52, 35)
+    # Changing the type must not lose the layout that spares every linear map a copy.
+    attn = hooked.double().layers[1].attn
+    assert attn.W_Q.transpose(1, 2).is_contiguous() and attn.W_O.flatten(0, 1).T.is_contiguous()
+
+
+def test_a_copy_owns_its_weights_and_a_conversion_without_one_shares_them():
+    tower = random_tower(8)
+    owned = HookedVisionTransformer.from_open_clip(tower)
+    shared = HookedVisionTransformer.from_open_clip(tower, copy=False)
+    with torch.no_grad():
+        tower.transformer.resblocks[0].attn.out_proj.weight.zero_()
+    assert owned.layers[0].attn.W_O.abs().sum() > 0
+    assert shared.layers[0].attn.W_O.abs().sum() == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(value):
+    tower = random_tower(9)
+    with torch.no_grad():
+        tower.transformer.resblocks[2].mlp.c_fc.bias[5] = value
+    with pytest.raises(ModelError, match=r"1 of 52 values of visual\.transformer\.resblocks\.2\.mlp\.c_fc\.bias"):
+        HookedVisionTransformer.from_open_clip(tower)
+
+
+def test_half_precision_normalises_in_float32_where_the_original_does():
+    tower = random_tower(10, norm_layer=T.LayerNormFp32).to(torch.bfloat16)
+    for norm in [tower.ln_pre, tower.ln_post, *(n for b in tower.transformer.resblocks for n in (b.ln_1, b.ln_2))]:
+        norm.float()
+    hooked = HookedVisionTransformer.from_open_clip(tower)
+    assert hooked.dtype == torch.bfloat16 and hooked.ln_final.w.dtype == torch.float32
+    images = random_images(tower).bfloat16()
+    with torch.no_grad():
+        got, expected = hooked(images), tower(images)
+    assert got.dtype == torch.bfloat16
+    assert (got - expected).float().norm() < 0.05 * expected.float().norm()

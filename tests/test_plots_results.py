@@ -1,0 +1,154 @@
+"""Group bars, the histogram of random heads, and per-token maps."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from headlens import plots
+from headlens.errors import HeadlensError
+from headlens.metrics import Evaluation
+from headlens.plots.tokens import data_uri
+
+
+def evaluation(method, accuracies, small=()):
+    groups = dict(zip(("land", "<b>water</b>", "sky"), accuracies, strict=True))
+    interval = {f"groups.{name}": (value - 0.05, value + 0.03) for name, value in groups.items()}
+    worst = min(accuracies)
+    return Evaluation(
+        method, 0.7, worst, 0.7 - worst, groups, dict.fromkeys(groups, 53),
+        interval | {"average": (0.65, 0.72), "worst_group": (worst - 0.05, worst + 0.03)}, small,
+    )  # fmt: skip
+
+
+BEFORE, AFTER = evaluation("zero-shot", (0.9, 0.3, 0.8), small=("sky",)), evaluation("ltc", (0.85, 0.75, 0.6))
+
+
+def test_bars_and_intervals_are_where_the_numbers_say():
+    figure = plots.groups([BEFORE, AFTER])
+    before, after = (trace for trace in figure.data if trace.type == "bar")
+    assert before.y == (0.7, 0.9, 0.3, 0.8)
+    np.testing.assert_allclose(np.add(before.y, before.error_y.array), [0.72, 0.93, 0.33, 0.83])
+    np.testing.assert_allclose(np.subtract(before.y, before.error_y.arrayminus), [0.65, 0.85, 0.25, 0.75])
+    gaps = np.subtract(after.x, before.x)
+    assert (gaps > before.width).all()  # neighbouring bars do not overlap
+    assert (np.abs(np.concatenate([before.x, after.x]) - np.tile(range(4), 2)) < 0.5).all()
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_the_worst_group_of_each_method_is_marked(average):
+    figure = plots.groups([BEFORE, AFTER], average=average)
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    (marks,) = (trace for trace in figure.data if trace.type == "scatter")
+    assert marks.x == (bars[0].x[1 + average], bars[1].x[2 + average])
+    assert (np.array(marks.y) > [0.33, 0.63]).all()
+
+
+def test_groups_are_named_with_their_sizes():
+    ticks = plots.groups([BEFORE, AFTER], chance=0.5).layout.xaxis.ticktext
+    assert ticks == ("all images", "land<br>n = 53", "&lt;b&gt;water&lt;/b&gt;<br>n = 53", "sky<br>n = 53 (few)")
+
+
+def test_a_long_group_name_is_broken():
+    renamed = evaluation("m", (0.1, 0.2, 0.3))
+    name = "waterbird standing in front of land"
+    groups = {name: 0.5}
+    one = Evaluation("m", 0.5, 0.5, 0.0, groups, {name: 31}, renamed.interval)
+    tick = plots.groups([one], average=False).layout.xaxis.ticktext[0]
+    assert tick.split("<br>") == ["waterbird", "standing in", "front of land", "n = 31"]
+
+
+def test_what_cannot_be_compared_is_refused():
+    other = Evaluation("m", 0.5, 0.5, 0.0, {"land": 0.5}, {"land": 31}, {})
+    with pytest.raises(HeadlensError, match="same images"):
+        plots.groups([BEFORE, other])
+    with pytest.raises(HeadlensError, match="at least one evaluation"):
+        plots.groups([])
+
+
+def test_group_accuracies_are_told_in_words():
+    words = plots.describe(plots.groups([BEFORE]))
+    assert "zero-shot: average 70.0%, worst group <b>water</b> at 30.0% (95% interval 25.0% to 33.0%)" in words
+
+
+fractions = st.floats(0, 1)
+
+
+@given(st.lists(fractions, min_size=1, max_size=23), fractions, fractions)
+@settings(max_examples=40, deadline=None)
+def test_every_random_set_is_in_a_bar_and_every_line_in_sight(draws, observed, baseline):
+    figure = plots.controls(draws, observed, baseline)
+    bars, first, second = figure.data
+    assert sum(bars.y) == len(draws)
+    assert (first.x, second.x) == ((baseline, baseline), (observed, observed))
+    low, high = figure.layout.xaxis.range
+    assert low <= min(*draws, observed, baseline) <= max(*draws, observed, baseline) < high
+
+
+def test_controls_are_told_in_words_and_named_in_the_legend():
+    figure = plots.controls(np.array([0.2, 0.3, 0.9]), 0.8, 0.25, others={"<i>ltc</i>": 0.85})
+    assert [trace.name for trace in figure.data[1:]] == [
+        "zero-shot 25.0%", "located heads 80.0%", "&lt;i&gt;ltc&lt;/i&gt; 85.0%",
+    ]  # fmt: skip
+    assert plots.describe(figure).endswith("1 of 3 random sets reach located heads.")
+
+
+@pytest.mark.parametrize(("draws", "observed"), [([], 0.5), ([0.3, np.nan], 0.5), ([0.3], np.inf)])
+def test_controls_that_are_no_numbers_are_refused(draws, observed):
+    with pytest.raises(HeadlensError, match="numbers only"):
+        plots.controls(draws, observed, 0.2)
+
+
+def pictures(count, height, width):
+    return [np.random.default_rng(i).integers(0, 255, (height, width, 3), dtype=np.uint8) for i in range(count)]
+
+
+def test_each_map_lies_over_its_own_image():
+    images = pictures(2, 21, 33)
+    maps = {"1.2": torch.randn(2, 3, 11), "4.0": torch.randn(2, 3, 11)}
+    figure = plots.tokens(images, maps, titles=["a", "<b>b</b>"])
+    heat = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert len(figure.layout.images) == 6
+    for col in range(2):
+        for name in maps:
+            (trace,) = (t for t in heat if np.allclose(t.z, maps[name][col]))
+            under = next(i for i in figure.layout.images if (i.xref, i.yref) == (trace.xaxis, trace.yaxis))
+            assert under.source == data_uri(images[col], grey=True)
+            assert (under.sizex, under.sizey) == (33, 21)
+            np.testing.assert_allclose(trace.x, np.arange(1.5, 33, 3))
+            np.testing.assert_allclose(trace.y, [3.5, 10.5, 17.5])
+    end = max(float(values.abs().max()) for values in maps.values())
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-end, end)
+    assert "&lt;b&gt;b&lt;/b&gt;" in {note.text for note in figure.layout.annotations}
+
+
+def test_images_alone_can_be_shown():
+    figure = plots.tokens(pictures(3, 13, 13), {})
+    assert len(figure.layout.images) == 3
+    assert plots.describe(figure) == "3 images."
+
+
+def decoded(uri):
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_a_small_picture_is_kept_and_a_large_one_made_small():
+    flat = np.full((41, 43, 3), 7, dtype=np.uint8)
+    assert np.array_equal(decoded(data_uri(flat)), flat)
+    (noise,) = pictures(1, 336, 300)
+    assert decoded(data_uri(noise)).size == (200, 224)
+    assert len(data_uri(noise)) < 80_000
+
+
+def test_maps_and_titles_have_to_be_as_many_as_the_images():
+    with pytest.raises(HeadlensError, match=r"3 maps '1\.0' for 2 images"):
+        plots.tokens(pictures(2, 13, 13), {"1.0": torch.zeros(3, 5, 5)})
+    with pytest.raises(HeadlensError, match="1 titles for 2 images"):
+        plots.tokens(pictures(2, 13, 13), {}, titles=["a"])
+    with pytest.raises(HeadlensError, match="0 images"):
+        plots.tokens([], {})

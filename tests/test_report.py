@@ -1,0 +1,249 @@
+"""The report: complete, self-contained, and safe whatever the labels hold."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from headlens import plots
+from headlens._version import __version__
+from headlens.errors import OutputError
+from headlens.metrics import Evaluation
+from headlens.report import ReportContent, Section, render, write
+from headlens.report.pieces import script_json
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<!-- <script>",
+    "]]></style></title>",
+    '" onmouseover="alert(1)" x="',
+    "<a href='javascript:alert(1)'>x</a>",
+    "{{ 7 * 7 }} {% raw %}",
+    "$\\sqrt{2}$ &lt;b&gt; \u2028 %{x}",
+)
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, the text outside scripts and styles, and the scripts."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.text, self.scripts, self.open, self.ids = [], [], [], [], set()
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.elements.append((tag, attributes))
+        if "id" in attributes:
+            assert attributes["id"] not in self.ids
+            self.ids.add(attributes["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((attributes, ""))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+        elif not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def hostile_figure(text):
+    groups = {text: 0.5, "b": 0.25}
+    one = Evaluation(text, 0.4, 0.25, 0.15, groups, {text: 31, "b": 37}, {})
+    return plots.groups([one], title=text)
+
+
+def content(text="plain"):
+    """A page on which `text` stands in every place that takes text."""
+    table = pd.DataFrame({text: [text, "b"], "share": [0.12345, np.nan], "images": [3, 5]})
+    return ReportContent(
+        title=text,
+        verdict=[text],
+        question={text: text},
+        notes=[text],
+        sections=[
+            Section(text, f"{text}\n\nsecond", hostile_figure(text), text, table, text),
+            Section("heads", figure=plots.heatmap(np.eye(5, 7), [(0, 0)], title=text, unit=text)),
+            Section("maps", figure=plots.tokens([np.zeros((13, 13, 3), np.uint8)], {text: np.ones((1, 3, 3))}, [text])),
+        ],
+        settings={text: text, "nested": {"a": [text]}, "path": Path("a")},
+        command=text,
+        limits=[text],
+    )
+
+
+@pytest.fixture(scope="module")
+def page():
+    return Page(render(content()))
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, " ".join(HOSTILE)])
+def test_hostile_text_is_shown_and_changes_nothing(page, text):
+    html = render(content(text))
+    hostile = Page(html)
+    assert not hostile.open
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in page.elements]
+    assert [set(attributes) for _, attributes in hostile.elements] == [set(a) for _, a in page.elements]
+    shown = "".join(hostile.text)
+    assert shown.count(text) >= 12
+    own = [script for attributes, script in hostile.scripts if attributes.get("type") is None]
+    assert own == [script for attributes, script in page.scripts if attributes.get("type") is None]
+
+
+def test_hostile_text_in_figures_is_escaped_once(page):
+    text = HOSTILE[0]
+    scripts = [s for a, s in Page(render(content(text))).scripts if a.get("type") == "application/json"]
+    bars, heads, _ = (json.loads(script) for script in scripts)
+    escaped = "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert bars["layout"]["title"]["text"] == heads["layout"]["title"]["text"] == escaped
+    tick = bars["layout"]["xaxis"]["ticktext"][1]
+    assert tick.startswith("&lt;/script")
+    assert "<" not in tick.replace("<br>", "")
+    assert bars["layout"]["meta"]["alt"].count(text) == 1  # plain, for an attribute that HTML escapes
+    assert not any(set(script) & set("<>&") for script in scripts)
+
+
+def test_json_for_a_script_element_reads_back():
+    value = {"a": [*HOSTILE, "\u2028\u2029", "ü", 1.5, None, True]}
+    text = script_json(value)
+    assert json.loads(text) == value
+    assert text.isascii()
+    assert not set(text) & set("<>&")
+
+
+def test_only_the_two_scripts_of_the_page_may_run(page):
+    (policy,) = (m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    own = [script for attributes, script in page.scripts if attributes.get("type") is None]
+    hashes = ["sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in own]
+    assert len(own) == 2
+    assert "script-src '{}' '{}';".format(*hashes) in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_page_loads_nothing_from_elsewhere(page):
+    for _, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    styles = re.search(r"<style>(.*?)</style>", render(content()), re.DOTALL).group(1)
+    assert "url(" not in styles
+    assert "@import" not in styles
+
+
+def test_every_figure_has_words_and_every_table_its_headers(page):
+    plotted = [d for d in page.all("div") if d.get("class") == "plot"]
+    assert len(plotted) == len(page.all("figure")) == len(page.all("details")) == 3
+    assert all(d["role"] == "img" and len(d["aria-label"]) > 20 for d in plotted)
+    scripts = [a for a in page.all("script") if a.get("type") == "application/json"]
+    assert [a["data-for"] for a in scripts] == [d["id"] for d in plotted]
+    assert len(page.all("caption")) == len(page.all("table")) == 1
+    assert {cell["scope"] for cell in page.all("th")} == {"col", "row"}
+
+
+def test_the_page_can_be_read_by_keyboard_and_by_ear(page):
+    (html,) = page.all("html")
+    assert html["lang"] == "en"
+    assert page.all("a")[0] == {"class": "skip", "href": "#main"}
+    assert {a["href"][1:] for a in page.all("a")} <= page.ids
+    for _, attributes in page.elements:
+        assert attributes.get("aria-labelledby", "main") in page.ids
+    scrolled = [d for d in page.all("div") if d.get("class") == "scroll"]
+    assert scrolled
+    assert all(d["tabindex"] == "0" and d["aria-label"] for d in scrolled)
+    headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert set(headings) == {1, 2}
+
+
+def test_numbers_in_a_table_are_short_and_gaps_are_shown(page):
+    text = "".join(page.text)
+    assert "0.123\n" in text
+    assert "nan" not in text.lower()
+    cells = [cell["class"].split()[0] for cell in page.all("td")]
+    assert cells == ["number", "number"] * 2
+
+
+def test_the_verdict_comes_first_and_the_settings_last(page):
+    text = "".join(page.text)
+    order = [text.index(word) for word in ("Verdict", "Before you rely", "What was asked", "Contents", "Limits\n")]
+    assert order == sorted(order)
+    assert text.index("Settings\n") < text.index(f"Made by headlens {__version__}")
+    assert '{"a": ["plain"]}' in text
+
+
+def test_dark_colours_are_beside_every_figure(page):
+    for attributes, script in page.scripts:
+        if attributes.get("type") == "application/json":
+            figure = json.loads(script)
+            for path, colour in figure["dark"]:
+                node = figure
+                for key in path[:-1]:
+                    node = node[key]
+                assert node[path[-1]] != colour
+            assert ["layout", "template", "layout", "paper_bgcolor"] in [path for path, _ in figure["dark"]]
+
+
+def test_a_figure_from_elsewhere_is_taken():
+    html = render(ReportContent("t", "v", sections=[Section("s", figure=go.Figure(go.Scatter(y=[1, 2])))]))
+    assert "A figure without a description." in html
+
+
+def test_a_page_without_figures_holds_no_script():
+    page = Page(render(ReportContent("t", "v")))
+    assert not page.scripts
+    assert "script-src 'none';" in page.all("meta")[1]["content"]
+
+
+def test_a_report_is_one_file_of_bounded_size(tmp_path):
+    path = write(content(), tmp_path / "new" / "folder" / "report.html")
+    assert 4_000_000 < path.stat().st_size < 8_000_000
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    assert path.read_text("utf-8") == render(content())
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def fail(self, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(ReportContent("t", "v"), path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_folder_is_not_written_over(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="Name a file in it"):
+        write(ReportContent("t", "v"), tmp_path)
+    with pytest.raises(OutputError, match="leads through a file"):
+        write(ReportContent("t", "v"), tmp_path / "file" / "report.html")
+
+
+def test_a_path_that_is_no_text_can_be_reported(tmp_path):
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    section = Section(name, figure=hostile_figure(name))
+    page = write(ReportContent(name, name, sections=[section]), tmp_path / "report.html").read_text("utf-8")
+    assert r"caf\udce9.png" in page

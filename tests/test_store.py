@@ -1,0 +1,312 @@
+"""A store answers as the dense decomposition does, from the compact form alone."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_clip import D_HEAD, EMBED, HEADS, LAYERS, TinyClip, pixels, tiny_clip, write_images
+
+import headlens.states.store as store_module
+from headlens.errors import ManifestError, StoreError
+from headlens.manifest import check_files, resolve_paths
+from headlens.models import HookedCLIP
+from headlens.models.open_clip_import import open_clip
+from headlens.states import Decomposition, HeadStore, decompose, extract
+from headlens.states.plan import block_sizes
+
+COUNT, DIRECTIONS = 23, 11
+
+
+@pytest.fixture(scope="module", params=["tok", "avg"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    folder = tmp_path_factory.mktemp("store")
+    clip = tiny_clip(pool=request.param)
+    frame = write_images(folder / "images", COUNT)
+    store = extract(clip, frame, folder / "acts.zarr", batch_size=3, block=8)
+    return clip, frame, store, decompose(clip.vision, pixels(clip, frame), normalize=True)
+
+
+@pytest.fixture
+def store(made: tuple) -> HeadStore:
+    return HeadStore.open(made[2].path)
+
+
+def directions(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(DIRECTIONS, EMBED, dtype=dtype, generator=torch.Generator().manual_seed(5))
+
+
+def test_every_part_equals_the_dense_one(made: tuple) -> None:
+    clip, frame, store, dense = made
+    embedding = clip.vision(pixels(clip, frame))
+    torch.testing.assert_close(store.norm, embedding.norm(dim=-1))
+    torch.testing.assert_close(store.embedding, embedding / embedding.norm(dim=-1, keepdim=True))
+    torch.testing.assert_close(store.mlps, dense.mlps, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(store.stem, dense.stem, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(store.constant, dense.constant, atol=1e-5, rtol=1e-5)
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            torch.testing.assert_close(store.heads(layer, head), dense.heads[:, layer, head], atol=1e-5, rtol=1e-5)
+            assert store.z(layer, head).shape == (COUNT, D_HEAD)
+
+
+def test_parts_add_up_to_the_unit_embedding(store: HeadStore) -> None:
+    heads = torch.stack([store.heads(layer, head) for layer in range(LAYERS) for head in range(HEADS)])
+    total = heads.sum(0) + store.mlps.sum(1) + store.stem + store.constant
+    torch.testing.assert_close(total, store.embedding, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(total.norm(dim=-1), torch.ones(COUNT), atol=1e-5, rtol=1e-5)
+
+
+def dense_projection(dense: Decomposition, texts: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("ilhe,te->ilht", dense.heads, texts)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("constants", ["separate", "spread"])
+def test_project_equals_the_dense_einsum(made: tuple, in_memory: bool, constants: str, monkeypatch) -> None:
+    monkeypatch.setattr(store_module, "_BLOCK", 5)
+    clip, frame, store, _ = made
+    dense = decompose(clip.vision, pixels(clip, frame), normalize=True, constants=constants)
+    opened = HeadStore.open(store.path, in_memory=in_memory)
+    texts = directions()
+    torch.testing.assert_close(
+        opened.project(texts, constants=constants), dense_projection(dense, texts), atol=1e-5, rtol=1e-5
+    )
+    rows = [17, 2, 3, 2]
+    torch.testing.assert_close(
+        opened.subset(rows).project(texts, constants=constants),
+        dense_projection(dense, texts)[rows],
+        atol=1e-5,
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("constants", ["separate", "spread"])
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+def test_project_is_exact_in_float64(tmp_path: Path, constants: str, pool: str) -> None:
+    clip = tiny_clip(torch.float64, pool=pool)
+    frame = write_images(tmp_path, 5)
+    store = extract(clip, frame, tmp_path / "acts.zarr", dtype="float64")
+    images = pixels(clip, frame).double()
+    dense = decompose(clip.vision, images, normalize=True, constants=constants)
+    texts = directions(torch.float64)
+    projected = store.project(texts, constants=constants)
+    assert projected.dtype == torch.float64
+    torch.testing.assert_close(projected, dense_projection(dense, texts), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(store.embedding, dense.total(), atol=1e-12, rtol=1e-12)
+
+
+def test_half_precision_keeps_three_digits_in_half_the_space(made: tuple, tmp_path: Path) -> None:
+    clip, frame, full, _ = made
+    half = extract(clip, frame, tmp_path / "half.zarr", dtype="float16")
+    assert half.project(directions()).dtype == torch.float32
+    torch.testing.assert_close(half.project(directions()), full.project(directions()), atol=3e-3, rtol=3e-3)
+    torch.testing.assert_close(half.embedding, full.embedding)
+    assert half._array("z").dtype == np.float16
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_subset_is_the_same_rows(made: tuple, in_memory: bool) -> None:
+    store = HeadStore.open(made[2].path, in_memory=in_memory)
+    mask = (store.manifest["label"] == "dog").to_numpy(copy=True)
+    rows = np.flatnonzero(mask)
+    for chosen in (mask, store.manifest["label"] == "dog", torch.from_numpy(mask), list(rows), rows - COUNT):
+        view = store.subset(chosen)
+        assert len(view) == len(rows)
+        torch.testing.assert_close(view.embedding, store.embedding[rows], rtol=0, atol=0)
+        torch.testing.assert_close(view.heads(2, 4), store.heads(2, 4)[rows])
+        torch.testing.assert_close(view.z(1, 3), store.z(1, 3)[rows], rtol=0, atol=0)
+        assert list(view.manifest["path"]) == list(store.manifest["path"][rows])
+        assert list(view.manifest.index) == list(range(len(rows)))
+    apart = store.subset([22, 0])
+    torch.testing.assert_close(apart.z(1, 3), store.z(1, 3)[[22, 0]], rtol=0, atol=0)
+    torch.testing.assert_close(apart.mlps, store.mlps[[22, 0]], rtol=0, atol=0)
+    nested = store.subset(split="val").subset([3, 1])
+    expected = store.manifest[store.manifest["split"] == "val"]["path"].tolist()
+    assert list(nested.manifest["path"]) == [expected[3], expected[1]]
+
+
+@settings(deadline=None, max_examples=20)
+@given(rows=st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=30), block=st.integers(1, 30))
+def test_any_choice_of_rows_in_any_order(made: tuple, rows: list[int], block: int) -> None:
+    opened = made[2]
+    expected = opened.project(directions())[rows]
+    before, store_module._BLOCK = store_module._BLOCK, block
+    try:
+        torch.testing.assert_close(opened.subset(rows).project(directions()), expected, atol=1e-6, rtol=1e-6)
+    finally:
+        store_module._BLOCK = before
+
+
+def test_choices_that_make_no_subset(store: HeadStore) -> None:
+    none = np.zeros(COUNT, dtype=bool)
+    for rows in (none, [], [COUNT], [-COUNT - 1], none[1:], [0.5], [[1]], "val"):
+        with pytest.raises(StoreError):
+            store.subset(rows)
+    with pytest.raises(StoreError, match="neither"):
+        store.subset()
+    with pytest.raises(StoreError, match="both"):
+        store.subset([0], split="val")
+    with pytest.raises(ManifestError, match=r"'train' \(8\)"):
+        store.subset(split="vla")
+
+
+def test_the_memory_is_shared_by_views_and_read_once(store: HeadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    array = HeadStore._array
+    monkeypatch.setattr(HeadStore, "_array", lambda self, name: reads.append(name) or array(self, name))
+    view = store.subset(split="val")
+    for _ in range(3):
+        view.project(directions())
+        store.project(directions())
+        store.heads(0, 1)
+    assert sorted(reads) == ["embedding", "scale", "shift", "z"]
+
+
+def test_directions_of_another_width_and_unknown_constants(store: HeadStore) -> None:
+    with pytest.raises(StoreError, match=r"\[direction, 7\].*\[3, 8\]"):
+        store.project(torch.randn(3, EMBED + 1))
+    with pytest.raises(StoreError, match="'shared'"):
+        store.project(directions(), constants="shared")
+
+
+def test_a_head_outside_the_tower(store: HeadStore) -> None:
+    for layer, head in ((LAYERS, 0), (0, HEADS), (-1, 0), (0, -1)):
+        with pytest.raises(StoreError, match=f"head {layer}.{head}"):
+            store.heads(layer, head)
+
+
+def test_length_repr_and_identity(store: HeadStore, made: tuple) -> None:
+    assert len(store) == COUNT
+    assert (store.n_layers, store.n_heads) == (LAYERS, HEADS)
+    assert "23 images, 3 layers × 5 heads of 2, float32, tiny seed-0" in repr(store)
+    assert store.model_name == "tiny"
+    assert store.fingerprint == made[0].fingerprint
+    assert store.skipped.empty
+    assert list(store.skipped.columns) == ["row", "path", "reason"]
+
+
+def test_the_manifest_comes_back_as_it_was(store: HeadStore, made: tuple) -> None:
+    pd.testing.assert_frame_equal(store.manifest, made[1], check_dtype=False)
+    assert store.manifest.attrs["root"] == made[1].attrs["root"]
+
+
+def test_a_manifest_of_mixed_columns_is_kept(tmp_path: Path) -> None:
+    frame = write_images(tmp_path, 3).assign(
+        mixed=[1, "b", None],
+        box=["[0, 0, 3, 5]", (1, 1, 2, 2), None],
+        candidates=[["cat", "dog"], "cat|dog", None],
+        number=[1, 2, 3],
+    )
+    back = extract(tiny_clip(), frame, tmp_path / "acts.zarr").manifest
+    assert back["mixed"].fillna("-").tolist() == ["1", "b", "-"]
+    assert back["box"].fillna("-").tolist() == ["[0.0, 0.0, 3.0, 5.0]", "[1.0, 1.0, 2.0, 2.0]", "-"]
+    assert back["candidates"].fillna("-").tolist() == ['["cat", "dog"]', "cat|dog", "-"]
+    assert back["number"].tolist() == [1, 2, 3]
+
+
+def test_new_columns_need_no_new_extraction(store: HeadStore, made: tuple) -> None:
+    view = store.with_manifest(store.manifest.assign(mood=["merry"] * COUNT))
+    assert view.manifest["mood"].tolist() == ["merry"] * COUNT
+    assert view.manifest_digest != store.manifest_digest
+    assert view.subset([0]).manifest_digest == view.manifest_digest
+    assert store.with_manifest(pd.DataFrame({"path": store.manifest["path"].tolist()})).manifest.attrs["root"]
+    torch.testing.assert_close(view.embedding, store.embedding, rtol=0, atol=0)
+    for other in (store.manifest[1:], store.manifest[::-1]):
+        with pytest.raises(StoreError, match="in their order"):
+            store.with_manifest(other)
+
+
+def test_another_model_is_refused_by_both_fingerprints(made: tuple) -> None:
+    clip, _, store, _ = made
+    HeadStore.open(store.path, clip)
+    with pytest.raises(StoreError, match=r"seed-0.*seed-1"):
+        HeadStore.open(store.path, TinyClip(clip.vision, fingerprint="seed-1"))
+
+
+def test_what_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not there"):
+        HeadStore.open(tmp_path / "absent")
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(StoreError, match="something else"):
+            HeadStore.open(path)
+
+
+def test_a_store_of_a_later_format(made: tuple, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(made[2].path, tmp_path / "later.zarr")
+    record = (tmp_path / "later.zarr" / "zarr.json").read_text()
+    (tmp_path / "later.zarr" / "zarr.json").write_text(record.replace('"format": 1', '"format": 2'))
+    with pytest.raises(StoreError, match="format 2"):
+        HeadStore.open(tmp_path / "later.zarr")
+
+
+def test_xarray_opens_it_with_labelled_dimensions(store: HeadStore) -> None:
+    xarray = pytest.importorskip("xarray")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = xarray.open_zarr(store.path)
+    assert data["z"].dims == ("image", "layer", "head", "d_head")
+    assert data["mlps"].dims == ("image", "layer", "embed")
+    assert data["scale"].dims == ("image",)
+    one_head = data["z"].isel(layer=1, head=3).values / store.norm.numpy()[:, None]
+    np.testing.assert_allclose(one_head, store.z(1, 3).numpy(), rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=200)
+@given(rows=st.integers(1, 20_000), block=st.none() | st.integers(1, 2_000))
+def test_blocks_fit(rows: int, block: int | None) -> None:
+    per_block, per_chunk = block_sizes(rows, block)
+    assert per_block % per_chunk == 0
+    blocks = -(-rows // per_block)
+    if block is None:
+        assert per_block <= 1024
+        assert blocks * per_block - rows <= 4 * blocks + 3
+    else:
+        assert per_block == min(block, rows)
+
+
+def test_a_store_of_relative_paths_without_a_root_remembers_where_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = write_images(tmp_path, 3)
+    frame.attrs = {}
+    monkeypatch.chdir(tmp_path)
+    extract(tiny_clip(), frame, "acts.zarr")
+    monkeypatch.chdir(tmp_path.parent)
+    opened = HeadStore.open(tmp_path / "acts.zarr")
+    check_files(opened.manifest)
+    assert opened.manifest.attrs["root"] == str(tmp_path)
+
+
+def test_the_whole_way_with_an_open_clip_model(tmp_path: Path) -> None:
+    oc = open_clip()
+    torch.manual_seed(0)
+    model = oc.CLIP(
+        embed_dim=EMBED,
+        vision_cfg={
+            "layers": LAYERS,
+            "width": 20,
+            "head_width": 4,
+            "patch_size": 5,
+            "image_size": 15,
+            "mlp_ratio": 2.0,
+        },
+        text_cfg={"context_length": 11, "vocab_size": 13, "width": 6, "heads": 2, "layers": 1},
+    ).eval()
+    clip = HookedCLIP.from_open_clip(model, oc.image_transform(15, is_train=False), tokenizer=lambda texts: texts)
+    frame = write_images(tmp_path, 5)
+    store = extract(clip, frame, tmp_path / "acts.zarr", batch_size=2)
+    images = torch.stack([clip.preprocess(Image.open(path)) for path in resolve_paths(frame)])
+    torch.testing.assert_close(store.embedding, clip.encode_image(images, normalize=True), atol=1e-5, rtol=1e-5)
+    assert HeadStore.open(store.path, clip).fingerprint == clip.fingerprint
+    other = HookedCLIP.from_open_clip(model, oc.image_transform(20, is_train=False), tokenizer=lambda texts: texts)
+    with pytest.raises(StoreError, match=other.fingerprint):
+        store.check_model(other)
