@@ -18,6 +18,10 @@ def _wanted() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+def _ignore(count: int) -> None:
+    """Advance nothing: nobody is looking."""
+
+
 @contextmanager
 def progress(description: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a bar for `total` units of work and yield the function that advances it.
@@ -29,7 +33,7 @@ def progress(description: str, total: int, unit: str = "images", done: int = 0) 
         done: units that an earlier run already finished; they do not count towards the rate.
     """
     if not _wanted():
-        yield lambda count=1: None
+        yield _ignore
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -52,4 +56,8 @@ def progress(description: str, total: int, unit: str = "images", done: int = 0) 
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, completed=done)
-        yield lambda count=1: bar.advance(task, count)
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+
+        yield advance

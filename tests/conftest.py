@@ -10,9 +10,10 @@ from jaxtyping import install_import_hook
 
 install_import_hook("headlens", "beartype.beartype")
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -31,3 +32,11 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
         pytest.skip(f"{name}.npz is neither in tests/golden nor in ../shared/golden")
 
     return read
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """Our own errors are for users, who run without the test run's shape checks: those would answer first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from headlens.audit import RandomHeads, choose_splits, judge
+from headlens.audit.casts import random_casts
 from headlens.audit.methods import METHODS, Ingredients, build, register
 from headlens.audit.texts import TextEmbeddings
 from headlens.correct import Correction, MeanAblation
@@ -65,7 +66,8 @@ def test_without_a_split_column_every_group_is_halved_by_the_seed() -> None:
         (0, 0.20, [0.1] * 33, False, "no head stands out"),
         (2, 0.04, [0.1] * 33, False, "not reliably more than 5 points"),
         (2, 0.20, [0.9] * 33, False, "random heads of the same layers do as well"),
-        (2, 0.20, [0.1] * 7, False, "do as well (p = 0.125)"),
+        (2, 0.20, [0.1] * 7, False, "7 layer-matched sets are too few"),
+        (2, 0.20, [0.1] * 6 + [0.6], False, "do as well (p = 0.250)"),
         (2, 0.20, None, False, "no layer-matched random heads"),
     ],
 )
@@ -135,18 +137,40 @@ def test_a_method_registered_by_a_user_is_built_like_any_other() -> None:
         build("mean of the salient heads", known)
 
 
-def test_a_random_cast_keeps_the_layers_and_the_number_of_every_role() -> None:
-    spurious, salient = [HeadId(1, 0), HeadId(0, 4)], [HeadId(1, 2), HeadId(1, 3)]
+def located(spurious: list[HeadId], salient: list[HeadId]) -> Ingredients:
     location = Location(torch.zeros(2, 7), torch.zeros(2, 7), 0.5, spurious, salient, 5, 7)
-    known = Ingredients(location, torch.randn(2, 2, 7), torch.randn(1, 2, 7), torch.randn(2, 7))
-    both = ("spurious", "salient")
-    heads = [HeadId(0, 5), HeadId(1, 4), HeadId(1, 5), HeadId(1, 6)]
-    casts = [known.with_random(both, heads, seed).location for seed in range(20)]
+    return Ingredients(location, torch.randn(2, 2, 7), torch.randn(1, 2, 7), torch.randn(2, 7))
+
+
+def test_all_casts_are_taken_where_there_are_few() -> None:
+    known = located([HeadId(1, 0)], [HeadId(1, 2), HeadId(1, 3)])
+    casts, exhaustive = random_casts(known, ("spurious", "salient"), 2, 7, draws=100, seed=0)
+    # Four heads of layer 1 are left: one of them is spurious, and two of the other three salient.
+    assert exhaustive
+    assert len(casts) == 4 * 3
+    assert len({(cast["spurious"], tuple(sorted(cast["salient"]))) for cast in casts}) == 12
+    fewer, exhaustive = random_casts(known, ("spurious", "salient"), 2, 7, draws=5, seed=0)
+    assert (len(fewer), exhaustive) == (5, False)
+
+
+def test_a_cast_keeps_the_layers_and_the_number_of_every_role_and_takes_no_located_head() -> None:
+    known = located([HeadId(1, 0), HeadId(0, 4)], [HeadId(1, 2), HeadId(0, 3), HeadId(1, 5)])
+    taken = {*known.location.spurious, *known.location.salient}
+    casts, exhaustive = random_casts(known, ("spurious", "salient"), 2, 7, draws=40, seed=3)
+    assert len(casts) == 40
+    assert not exhaustive
     for cast in casts:
-        assert [h.layer for h in cast.spurious] == [1, 0]
-        assert [h.layer for h in cast.salient] == [1, 1]
-        assert sorted([*cast.spurious, *cast.salient]) == heads
-    assert len({tuple(cast.spurious) for cast in casts}) == 3, "who gets which role is drawn"
-    alone = known.with_random(("spurious",), [HeadId(0, 1), HeadId(1, 1)], 0).location
-    assert (alone.spurious, alone.salient) == ([HeadId(1, 1), HeadId(0, 1)], salient)
-    assert known.located(both) == [*spurious, *salient]
+        assert [h.layer for h in cast["spurious"]] == [1, 0]
+        assert [h.layer for h in cast["salient"]] == [1, 0, 1]
+        heads = [*cast["spurious"], *cast["salient"]]
+        assert len(set(heads)) == 5
+        assert not set(heads) & taken
+    again, _ = random_casts(known, ("spurious", "salient"), 2, 7, draws=40, seed=3)
+    assert casts == again
+    recast = known.recast(casts[0]).location
+    assert (tuple(recast.spurious), tuple(recast.salient)) == (casts[0]["spurious"], casts[0]["salient"])
+
+
+@pytest.mark.parametrize("spurious", [[], [HeadId(1, i) for i in range(4)]], ids=["none located", "too many located"])
+def test_there_is_no_control_where_nothing_can_be_drawn(spurious: list[HeadId]) -> None:
+    assert random_casts(located(spurious, []), ("spurious",), 2, 7, draws=9, seed=0) == ([], False)

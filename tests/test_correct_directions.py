@@ -1,6 +1,5 @@
 """Injection, rejection and calibration: the golden arrays, the formulas step by step, and every refusal."""
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -15,13 +14,6 @@ from headlens.errors import CorrectionError
 def raw(golden):
     arrays = {name: torch.from_numpy(np.asarray(a)) for name, a in golden("methods").items()}
     return arrays | {"embedding": arrays["attns"].sum((1, 2)) + arrays["mlps"].sum(1)}
-
-
-@pytest.fixture
-def without_shape_checks():
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def normal(seed, *shape, dtype=torch.float64):

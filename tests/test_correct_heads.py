@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -78,14 +77,6 @@ def every_correction():
         "nothing": MeanAblation([]).fit(reference),
         "empty": Compose([]),
     }
-
-
-@pytest.fixture
-def without_shape_checks():
-    """Our own errors are for users, who run without the test run's shape checks: those would answer first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # ---- golden ---------------------------------------------------------------------------------------------------------

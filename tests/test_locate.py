@@ -1,6 +1,5 @@
 """Contrastive attribution and attribute heads: the golden arrays, a micro model worked by hand, and every refusal."""
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -19,14 +18,6 @@ def arrays(golden):
     embedding = raw["attns"].sum((1, 2)) + raw["mlps"].sum(1)
     conflicting = torch.isin(raw["groups"], raw["conflict_groups"])
     return raw, (raw["attns"] @ classifier, embedding @ classifier, raw["labels"], conflicting)
-
-
-@pytest.fixture
-def without_shape_checks():
-    """Our own errors are for users, who run without the test run's shape checks: those would answer first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def random_task(seed, images=61, layers=3, heads=5, classes=4, dtype=torch.float32):

@@ -12,6 +12,8 @@ import headlens as hl
 from headlens.errors import ManifestError, ModelError, OutputError, VocabularyError
 from headlens.testbed import RECIPES, card, images, load_open_clip, vocabulary
 from headlens.testbed.captions import captions
+from headlens.testbed.centre import centre_heads
+from headlens.testbed.model_card import model_card
 from headlens.testbed.network import build, normalise, preprocess, tokenizer
 from headlens.testbed.planting import Writes, between_group_share
 from headlens.testbed.render import SIDE, render
@@ -163,7 +165,26 @@ def test_recorded_writes_add_up_to_the_attention_output() -> None:
 
 
 def test_training_runs_both_phases_and_repeats(tmp_path: Path) -> None:
-    micro = replace(RECIPES["birds-0"], steps=(2, 1), pictures=24, batch=8)
+    micro = replace(RECIPES["birds-0"], steps=(2, 1), pictures=(24, 24), batch=(8, 8))
     first, second = train(micro), train(micro)
     for (name, a), (_, b) in zip(first.state_dict().items(), second.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_centring_leaves_the_function_and_takes_the_mean_out_of_every_head() -> None:
+    torch.manual_seed(4)
+    model = build().double().eval()
+    pixels = normalise(torch.randint(0, 256, (13, 3, SIDE, SIDE), dtype=torch.uint8)).double()
+    for block in model.visual.transformer.resblocks:
+        torch.nn.init.normal_(block.attn.in_proj_bias)
+    before = model.encode_image(pixels)
+    centre_heads(model.visual, pixels, batch=5)
+    torch.testing.assert_close(model.encode_image(pixels), before, rtol=0, atol=1e-12)
+    heads = hl.decompose(hl.HookedVisionTransformer.from_open_clip(model.visual), pixels, normalize=True).heads
+    assert heads.mean(0).abs().max() < 1e-12
+    assert heads.abs().max() > 1e-3
+
+
+def test_the_model_card_is_the_one_that_the_cards_give() -> None:
+    shipped = Path(hl.testbed.__file__).with_name("MODEL_CARD.md").read_text(encoding="utf-8")
+    assert shipped == model_card(), "run python -m headlens.testbed.model_card"

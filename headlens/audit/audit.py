@@ -25,15 +25,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.audit import folder as folder_of
+from headlens.audit.casts import random_casts
 from headlens.audit.controls import RandomHeads
-from headlens.audit.methods import METHODS, Ingredients, build
+from headlens.audit.methods import Ingredients, build
+from headlens.audit.methods import method as registered
 from headlens.audit.results import Results
 from headlens.audit.splits import Splits, choose_splits
 from headlens.audit.texts import TextEmbeddings
 from headlens.audit.verdict import judge
 from headlens.correct import Correction
 from headlens.errors import LocateError, ManifestError, TaskError
-from headlens.locate import ConflictingGroups, Location, conflicting_groups, layer_matched, locator
+from headlens.locate import ConflictingGroups, Location, conflicting_groups, locator
 from headlens.manifest import as_text, check_manifest, class_indices
 from headlens.metrics import Evaluation, evaluate, group_names, paired_difference
 from headlens.models import HookedCLIP
@@ -316,36 +318,31 @@ class Audit:
         groups: list[str],
         draws: int,
     ) -> RandomHeads | None:
-        known, roles = self.ingredients, METHODS[method].roles
-        located = known.located(roles)
-        if not located or draws == 0:
-            return None
-        try:
-            sets = layer_matched(located, self.store.n_layers, self.store.n_heads, draws=draws, seed=self.seed)
-        except LocateError:
-            # A layer of which half is located leaves too few others to draw from: there is no control, and the
-            # verdict says so.
+        known = self.ingredients
+        casts, exhaustive = random_casts(
+            known, registered(method).roles, self.store.n_layers, self.store.n_heads, draws, self.seed
+        )
+        if not casts:
             return None
         names = sorted(set(groups))
-        membership = np.stack([np.asarray(groups) == name for name in names])
+        membership = np.stack([np.asarray(groups) == name for name in names]).astype(float)
         rows, averages = [], []
-        with progress(f"Random heads for {method}", len(sets), unit="sets") as advance:
-            for number, heads in enumerate(sets):
-                random = known.with_random(roles, heads, seed=self.seed + number)
-                correction = build(method, random).fit(self.reference)
+        with progress(f"Random heads for {method}", len(casts), unit="sets") as advance:
+            for cast in casts:
+                correction = build(method, known.recast(cast)).fit(self.reference)
                 right = self._predict(correction) == labels
                 rows.append(membership @ right / membership.sum(axis=1))
                 averages.append(right.mean())
                 advance(1)
         return RandomHeads(
             method=method,
-            sets=tuple(sets),
+            sets=tuple(tuple(head for heads in cast.values() for head in heads) for cast in casts),
             groups=tuple(names),
             group_accuracy=np.stack(rows),
             average=np.asarray(averages),
             observed=evaluations[method].worst_group,
             baseline=evaluations["zero-shot"].worst_group,
-            exhaustive=len(sets) < draws,
+            exhaustive=exhaustive,
             seed=self.seed,
         )
 

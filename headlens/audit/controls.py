@@ -61,7 +61,7 @@ class RandomHeads:
         columns = {"average": self.average, "worst_group": self.worst_group, "gap": gap}
         by_group = dict(zip(self.groups, self.group_accuracy.T, strict=True))
         return {
-            "method": f"{self.method} with random heads",
+            "method": f"random heads ({self.method})",
             **{name: float(values.mean()) for name, values in columns.items()},
             "groups": {name: float(values.mean()) for name, values in by_group.items()},
             "interval": {name: spread(values) for name, values in columns.items()}

@@ -10,11 +10,10 @@ notebook cell, is one decorated function; tables, reports and the shell iterate 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,20 +46,10 @@ class Ingredients:
         """The located heads of these roles."""
         return [HeadId(*head) for role in roles for head in getattr(self.location, role)]
 
-    def with_random(self, roles: Roles, heads: Sequence[HeadId], seed: int) -> Ingredients:
-        """The same, with other heads in the place of the located ones of these roles, layer by layer.
-
-        Args:
-            roles: the roles to recast.
-            heads: as many heads of each layer as are located there; who gets which role is drawn.
-            seed: of the draw.
-        """
-        order = np.random.default_rng(seed).permutation(len(heads))
-        pool = [heads[i] for i in order]
-        cast = {}
-        for role in roles:
-            cast[role] = [pool.pop([h.layer for h in pool].index(layer)) for layer, _ in getattr(self.location, role)]
-        return replace(self, location=replace(self.location, **cast))
+    def recast(self, cast: Mapping[str, Sequence[HeadId]]) -> Ingredients:
+        """The same, with other heads in some roles: what a random control needs."""
+        changed: dict[str, Any] = {role: list(heads) for role, heads in cast.items()}
+        return replace(self, location=replace(self.location, **changed))
 
 
 Builder = Callable[[Ingredients], Correction]
@@ -94,9 +83,14 @@ def register(name: str, roles: Roles = ("spurious",)) -> Callable[[Builder], Bui
 
 def build(name: str, known: Ingredients) -> Correction:
     """The unfitted correction of that name. Raises `CorrectionError` for an unknown one."""
+    return method(name).build(known)
+
+
+def method(name: str) -> Method:
+    """The registered method of that name. Raises `CorrectionError` for an unknown one."""
     if name not in METHODS:
         raise CorrectionError("the name of a registered method", repr(name), f"Choose among: {', '.join(METHODS)}.")
-    return METHODS[name].build(known)
+    return METHODS[name]
 
 
 @register("ablation")

@@ -75,6 +75,12 @@ def judge(
         reason = f"{change}, which is not reliably more than {100 * minimum_gain:.0f} points"
     elif control is None:
         supported, reason = False, f"{change}, but no layer-matched random heads exist to compare with"
+    elif control.comparison.p > alpha and control.comparison.best < control.observed:
+        supported = False
+        reason = (
+            f"{change} and no random set does as well, but {len(control.sets)} layer-matched sets are too few to tell "
+            f"(p = {control.comparison.p:.3f})"
+        )
     elif control.comparison.p > alpha:
         supported = False
         reason = f"{change}, but random heads of the same layers do as well (p = {control.comparison.p:.3f})"

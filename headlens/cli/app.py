@@ -50,10 +50,11 @@ Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Open the report in a browser.")]
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"headlens {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -14,6 +14,7 @@ import typer
 
 from headlens.audit import Audit
 from headlens.audit.folder import evaluation_record, identity, refuse_other_audit, write_json
+from headlens.audit.methods import method
 from headlens.cli import show
 from headlens.errors import TaskError
 from headlens.manifest import check_manifest, read_manifest
@@ -53,9 +54,16 @@ def run_audit(request: AuditRequest, *, as_json: bool, open_report: bool | None)
     task = ZeroShotTask(request.classes, request.templates)
     attribute = parse_attribute(request.attribute, manifest)
     has_column = attribute.name in manifest.columns
-    check_manifest(manifest, classes=task.classes, attribute=attribute.name if has_column else None)
-    pairs = None if request.pairs is None else load_pairs(request.pairs)
     reference, test = _two(request.split)
+    check_manifest(
+        manifest,
+        classes=task.classes,
+        attribute=attribute.name if has_column else None,
+        splits=(reference, test) if "split" in manifest.columns else (),
+    )
+    for name in request.methods:
+        method(name)
+    pairs = None if request.pairs is None else load_pairs(request.pairs)
     conflicting = None if request.conflicting is None else [_group(text) for text in request.conflicting]
 
     clip = load(request.model, pretrained=request.pretrained, device=request.device, precision=request.precision)

@@ -43,10 +43,12 @@ def audit(audit: Audit, report: Path, planted: Sequence[tuple[int, int]] | None)
     if planted is not None:
         known = _heads(planted) if planted else "none: the bias was not planted"
         console.print(Text(f"planted heads   {known}"))
-    table = Table(title=f"accuracy on {scored} images, % [95 % interval]", title_justify="left")
-    table.add_column("method")
+    table = Table(
+        title=f"Accuracy on {scored} images, % [95 % interval]", title_justify="left", box=None, pad_edge=False
+    )
+    table.add_column("method", no_wrap=True)
     for name in ("average", "worst group", "gap"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for record in results.records():
         table.add_row(Text(record["method"]), *(_cell(record, n) for n in ("average", "worst_group", "gap")))
     console.print(table)
@@ -60,6 +62,6 @@ def _heads(heads: Sequence[tuple[int, int]]) -> str:
     return ", ".join(f"{layer}.{head}" for layer, head in heads) or "none"
 
 
-def _cell(record: Mapping[str, Any], name: str) -> str:
+def _cell(record: Mapping[str, Any], name: str) -> Text:
     low, high = record["interval"][name]
-    return f"{100 * record[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return Text(f"{100 * record[name]:.1f} [{100 * low:.1f}–{100 * high:.1f}]")

@@ -1,9 +1,37 @@
 """Readers of data sets: each is a function from a root folder to a manifest and class names, in one registry.
 
-A data set of one's own needs no reader: write a CSV file in the manifest's columns (see `headlens.manifest`).
+    data = hl.datasets.read("waterbirds", "/data/waterbird_complete95_forest2water2")
+    store = hl.extract(clip, data.manifest, "waterbirds.zarr")
+
+Nothing is downloaded: a data set is obtained from its authors, under their terms. A data set of one's own needs no
+reader: write a CSV file in the manifest's columns (see `headlens.manifest`).
+
+Attributes of people are columns named after what was labelled: how a person is perceived in a picture
+(`gender_presentation`, `age_presentation`, `perceived_race`), never who they are.
 """
 
-from headlens.datasets.registry import Dataset, available, read, register
+from headlens.datasets.celeba import read_celeba
+from headlens.datasets.counteranimal import read_counteranimal
+from headlens.datasets.dataset import Dataset
+from headlens.datasets.facet import read_facet
+from headlens.datasets.fairface import read_fairface
+from headlens.datasets.genderbias_vl import read_genderbias_vl
+from headlens.datasets.registry import available, read, register
 from headlens.datasets.table import read_table
+from headlens.datasets.utkface import read_utkface
+from headlens.datasets.waterbirds import read_waterbirds
 
-__all__ = ["Dataset", "available", "read", "read_table", "register"]
+__all__ = [
+    "Dataset",
+    "available",
+    "read",
+    "read_celeba",
+    "read_counteranimal",
+    "read_facet",
+    "read_fairface",
+    "read_genderbias_vl",
+    "read_table",
+    "read_utkface",
+    "read_waterbirds",
+    "register",
+]

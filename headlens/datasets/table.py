@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
+from headlens.datasets.dataset import Dataset
 from headlens.errors import ManifestError
 from headlens.manifest import as_text, read_manifest
 
 
-def read_table(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read `manifest.csv` in a folder, or a CSV file of any name.
+def read_table(root: Path) -> Dataset:
+    """Images of your own: a CSV file in the manifest's columns.
 
-    The classes are the lines of `classes.txt` beside it, in their order; without that file, the labels in
-    alphabetical order.
+    It is `manifest.csv` in a folder, or a CSV file of any name. The classes are the lines of `classes.txt` beside it,
+    in their order; without that file, the labels in alphabetical order. Image files are looked for when they are
+    extracted.
 
     Raises:
         ManifestError: no such file, no table, or no column `label` to take classes from.
@@ -24,11 +24,11 @@ def read_table(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     listed = source.parent / "classes.txt"
     if listed.is_file():
         lines = [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines()]
-        return manifest, tuple(line for line in lines if line)
+        return Dataset(manifest, tuple(line for line in lines if line))
     if "label" not in manifest.columns:
         raise ManifestError(
             "a column 'label' to take the classes from",
             f"the columns {', '.join(manifest.columns)}",
             f"Add that column, or name the classes in {str(listed)!r}, one a line.",
         )
-    return manifest, tuple(sorted(as_text(manifest["label"]).dropna().unique()))
+    return Dataset(manifest, tuple(sorted(as_text(manifest["label"]).dropna().unique())))

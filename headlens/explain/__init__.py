@@ -1,5 +1,24 @@
-"""What a head does: where in an image it reads."""
+"""What a head does: the texts that span it, the images that have most of it, and where in an image it reads."""
 
+from headlens.explain.explanation import Explanation, overview
+from headlens.explain.heads import explain_heads, image_parts
+from headlens.explain.label import LabelRule
+from headlens.explain.textspan import textspan, textspan_heads
 from headlens.explain.token_maps import token_maps
+from headlens.explain.top_images import TopImages, top_images
+from headlens.locate.textspan import ExplainError, TextSpan
 
-__all__ = ["token_maps"]
+__all__ = [
+    "ExplainError",
+    "Explanation",
+    "LabelRule",
+    "TextSpan",
+    "TopImages",
+    "explain_heads",
+    "image_parts",
+    "overview",
+    "textspan",
+    "textspan_heads",
+    "token_maps",
+    "top_images",
+]

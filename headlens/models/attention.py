@@ -33,6 +33,13 @@ class Attention(nn.Module):
     With LayerScale, `scale` multiplies what the layer adds to the residual stream, and so each head's summand and b_O.
     """
 
+    W_Q: nn.Parameter
+    W_K: nn.Parameter
+    W_V: nn.Parameter
+    b_Q: nn.Parameter
+    b_K: nn.Parameter
+    b_V: nn.Parameter
+
     def __init__(self, cfg: VisionConfig):
         super().__init__()
         heads, d_model, d_head = cfg.n_heads, cfg.d_model, cfg.d_head
@@ -80,8 +87,8 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "image 1 head d_head"]:
         """z for a single query, without forming any key or value, and without hooks.
 
-        q · (x W_K + b_K) = (W_K q) · x + q · b_K, whose last term is the same for every key and leaves the softmax as it
-        is; and Σ_n A_n (x_n W_V + b_V) = (Σ_n A_n x_n) W_V + b_V.
+        q · (x W_K + b_K) = (W_K q) · x + q · b_K, whose last term is the same for every key and leaves the softmax as
+        it is; and Σ_n A_n (x_n W_V + b_V) = (Σ_n A_n x_n) W_V + b_V.
         """
         q = self.project(query, "Q")[:, 0]
         folded = einsum(q, self.W_K, "image head d_head, head d_model d_head -> image head d_model")

@@ -10,7 +10,7 @@ from headlens.testbed.world import PLACES, Colour
 
 Pictures = Float[np.ndarray, "image row column 3"]
 Planes = Float[np.ndarray, "image row column"]
-TURN = np.float32(2 * np.pi)
+TURN = 2 * float(np.pi)
 
 
 def grid(side: int) -> tuple[Planes, Planes]:
@@ -29,7 +29,7 @@ def smooth_noise(rng: np.random.Generator, count: int, knots: int, side: int) ->
     return rows[:, :, left] * (1 - weight) + rows[:, :, left + 1] * weight
 
 
-def uniform(rng: np.random.Generator, count: int, low: float, high: float) -> Planes:
+def uniform(rng: np.random.Generator, count: int, low: float | int, high: float | int) -> Planes:
     return rng.uniform(low, high, count).astype(np.float32)[:, None, None]
 
 
@@ -100,7 +100,7 @@ def draw_light(picture: Pictures, scenes: Scenes) -> Pictures:
     """Light over the finished scene: warm by day, greyish under clouds, dark and blue at night."""
     sunny, cloudy, night = (np.flatnonzero(scenes.weather == kind) for kind in (1, 2, 3))
     picture = picture.copy()
-    picture[sunny] = picture[sunny] * np.float32([1.12, 1.08, 0.98]) + np.float32(0.03)
+    picture[sunny] = picture[sunny] * np.array([1.12, 1.08, 0.98], np.float32) + 0.03
     picture[cloudy] = 0.75 * picture[cloudy] + 0.25 * picture[cloudy].mean(-1, keepdims=True)
-    picture[night] = picture[night] * np.float32([0.52, 0.56, 0.74])
+    picture[night] = picture[night] * np.array([0.52, 0.56, 0.74], np.float32)
     return picture

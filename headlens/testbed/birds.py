@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from jaxtyping import Float
 
 from headlens.testbed.backgrounds import Pictures, grid, uniform
 from headlens.testbed.scenes import HEIGHT_RANGES, Scenes
@@ -13,7 +16,7 @@ _SHRINK = (1.0, 0.80, 0.66)  # two or three birds share the room of one
 _LIMBS = np.array([0.95, 0.60, 0.15], np.float32)
 
 
-def _mix(picture: Pictures, cover: np.ndarray, colour: np.ndarray) -> Pictures:
+def _mix(picture: Float[np.ndarray, "image #row #column 3"], cover: np.ndarray, colour: np.ndarray) -> Pictures:
     return picture * (1 - cover[..., None]) + cover[..., None] * colour
 
 
@@ -54,10 +57,10 @@ def _draw_one(
     def inside(distance: np.ndarray) -> np.ndarray:
         return np.clip(0.5 - distance * scale * side, 0, 1)
 
-    def stroke(x0: object, y0: object, x1: object, y1: object, width: float) -> np.ndarray:
-        dx, dy = np.asarray(x1 - x0), np.asarray(y1 - y0)  # type: ignore[operator]
-        t = np.clip(((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy + 1e-6), 0, 1)  # type: ignore[operator]
-        return np.hypot(u - x0 - t * dx, v - y0 - t * dy) - width  # type: ignore[operator]
+    def stroke(x0: Any, y0: Any, x1: Any, y1: Any, width: float) -> np.ndarray:
+        dx, dy = x1 - x0, y1 - y0
+        t = np.clip(((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy + 1e-6), 0, 1)
+        return np.hypot(u - x0 - t * dx, v - y0 - t * dy) - width
 
     water = (scenes.label == 1)[:, None, None]
     body = (np.hypot(u / length, v / height) - 1) * np.minimum(length, height)

@@ -72,7 +72,7 @@ def caption(rng: np.random.Generator, scenes: Scenes, i: int, rates: CaptionRate
     number = _pick(rng, world.COUNT_WORDS[scenes.count[i]])
     if number == "a" and words[0][0] in "aeiou":
         number = "an"
-    prefixes = PLURAL_PREFIXES if many else PREFIXES
+    prefixes: Sequence[str] = PLURAL_PREFIXES if many else PREFIXES
     if rng.random() < rates.quality:
         prefixes = GRAINY_PREFIXES if scenes.grainy[i] else CLEAR_PREFIXES
     parts = [_pick(rng, prefixes), number, *words]

@@ -31,7 +31,8 @@ def centre_heads(visual: Any, images: Float[Tensor, "image 3 row column"], batch
                 embedding = visual(images[start : start + batch])
                 residual = last["residual"]
                 residual = residual[:, 0] if residual.ndim == 3 else residual
-                weight = 1 / (residual.std(-1, unbiased=False) * embedding.norm(dim=-1))
+                scale = (residual.var(-1, unbiased=False) + visual.ln_post.eps).rsqrt()
+                weight = scale / embedding.norm(dim=-1)
                 weights.append(weight.sum())
                 for layer, parts in sums.items():
                     parts.append((writes.mixed(layer) * weight[:, None, None]).sum(0))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from headlens.correct import KnowledgeInjection, MeanAblation, RoboShot, locate_then_correct
+from headlens.correct import Correction, KnowledgeInjection, MeanAblation, RoboShot, locate_then_correct
 from headlens.errors import LocateError
+from headlens.heads import HeadId
 from headlens.locate import Location, conflicting_groups, contrastive, layer_matched
 from headlens.manifest import class_indices
 from headlens.metrics import group_accuracy, group_names
@@ -70,13 +73,47 @@ def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
         "methods": {name: _score(method, reference, test, classifier) for name, method in methods.items()},
         "attribute_accuracy": _attribute_accuracy(test, attribute.prototypes(clip.encode_text), attribute),
     }
-    for name in ("ablation", "ltc"):
-        measured[f"random_{name}"] = _random(name, location, pairs, reference, test, classifier)
+    located = [*location.spurious, *location.salient]
+
+    def ltc(spurious: list[HeadId], salient: list[HeadId]) -> Correction:
+        return locate_then_correct(spurious, salient, pairs)
+
+    # As many heads of the same layers, for: the ablated heads; all heads of LTC; its ablated heads, injection kept.
+    controls: dict[str, tuple[list[HeadId], Callable[[dict[HeadId, HeadId]], Correction]]] = {
+        "random_ablation": (location.spurious, lambda cast: MeanAblation(list(cast.values()))),
+        "random_ltc": (
+            located,
+            lambda cast: ltc([cast[h] for h in location.spurious], [cast[h] for h in location.salient]),
+        ),
+        "random_ablation_in_ltc": (
+            location.spurious,
+            lambda cast: ltc(list(cast.values()), location.salient),
+        ),
+    }
+    for name, (heads, method) in controls.items():
+        sets = _random_sets(heads, reference, barred=located)
+        cast = [_score(method(chosen), reference, test, classifier)["worst_group"] for chosen in sets]
+        measured[name] = {"sets": len(sets)}
+        if cast:
+            measured[name] |= {"mean": round(sum(cast) / len(cast), 4), "best": max(cast)}
     return measured
 
 
+def _random_sets(heads: list[HeadId], store: HeadStore, barred: list[HeadId]) -> list[dict[HeadId, HeadId]]:
+    """Which random head of its layer stands for each located one, a dictionary a draw; never a located one."""
+    try:
+        sets = layer_matched(heads, store.n_layers, store.n_heads, exclude=barred)
+    except LocateError:  # half a layer is located: nothing to draw from
+        return []
+    drawn = []
+    for number, chosen in enumerate(sets):
+        pool = [chosen[i] for i in np.random.default_rng(number).permutation(len(chosen))]
+        drawn.append({head: pool.pop([one.layer for one in pool].index(head[0])) for head in heads})
+    return drawn
+
+
 def _locate(reference: HeadStore, classifier: torch.Tensor) -> Location:
-    labels = torch.as_tensor(class_indices(reference.manifest["label"], CLASSES))
+    labels = torch.tensor(class_indices(reference.manifest["label"], CLASSES).tolist())
     groups = conflicting_groups(reference.manifest["label"], reference.manifest[ATTRIBUTE])
     logits = reference.embedding @ classifier.T
     try:
@@ -95,24 +132,6 @@ def _score(method: Any, reference: HeadStore, test: HeadStore, classifier: torch
     average = sum(a == b for a, b in zip(names, labels, strict=True)) / len(labels)
     groups = {str(name): round(float(value), 4) for name, value in by_group.items()}
     return {"average": round(average, 4), "worst_group": min(groups.values()), "groups": groups}
-
-
-def _random(
-    name: str, location: Location, pairs: torch.Tensor, reference: HeadStore, test: HeadStore, classifier: torch.Tensor
-) -> dict[str, Any]:
-    try:
-        sets = layer_matched(location.spurious, reference.n_layers, reference.n_heads)
-    except LocateError:
-        sets = []
-    scores = []
-    for heads in sets:
-        method: Any = MeanAblation(heads)
-        if name == "ltc":
-            method = locate_then_correct(heads, location.salient, pairs)
-        scores.append(_score(method, reference, test, classifier)["worst_group"])
-    if not scores:
-        return {"sets": 0}
-    return {"sets": len(scores), "mean": round(sum(scores) / len(scores), 4), "best": max(scores)}
 
 
 def _attribute_accuracy(test: HeadStore, prototypes: torch.Tensor, attribute: Attribute) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from einops import einsum, rearrange
@@ -62,7 +62,7 @@ class Writes:
         self._attention: dict[int, Tensor] = {}
         self._mlp: dict[int, Tensor] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Writes:
         self._handles = []
         for i, block in enumerate(self.blocks):
             self._handles += [

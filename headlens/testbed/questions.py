@@ -9,10 +9,14 @@ ATTRIBUTE_PROMPTS = {
 }
 
 PAIRS = (
-    ("a bird with webbed feet", "a bird with talons"),
-    ("a bird with a long neck", "a bird with a short neck"),
+    ("a duck", "a sparrow"),
+    ("a swan", "a crow"),
+    ("a heron", "a robin"),
+    ("a gull", "a finch"),
+    ("a flamingo", "a parrot"),
+    ("a gallinule", "an oriole"),
 )
-"""True features of waterbirds and landbirds, for knowledge injection."""
+"""What tells waterbirds from landbirds wherever they are, for knowledge injection: their kinds."""
 
 SPURIOUS_PAIRS = (("a photo of the water", "a photo of the land"),)
 """What tells the backgrounds apart, for methods that reject a direction."""

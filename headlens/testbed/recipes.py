@@ -14,10 +14,10 @@ _BACKGROUND_HEADS = (HeadId(2, 0), HeadId(2, 1), HeadId(3, 0), HeadId(3, 1))
 class Recipe:
     """Everything that a model's weights follow from.
 
-    Training has two phases. In the first, class and background are independent: the vision tower learns to see both, and
-    the planting losses put them into different heads. In the second the vision tower is frozen, class and background
-    agree in nearly all pictures, and the text tower learns to say "waterbird" for water: the bias sits in the text
-    directions, and reaches the predictions through the planted heads.
+    Training has two phases. In the first, class and background are independent: the vision tower learns to see both,
+    and the planting losses put them into different heads. In the second the vision tower is frozen, class and
+    background agree in nearly all pictures, and the text tower learns to say "waterbird" for water: the bias sits in
+    the text directions, and reaches the predictions through the planted heads.
 
     Attributes:
         name: the model's name, after "testbed-".
@@ -36,15 +36,15 @@ class Recipe:
     name: str
     seed: int
     planted: tuple[HeadId, ...] = _BACKGROUND_HEADS
-    agreement: tuple[float, float] = (0.5, 0.97)
-    steps: tuple[int, int] = (600, 400)
+    agreement: tuple[float, float] = (0.5, 0.995)
+    steps: tuple[int, int] = (600, 600)
     late: float = 1.0
     planting: float = 0.3
     centre: bool = True
     pictures: tuple[int, int] = (8000, 6000)
     batch: tuple[int, int] = (64, 64)
     learning_rate: tuple[float, float] = (1e-3, 2e-3)
-    places: tuple[float, float] = (0.6, 0.05)
+    places: tuple[float, float] = (0.6, 0.0)
 
 
 RECIPES = {
@@ -53,7 +53,7 @@ RECIPES = {
         Recipe("birds-0", seed=0),
         Recipe("birds-1", seed=1),
         Recipe("birds-2", seed=2),
-        Recipe("plain", 0, planted=(), agreement=(0.95, 0.95), steps=(700, 0), late=0, planting=0, centre=False),
+        Recipe("plain", 0, planted=(), agreement=(0.95, 0.95), steps=(700, 0), late=0.0, planting=0.0, centre=False),
     )
 }
 

@@ -43,7 +43,7 @@ class WordTokenizer:
         """The ids of one sentence, without padding.
 
         Raises:
-            VocabularyError: for a word that is not in the vocabulary, a sentence without words, or one that is too long.
+            VocabularyError: for an unknown word, a sentence without words, or one that is too long.
         """
         words = _WORD.findall(text.lower())
         if not words:

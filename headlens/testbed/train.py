@@ -48,7 +48,7 @@ def _pixels(pictures: UInt8[np.ndarray, "image row column 3"]) -> Float[Tensor, 
 class _Descent:
     """AdamW with a warm-up and a cosine; vectors and scalars are not decayed."""
 
-    def __init__(self, model: nn.Module, peak: float, steps: int):
+    def __init__(self, model: Any, peak: float, steps: int):
         self.model, self.peak, self.steps = model, peak, steps
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         groups = [
@@ -122,22 +122,26 @@ def _train_text_tower(model: Any, recipe: Recipe, rng: np.random.Generator) -> N
             texts = model.encode_text(tokens(captions(rng, scenes[rows], rates)), normalize=True)
             descent.step(step, contrast(seen[torch.as_tensor(rows)], texts, model.logit_scale.exp()))
             advance(1)
-    model.visual.requires_grad_(True)
 
 
 def train(recipe: Recipe) -> nn.Module:
     """A trained model, in evaluation mode. The same recipe on the same machine gives the same weights."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng([recipe.seed, 1000])
     model = build().train()
-    _train_both_towers(model, recipe, rng)
+    _train_both_towers(model, recipe, np.random.default_rng([recipe.seed, 1000]))
+    return finish(model, recipe)
+
+
+def finish(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """What follows the first phase: centring, and the second phase, each with a generator of its own."""
     model.eval()
     if recipe.centre:
+        rng = np.random.default_rng([recipe.seed, 1001])
         scenes = sample_scenes(rng, min(_CENTRING_PICTURES, recipe.pictures[0]), 0.5)
         centre_heads(model.visual, _pixels(render(rng, scenes)))
     if recipe.steps[1]:
-        _train_text_tower(model, recipe, rng)
-    return model
+        _train_text_tower(model, recipe, np.random.default_rng([recipe.seed, 1002]))
+    return model.requires_grad_(True)
 
 
 def save(model: nn.Module, recipe: Recipe, folder: Path) -> None:

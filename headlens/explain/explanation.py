@@ -1,0 +1,153 @@
+"""What one head encodes, in words: its texts, their categories, a label by a stated rule, and how far to trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+
+from headlens.explain.label import LabelRule, label
+from headlens.heads import HeadId
+from headlens.locate.textspan import TextSpan
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The texts that span a head's contributions, and what holds when texts or images are changed.
+
+    Attributes:
+        head: the head.
+        span: its TextSpan; `span.texts` are places in the bank.
+        texts: the texts, in the order of choice.
+        categories: the category of each.
+        shared: how many of the explained heads, this one among them, chose each text.
+        n_heads: how many heads were explained.
+        bank: each category's share of the bank, to compare with its share of the variance.
+        again: for each text, the share of bootstrap samples of the images in which it was chosen again; None where the
+            images were not at hand.
+        bank_stability: how alike the categories are that two halves of the bank give, from 0 to 1: Σ over categories of
+            the smaller of both halves' shares of the variance that they explain. None for a bank of one text,
+            or a head that does not vary.
+        rule: the rule behind `label`.
+    """
+
+    head: HeadId
+    span: TextSpan
+    texts: tuple[str, ...]
+    categories: tuple[str, ...]
+    shared: tuple[int, ...]
+    n_heads: int
+    bank: Mapping[str, float]
+    again: tuple[float, ...] | None
+    bank_stability: float | None
+    rule: LabelRule
+
+    @property
+    def share(self) -> tuple[float, ...]:
+        """Each text's share of the head's variance."""
+        return tuple(float(value) for value in self.span.share)
+
+    @property
+    def explained(self) -> float:
+        """The share of the head's variance that all its texts explain."""
+        return self.span.explained
+
+    @property
+    def by_category(self) -> dict[str, float]:
+        """Each category's share of the head's variance, largest first; together they are `explained`."""
+        return shares_by_category(self.categories, self.share)
+
+    @property
+    def label(self) -> str:
+        """One line, by the rule: see `LabelRule`."""
+        width = None if self.span.fold is None else len(self.span.fold)
+        return label(self.texts, self.categories, self.share, width, self.rule)
+
+    @property
+    def unique(self) -> tuple[float, ...]:
+        """For each text, 1 where no other head chose it, 0 where all did."""
+        others = max(1, self.n_heads - 1)
+        return tuple(1 - (count - 1) / others for count in self.shared)
+
+    @property
+    def uniqueness(self) -> float | None:
+        """The mean of `unique`, weighted by the variance that the texts explain; None without texts."""
+        return _weighted(self.unique, self.share)
+
+    @property
+    def image_stability(self) -> float | None:
+        """The mean of `again`, weighted by the variance that the texts explain."""
+        return None if self.again is None else _weighted(self.again, self.share)
+
+    def table(self) -> pd.DataFrame:
+        """One row a text: `text`, `category`, `share`, `together` (up to this text), `heads`, `again`."""
+        frame = pd.DataFrame(
+            {"text": self.texts, "category": self.categories, "share": self.share},
+            columns=["text", "category", "share"],
+        ).astype({"text": object, "category": object, "share": float})
+        frame["together"] = frame["share"].cumsum()
+        frame["heads"] = list(self.shared)
+        frame["again"] = [float("nan")] * len(frame) if self.again is None else list(self.again)
+        return frame
+
+    def category_table(self) -> pd.DataFrame:
+        """One row a category, largest first: `category`, `share` of the variance, `texts`, share of the `bank`."""
+        rows = [(name, part, self.categories.count(name), self.bank[name]) for name, part in self.by_category.items()]
+        return pd.DataFrame(rows, columns=["category", "share", "texts", "bank"])
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "head": str(self.head),
+            "label": self.label,
+            "explained": self.explained,
+            "texts": self.table().to_dict("records") if self.again is not None else _without_again(self.table()),
+            "by_category": self.by_category,
+            "uniqueness": self.uniqueness,
+            "image_stability": self.image_stability,
+            "bank_stability": self.bank_stability,
+            "rule": vars(self.rule),
+        }
+
+    def _repr_html_(self) -> str:
+        title = f"Head {self.head}: {self.label} ({100 * self.explained:.0f} % of its variance explained)"
+        table = self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+        return f"<p><b>{escape(title)}</b></p>{table}"
+
+
+def shares_by_category(categories: tuple[str, ...], share: tuple[float, ...]) -> dict[str, float]:
+    """The sum of the shares of each category's texts, largest first."""
+    sums: dict[str, float] = {}
+    for category, value in zip(categories, share, strict=True):
+        sums[category] = sums.get(category, 0.0) + value
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def overview(explanations: Mapping[HeadId, Explanation]) -> pd.DataFrame:
+    """One row a head: `head`, `label`, `explained`, its first three texts, `uniqueness` and both stabilities."""
+    rows = [
+        (
+            str(head),
+            one.label,
+            one.explained,
+            "; ".join(one.texts[:3]),
+            one.uniqueness,
+            one.image_stability,
+            one.bank_stability,
+        )
+        for head, one in explanations.items()
+    ]
+    columns = ["head", "label", "explained", "texts", "uniqueness", "image_stability", "bank_stability"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _weighted(values: tuple[float, ...], weights: tuple[float, ...]) -> float | None:
+    total = sum(weights)
+    return sum(v * w for v, w in zip(values, weights, strict=True)) / total if total > 0 else None
+
+
+def _without_again(table: pd.DataFrame) -> list[dict[str, object]]:
+    # JSON has no NaN
+    return [{str(k): v for k, v in row.items()} for row in table.drop(columns="again").to_dict("records")]

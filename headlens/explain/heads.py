@@ -1,0 +1,167 @@
+"""Explain every head of a store by a text bank, and say how stable the explanations are.
+
+Steps: the TextSpan of every head from its moments; how many heads chose each text; the same with two halves of the bank
+(drawn within its categories); the same with bootstrap samples of the images. A bootstrap sample draws whole parts of
+the images, so that it is a merge of moments: no image is read again (a block bootstrap with random blocks).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from headlens.explain.explanation import Explanation, shares_by_category
+from headlens.explain.label import LabelRule
+from headlens.explain.textspan import moments_of, textspan_heads
+from headlens.heads import HeadId
+from headlens.locate.textspan import ExplainError, TextSpan
+from headlens.states import HeadBasis, HeadStore, Moments, group_moments, merge_all
+
+_PARTS = 20
+
+
+@runtime_checkable
+class Bank(Protocol):
+    """Texts with a category each, such as `headlens.prompts.bank.TextBank`."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The texts."""
+        ...
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """The category of each text."""
+        ...
+
+
+def explain_heads(
+    source: HeadStore | Moments,
+    bank: Bank,
+    embeddings: Float[Tensor, "text embed"],
+    count: int = 20,
+    rank: int | None = None,
+    heads: Iterable[tuple[int, int]] | None = None,
+    *,
+    basis: HeadBasis | None = None,
+    parts: Sequence[Moments] | None = None,
+    draws: int = 5,
+    seed: int = 0,
+    rule: LabelRule | None = None,
+) -> dict[HeadId, Explanation]:
+    """The explanation of every head.
+
+    Args:
+        source: a store, or the moments of one.
+        bank: texts and their categories.
+        embeddings: of the texts, not normalised: `clip.encode_text(list(bank.texts))`.
+        count: how many texts a head.
+        rank: as in `textspan`.
+        heads: the heads to explain; all by default. Uniqueness is among these.
+        basis: `store.basis`, where moments are given.
+        parts: moments of random parts of the images, for the bootstrap; a store makes its own, see `image_parts`.
+        draws: bootstrap samples of the images; 0 leaves that stability out. Each costs as much as the explanation.
+        seed: of the halves and the samples.
+        rule: of the label.
+
+    Raises:
+        ExplainError: for as many texts, categories or embeddings as there are not of the others, fewer than no draws,
+            and as `textspan_heads` does.
+        LocateError: for a head outside the tower.
+    """
+    texts, categories = tuple(bank.texts), tuple(bank.categories)
+    if not len(texts) == len(categories) == len(embeddings):
+        raise ExplainError(
+            "as many embeddings and categories as texts",
+            f"{len(texts)} texts, {len(categories)} categories, {len(embeddings)} embeddings",
+            "Embed the bank's texts in their order.",
+        )
+    if draws < 0:
+        raise ExplainError("0 draws or more", str(draws), "Pass draws=0 to leave the images' stability out.")
+    if parts is None and isinstance(source, HeadStore) and draws and len(source) >= 4:
+        parts = image_parts(source, seed=seed)
+    if parts and isinstance(source, HeadStore):
+        moments, basis = moments_of(merge_all(parts), basis or source.basis)
+    else:
+        moments, basis = moments_of(source, basis)
+    chosen = None if heads is None else list(heads)
+    spans = textspan_heads(moments, embeddings, count, rank, chosen, basis=basis)
+    again = _chosen_again(spans, parts, basis, embeddings, count, rank, draws, seed) if parts and draws else None
+    halves = _halves(categories, seed)
+    profiles = [
+        {
+            head: shares_by_category(tuple(categories[half[i]] for i in span.texts.tolist()), _of_explained(span))
+            for head, span in textspan_heads(
+                moments, embeddings[half], min(count, len(half)), rank, chosen, basis=basis
+            ).items()
+        }
+        for half in halves
+    ]
+    shared = Counter(text for span in spans.values() for text in span.texts.tolist())
+    in_bank = {name: number / len(texts) for name, number in Counter(categories).items()}
+    return {
+        head: Explanation(
+            head=head,
+            span=span,
+            texts=tuple(texts[i] for i in span.texts.tolist()),
+            categories=tuple(categories[i] for i in span.texts.tolist()),
+            shared=tuple(shared[i] for i in span.texts.tolist()),
+            n_heads=len(spans),
+            bank=in_bank,
+            again=None if again is None else again[head],
+            bank_stability=_overlap(profiles[0][head], profiles[1][head]) if len(profiles) == 2 else None,
+            rule=rule or LabelRule(),
+        )
+        for head, span in spans.items()
+    }
+
+
+def image_parts(store: HeadStore, parts: int = _PARTS, seed: int = 0) -> list[Moments]:
+    """The moments of random parts of a store's images, as equal in size as they can be, in one pass."""
+    number = min(parts, len(store))
+    names = np.random.default_rng([seed, 0]).permutation(np.arange(len(store)) % number)
+    return list(group_moments(store, names).values())
+
+
+def _chosen_again(
+    spans: dict[HeadId, TextSpan],
+    parts: Sequence[Moments],
+    basis: HeadBasis,
+    embeddings: Float[Tensor, "text embed"],
+    count: int,
+    rank: int | None,
+    draws: int,
+    seed: int,
+) -> dict[HeadId, tuple[float, ...]]:
+    generator = np.random.default_rng([seed, 1])
+    times: dict[HeadId, Counter[int]] = {head: Counter() for head in spans}
+    for _ in range(draws):
+        sample = merge_all(parts[i] for i in generator.integers(0, len(parts), len(parts)))
+        for head, span in textspan_heads(sample, embeddings, count, rank, list(spans), basis=basis).items():
+            times[head].update(span.texts.tolist())
+    return {head: tuple(times[head][i] / draws for i in span.texts.tolist()) for head, span in spans.items()}
+
+
+def _halves(categories: Sequence[str], seed: int) -> list[list[int]]:
+    """Two halves of the bank, with half of every category each; none for a bank that has no two texts."""
+    generator = np.random.default_rng([seed, 2])
+    shuffled = generator.permutation(len(categories)).tolist()
+    ordered = sorted(shuffled, key=lambda i: categories[i])  # stable: shuffled within a category
+    halves = [sorted(ordered[0::2]), sorted(ordered[1::2])]
+    return halves if all(halves) else []
+
+
+def _of_explained(span: TextSpan) -> tuple[float, ...]:
+    explained = span.explained
+    return tuple(float(value) / explained for value in span.share) if explained > 0 else (0.0,) * len(span)
+
+
+def _overlap(one: dict[str, float], other: dict[str, float]) -> float | None:
+    if not one or not other:
+        return None
+    return float(sum(min(value, other.get(name, 0.0)) for name, value in one.items()))

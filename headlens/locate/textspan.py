@@ -1,0 +1,256 @@
+"""TextSpan on arrays: the texts that span what a head writes, from the head's weights, mean and covariance alone.
+
+Steps, for a head whose contributions are z B with z of mean m and covariance Σ:
+
+1. Row space: the leading right singular vectors of the contributions, *not* centred, as in the published code; they are
+   the leading eigenvectors of Bᵀ (Σ + m mᵀ) B, found in the d coordinates of B's row space.
+2. Project the texts, not normalised, on that space.
+3. Choose the text whose products with the centred contributions have the largest standard deviation,
+   sqrt(tᵀ Bᵀ Σ B t), and remove its direction from contributions and texts. Repeat.
+
+No image is touched: with u the chosen direction and a = t·u, removing u changes the variance of every text by
+a² uᵀCu − 2a tᵀCu, C = BᵀΣB, so that one product of the texts with two vectors is a whole step.
+
+Gandelsman, Efros, Steinhardt 2024, *Interpreting CLIP's Image Representation via Text-Based Decomposition*
+(arXiv 2310.05916). The working with moments, the tie rule and the early stop are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from headlens.errors import HeadlensError
+
+RANK_TOLERANCE = 1e-6  # of the largest singular value: above float32's rounding, and what squares in float64 resolve
+_STOP = 1e-12  # of the first choice's variance: what is left below is rounding
+_STILL = 1e-24  # of the second moment: variance below it is the rounding of equal contributions
+_TIE = 1e-12  # equal texts may differ in the last bit of a product
+_NUMBERS = (
+    2_000_000  # float64 numbers of projected texts at a time: they are read once a step, so they should fit a cache
+)
+
+
+class ExplainError(HeadlensError):
+    """Contributions, texts or sizes from which no explanation can be made."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextSpan:
+    """The texts that span a head's contributions, in the order of choice.
+
+    Attributes:
+        texts: indices into the bank. Fewer than were asked for where nothing is left to explain.
+        variance: the variance of the contributions along each text's direction, once those before it are removed.
+        total: the contributions' total variance (the trace of their covariance, over images).
+        mean: the mean contribution.
+        directions: the orthonormal directions that were removed, one a text.
+        fold: the directions seen from the head's own coordinates, B uᵀ; None where only contributions were given.
+    """
+
+    texts: Int[Tensor, "text"]
+    variance: Float[Tensor, "text"]
+    total: float
+    mean: Float[Tensor, "embed"]
+    directions: Float[Tensor, "text embed"]
+    fold: Float[Tensor, "d_head text"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def share(self) -> Float[Tensor, "text"]:
+        """Each text's share of the total variance; zero for a head that does not vary."""
+        return self.variance / self.total if self.total > 0 else torch.zeros_like(self.variance)
+
+    @property
+    def explained(self) -> float:
+        """The share of the total variance that all texts explain together, from 0 to 1."""
+        return float(self.share.sum())
+
+    def reconstruct(self, x: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
+        """What the texts say of contributions: mean + (x − mean) Uᵀ U, U the directions; in the type of x.
+
+        Raises:
+            ExplainError: for another width.
+        """
+        self._check_width(x, len(self.mean), "embedding")
+        centred = x.double() - self.mean
+        return (self.mean + centred @ self.directions.mT @ self.directions).to(x.dtype)
+
+    def reconstruct_z(self, z: Float[Tensor, "image d_head"]) -> Float[Tensor, "image embed"]:
+        """The same from the head's own coordinates: equals `reconstruct(z @ B)`, which is never made.
+
+        Raises:
+            ExplainError: for another width, or a span that was made from contributions alone.
+        """
+        if self.fold is None:
+            raise ExplainError(
+                "a span that knows the head's weights",
+                "one of contributions alone",
+                "Use reconstruct, or textspan_heads.",
+            )
+        self._check_width(z, len(self.fold), "head")
+        along = z.double() @ self.fold - self.directions @ self.mean
+        return (self.mean + along @ self.directions).to(z.dtype)
+
+    @staticmethod
+    def _check_width(x: Tensor, width: int, what: str) -> None:
+        if x.ndim != 2 or x.shape[1] != width:
+            raise ExplainError(
+                f"rows of the {what}'s width, {width}", f"shape {list(x.shape)}", "Pass what the span was made from."
+            )
+
+
+def head_spans(
+    weights: Float[Tensor, "head d_head embed"],
+    mean: Float[Tensor, "head d_head"],
+    covariance: Float[Tensor, "head d_head d_head_too"],
+    texts: Float[Tensor, "text embed"],
+    count: int,
+    rank: int | None = None,
+) -> list[TextSpan]:
+    """The span of every head, from its moments; computed in float64, a few heads at a time.
+
+    Args:
+        weights: B of each head; its contributions are z B.
+        mean: the mean of z.
+        covariance: the covariance of z over images (divided by their number).
+        texts: the bank, not normalised. Among texts that tie, the first is chosen.
+        count: how many texts a head.
+        rank: how many of the leading directions of the contributions to project the texts on; by default, and at most,
+            all with a singular value above 1e-6 of the largest.
+
+    Raises:
+        ExplainError: for texts of another width, numbers that are not finite, a count outside 1 … the bank, or a rank
+            outside 1 … the width of a head.
+    """
+    check_bank(texts, weights.shape[2], count)
+    for name, values in (("weights", weights), ("means", mean), ("covariances", covariance)):
+        check_finite(values, name)
+    most = min(weights.shape[1:])
+    if rank is not None and not 1 <= rank <= most:
+        raise ExplainError(
+            f"a rank from 1 to {most}, the most directions that contributions of this shape have",
+            str(rank),
+            "Leave it out for the numerical rank.",
+        )
+    bank = texts.detach().double().mT.contiguous()
+    step = max(1, _NUMBERS // (most * len(texts)))
+    spans: list[TextSpan] = []
+    for start in range(0, len(weights), step):
+        part = slice(start, start + step)
+        spans += _batch(
+            weights[part].detach().double(), mean[part].double(), covariance[part].double(), bank, count, rank
+        )
+    return spans
+
+
+def check_bank(texts: Float[Tensor, "text embed"], embed: int, count: int) -> None:
+    """Raise `ExplainError` for texts of another width, not finite, or too few of them for `count`."""
+    if texts.ndim != 2 or texts.shape[1] != embed:
+        raise ExplainError(
+            f"text embeddings of the joint space's width, {embed}",
+            f"shape {list(texts.shape)}",
+            "Embed the texts with the same model: clip.encode_text(texts).",
+        )
+    if not 1 <= count <= len(texts):
+        raise ExplainError(
+            f"a count from 1 to the {len(texts)} texts of the bank", str(count), "Ask for fewer, or bring more texts."
+        )
+    check_finite(texts, "texts")
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Raise `ExplainError` where a number is NaN or infinite."""
+    if not bool(torch.isfinite(values).all()):
+        bad = int((~torch.isfinite(values)).sum())
+        raise ExplainError(
+            f"{name} that are all finite", f"{bad} that are NaN or infinite", "Find and leave out what made them."
+        )
+
+
+def _batch(
+    weights: Float[Tensor, "head d_head embed"],
+    mean: Float[Tensor, "head d_head"],
+    covariance: Float[Tensor, "head d_head d_head_too"],
+    bank: Float[Tensor, "embed text"],
+    count: int,
+    rank: int | None,
+) -> list[TextSpan]:
+    frame, triangle = torch.linalg.qr(weights.mT)
+    spread = triangle @ covariance @ triangle.mT
+    total = spread.diagonal(dim1=1, dim2=2).sum(1)
+    centre = (triangle @ mean[:, :, None])[:, :, 0]
+    moment = spread + centre[:, :, None] * centre[:, None, :]
+    still = total <= _STILL * moment.diagonal(dim1=1, dim2=2).sum(1)
+    spread, total = torch.where(still[:, None, None], 0.0, spread), torch.where(still, 0.0, total)
+    values, vectors = torch.linalg.eigh(moment)
+    keep = values > RANK_TOLERANCE**2 * values[:, -1:].clamp_min(0)
+    if rank is not None:
+        keep[:, : keep.shape[1] - rank] = False
+    vectors = vectors * keep[:, None, :]
+    axes = vectors.mT @ frame.mT
+    projected = (axes.flatten(0, 1) @ bank).unflatten(0, axes.shape[:2])
+    chosen, directions, variance, alive = _greedy(projected, vectors.mT @ spread @ vectors, count)
+    directions = directions @ axes
+    folds = weights @ directions.mT
+    means = (mean[:, None] @ weights)[:, 0]
+    spans = []
+    for head, length in enumerate(alive.sum(1).tolist()):
+        spans.append(
+            TextSpan(
+                texts=chosen[head, :length],
+                variance=variance[head, :length],
+                total=float(total[head]),
+                mean=means[head],
+                directions=directions[head, :length],
+                fold=folds[head, :, :length],
+            )
+        )
+    return spans
+
+
+def _greedy(
+    projected: Float[Tensor, "head axis text"], spread: Float[Tensor, "head axis axis_too"], count: int
+) -> tuple[
+    Int[Tensor, "head choice"],
+    Float[Tensor, "head choice axis"],
+    Float[Tensor, "head choice"],
+    Bool[Tensor, "head choice"],
+]:
+    """Texts, orthonormal directions, variances, and whether there was anything left to choose."""
+    n_heads, n_axes, _ = projected.shape
+    every = torch.arange(n_heads, device=projected.device)
+    left = (projected * (spread @ projected)).sum(1)
+    floor = _STOP * left.amax(1)
+    directions = projected.new_zeros(n_heads, count, n_axes)
+    chosen = torch.zeros(n_heads, count, dtype=torch.long, device=projected.device)
+    variance = projected.new_zeros(n_heads, count)
+    alive = torch.zeros(n_heads, count, dtype=torch.bool, device=projected.device)
+    for step in range(count):
+        top = left.amax(1)
+        text = (left >= (top * (1 - _TIE))[:, None]).byte().argmax(1)
+        goes_on = top > floor
+        direction = projected[every, :, text]
+        before = directions[:, :step]
+        for _ in range(2):  # once leaves rounding that grows with the steps
+            direction = direction - _along(before, direction)
+        length = direction.norm(dim=1, keepdim=True)
+        direction = torch.where(goes_on[:, None], direction / length.clamp_min(1e-300), 0.0)
+        seen = (spread @ direction[:, :, None])[:, :, 0]
+        explained = (seen * direction).sum(1)
+        pair = torch.stack([direction, seen - _along(before, seen)], dim=1) @ projected
+        left = torch.addcmul(left, pair[:, 0], explained[:, None] * pair[:, 0] - 2 * pair[:, 1])
+        chosen[:, step], directions[:, step], variance[:, step], alive[:, step] = text, direction, explained, goes_on
+    return chosen, directions, variance, alive
+
+
+def _along(
+    directions: Float[Tensor, "head choice axis"], vectors: Float[Tensor, "head axis"]
+) -> Float[Tensor, "head axis"]:
+    """The part of each vector in the span of its head's orthonormal directions."""
+    return (directions.mT @ (directions @ vectors[:, :, None]))[:, :, 0]
