@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format wheel testbed clean
+.PHONY: help demo test lint types format wheel testbed images clean
 
 help:           ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ wheel: $(VENV)/dev.stamp ## Build the wheel, install it in an environment of its
 
 testbed: $(VENV)/run.stamp ## Train the embedded testbed models again, from their seeds
 	$(BIN)/python -m headlens.testbed.train --all
+
+images: $(VENV)/run.stamp ## Draw the pictures of the docs from the demo; needs a Chrome or Chromium
+	$(PIP) -e '.[figures]'
+	$(BIN)/headlens demo --no-open
+	$(BIN)/python docs/make_images.py demo docs/images
 
 clean:          ## Remove what the other targets made
 	rm -rf $(VENV) build dist demo

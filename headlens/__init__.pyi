@@ -1,4 +1,4 @@
-from . import correct, datasets, errors, explain, locate, metrics, plots, report, testbed
+from . import correct, datasets, errors, explain, locate, metrics, plots, prompts, report, testbed
 from ._version import __version__
 from .audit import Audit
 from .errors import HeadlensError
@@ -31,6 +31,7 @@ __all__ = [
     "metrics",
     "parity",
     "plots",
+    "prompts",
     "read_manifest",
     "report",
     "testbed",

@@ -53,6 +53,10 @@ class LocateError(HeadlensError):
     """Data from which heads cannot be located: nothing to contrast, an empty group, values that are not numbers."""
 
 
+class ExplainError(HeadlensError):
+    """Contributions, texts or sizes from which no explanation can be made."""
+
+
 class CorrectionError(HeadlensError):
     """A correction that is not fitted, does not fit the model, or was given unusable prompts or heads."""
 

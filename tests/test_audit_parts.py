@@ -171,6 +171,13 @@ def test_a_cast_keeps_the_layers_and_the_number_of_every_role_and_takes_no_locat
     assert (tuple(recast.spurious), tuple(recast.salient)) == (casts[0]["spurious"], casts[0]["salient"])
 
 
+def test_a_control_of_one_role_leaves_the_located_heads_of_the_other_alone() -> None:
+    known = located([HeadId(1, 0)], [HeadId(1, 2), HeadId(1, 3)])
+    casts, exhaustive = random_casts(known, ("spurious",), 2, 7, draws=100, seed=0)
+    assert exhaustive
+    assert [cast["spurious"] for cast in casts] == [(HeadId(1, i),) for i in (1, 4, 5, 6)]
+
+
 @pytest.mark.parametrize("spurious", [[], [HeadId(1, i) for i in range(4)]], ids=["none located", "too many located"])
 def test_there_is_no_control_where_nothing_can_be_drawn(spurious: list[HeadId]) -> None:
     assert random_casts(located(spurious, []), ("spurious",), 2, 7, draws=9, seed=0) == ([], False)

@@ -12,7 +12,7 @@ from math import factorial
 
 import numpy as np
 
-from headlens.audit.methods import Ingredients, Roles
+from headlens.audit.methods import ROLES, Ingredients, Roles
 from headlens.errors import LocateError
 from headlens.heads import HeadId
 from headlens.locate import layer_matched
@@ -41,7 +41,7 @@ def random_casts(
     if not located or draws == 0:
         return [], False
     try:
-        sets = layer_matched(located, n_layers, n_heads, draws=draws, seed=seed)
+        sets = layer_matched(located, n_layers, n_heads, draws, seed, exclude=known.located(ROLES))
     except LocateError:
         # A layer of which half is located leaves too few others.
         return [], False

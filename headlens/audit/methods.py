@@ -24,6 +24,7 @@ from headlens.locate import Location
 
 Role = Literal["spurious", "salient"]
 Roles = tuple[Role, ...]
+ROLES: Roles = ("spurious", "salient")
 
 
 @dataclass(frozen=True)

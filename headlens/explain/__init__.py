@@ -1,12 +1,13 @@
 """What a head does: the texts that span it, the images that have most of it, and where in an image it reads."""
 
+from headlens.errors import ExplainError
 from headlens.explain.explanation import Explanation, overview
 from headlens.explain.heads import explain_heads, image_parts
 from headlens.explain.label import LabelRule
 from headlens.explain.textspan import textspan, textspan_heads
 from headlens.explain.token_maps import token_maps
 from headlens.explain.top_images import TopImages, top_images
-from headlens.locate.textspan import ExplainError, TextSpan
+from headlens.locate.textspan import TextSpan
 
 __all__ = [
     "ExplainError",

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from headlens.errors import ExplainError
 from headlens.heads import HeadId, as_heads
-from headlens.locate.textspan import ExplainError, TextSpan, check_bank, check_finite, head_spans
+from headlens.locate.textspan import TextSpan, check_bank, check_finite, head_spans
 from headlens.states import HeadBasis, HeadStore, Moments, head_moments
 
 

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.correct.view import HeadView
+from headlens.errors import ExplainError
 from headlens.heads import HeadId, as_heads
-from headlens.locate.textspan import ExplainError, check_finite
+from headlens.locate.textspan import check_finite
 
 
 @dataclass(frozen=True)

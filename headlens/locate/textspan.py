@@ -23,19 +23,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from headlens.errors import HeadlensError
+from headlens.errors import ExplainError
 
 RANK_TOLERANCE = 1e-6  # of the largest singular value: above float32's rounding, and what squares in float64 resolve
 _STOP = 1e-12  # of the first choice's variance: what is left below is rounding
 _STILL = 1e-24  # of the second moment: variance below it is the rounding of equal contributions
 _TIE = 1e-12  # equal texts may differ in the last bit of a product
-_NUMBERS = (
-    2_000_000  # float64 numbers of projected texts at a time: they are read once a step, so they should fit a cache
-)
-
-
-class ExplainError(HeadlensError):
-    """Contributions, texts or sizes from which no explanation can be made."""
+_NUMBERS = 8_000_000  # of projected texts at a time: large batches are what keeps several cores busy
 
 
 @dataclass(frozen=True, eq=False)
