@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import headlens as hl
-from headlens.report.pictures import token_figure
 
 
 def main(demo: Path, folder: Path) -> None:
-    audit = hl.Audit.load(demo, clip=hl.load("testbed"))
+    audit = hl.Audit.load(demo)
     assert audit.location is not None
     assert audit.results is not None
     control = audit.results.controls["ltc"]
@@ -19,13 +18,11 @@ def main(demo: Path, folder: Path) -> None:
         "location": hl.plots.location(audit.location),
         "groups": hl.plots.groups(list(audit.results.evaluations.values()), chance=0.5),
         "controls": hl.plots.controls(control.worst_group, control.observed, control.baseline),
-        "tokens": token_figure(audit, 4),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        if figure is not None:
-            width, height = figure.layout.width or 900, figure.layout.height or 420
-            figure.write_image(folder / f"{name}.png", width=width, height=height, scale=1.5)
+        width, height = figure.layout.width or 900, figure.layout.height or 420
+        figure.write_image(folder / f"{name}.png", width=width, height=height, scale=1.5)
 
 
 if __name__ == "__main__":

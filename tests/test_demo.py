@@ -146,11 +146,11 @@ def test_the_shell_runs_the_whole_path_and_writes_what_it_says(world: Path, tmp_
 
     # The same again is the same audit; another one is refused, and nothing of the first is touched.
     before = (tmp_path / "audit" / "audit.json").read_bytes()
-    assert shell(*command(world, tmp_path / "audit")).returncode == 0
-    other = shell(*command(world, tmp_path / "audit", "--template", "a picture of a {}"))
-    assert other.returncode == 1
-    assert "another audit" in other.stderr
-    assert "Traceback" not in other.stderr
+    again = CliRunner().invoke(app, command(world, tmp_path / "audit"))
+    assert again.exit_code == 0, again.output
+    other = CliRunner().invoke(app, command(world, tmp_path / "audit", "--template", "a picture of a {}"))
+    assert isinstance(other.exception, hl.errors.OutputError)
+    assert "another audit" in str(other.exception)
     assert json.loads(before)["identity"] == json.loads((tmp_path / "audit" / "audit.json").read_text())["identity"]
 
 
@@ -205,6 +205,14 @@ def test_help_needs_no_heavy_import() -> None:
     assert shell("--help").returncode == 0
     assert shell("--version").stdout.startswith("headlens ")
     assert shell("audti").returncode == 2
+
+
+def test_an_error_is_one_paragraph_on_standard_error() -> None:
+    done = shell("audit", "--model", "x", "--data", "no[t]here.csv", "--classes", "a,b", "--attribute", "c")
+    assert done.returncode == 1
+    assert "no[t]here.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
 
 
 def test_the_doctor_reports_parity_and_speaks_json() -> None:

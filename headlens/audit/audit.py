@@ -43,7 +43,7 @@ from headlens.progress import progress
 from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
 from headlens.states import HeadStore
 
-TextPairs = Sequence[tuple[str, str]]
+TextPairs = Sequence[Sequence[str]]
 
 
 class Audit:

@@ -27,6 +27,7 @@ from headlens.models.open_clip_import import open_clip
 from headlens.progress import progress
 from headlens.testbed.captions import CaptionRates, captions
 from headlens.testbed.centre import centre_heads
+from headlens.testbed.measure import measure
 from headlens.testbed.network import build, normalise, tokenizer
 from headlens.testbed.planting import Writes
 from headlens.testbed.recipes import RECIPES, Recipe
@@ -146,8 +147,6 @@ def finish(model: nn.Module, recipe: Recipe) -> nn.Module:
 
 def save(model: nn.Module, recipe: Recipe, folder: Path) -> None:
     """Write the weights in float16, measure what was written, and write the card beside it."""
-    from headlens.testbed.measure import measure
-
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
     save_file(weights, folder / f"{recipe.name}.safetensors")
