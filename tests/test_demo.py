@@ -207,6 +207,27 @@ def test_help_needs_no_heavy_import() -> None:
     assert shell("audti").returncode == 2
 
 
+def test_ctrl_c_says_that_nothing_is_lost_and_the_same_command_goes_on(world: Path, tmp_path: Path) -> None:
+    import signal
+    import time
+
+    store = tmp_path / "acts.zarr"
+    arguments = ["extract", "--model", "testbed", "--data", str(world / "manifest.csv"), "--out", str(store)]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "headlens", *arguments, "--batch-size", "1"], stderr=subprocess.PIPE, text=True
+    )
+    while not (store / "blocks").is_dir() and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130, said
+    assert "goes on from there" in said
+    assert "Traceback" not in said
+    again = CliRunner().invoke(app, [*arguments, "--json"])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["images"] == 480
+
+
 def test_an_error_is_one_paragraph_on_standard_error() -> None:
     done = shell("audit", "--model", "x", "--data", "no[t]here.csv", "--classes", "a,b", "--attribute", "c")
     assert done.returncode == 1

@@ -180,9 +180,11 @@ def main() -> None:
     except HeadlensError as error:
         _say(str(error))
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        _say("Interrupted. What was already extracted is kept; the same command goes on from there.")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into this exit code without a word.
+        if stop.code == EXIT_INTERRUPTED:
+            _say("Interrupted. What was already extracted is kept; the same command goes on from there.")
+        raise
 
 
 def _say(message: str) -> None:
