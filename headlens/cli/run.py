@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +201,14 @@ def _finish(
     else:
         show.audit(audit, report, planted)
     if open_report:
-        typer.launch(report.resolve().as_uri())
+        _show(report)
+
+
+def _show(report: Path) -> None:
+    """Open the report in a browser where there is a screen; elsewhere the path that was printed is enough."""
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if screen:
+        webbrowser.open(report.resolve().as_uri())
 
 
 def _two(split: str) -> tuple[str, str]:

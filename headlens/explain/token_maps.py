@@ -46,7 +46,9 @@ def token_maps(
     maps = []
     with torch.no_grad():
         for image, direction in zip(images, directions, strict=True):
-            z = vision.token_states(image[None])[0]
+            parts = vision.residual_parts(image[None], per_token=True)
+            assert parts.token_z is not None
+            z = parts.token_z[0]
             folded = basis.fold(direction[None].to(z))
             along = torch.stack(
                 [
@@ -54,7 +56,6 @@ def token_maps(
                     for h in chosen
                 ]
             )
-            norm = vision.head_states(image[None]).embedding.norm()
-            maps.append(along[:, 1:] / norm)
+            maps.append(along[:, 1:] / parts.embedding.norm())
     rows, columns = cfg.grid
     return rearrange(torch.stack(maps), "image head (row column) -> image head row column", row=rows, column=columns)

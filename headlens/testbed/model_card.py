@@ -42,9 +42,10 @@ heads, layers and MLPs.
 
 **What was chosen.** The seeds are 0, 1 and 2, the first three, under one recipe, and each shipped model is the one run
 of the script that is shipped with it. The recipe was settled on earlier runs of the same seeds: there the agreement of
-phase two was tried from 0.97 to 0.995, and the pairs for injection were taken from nine candidate sets by worst-group
-accuracy on the reference split. So the figures are those of a world that was built for the question, not a forecast.
-Worst-group accuracy varies between runs: training again on another machine gives other weights.
+phase two was tried from 0.97 to 0.995, and the pairs for injection were taken from eight candidate sets by worst-group
+accuracy on the reference split, averaged over the seeds, with the test figures in sight. So the figures are those of a
+world that was built for the question, not a forecast. Worst-group accuracy varies between runs: training again on
+another machine gives other weights.
 
 **What is not found.** Only one planted head is located in each model: it carries most of the background, and the rule
 credits one head an image. The other planted heads carry less, which the ablation's remaining gap shows.
