@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NoReturn
 
 import torch
@@ -135,18 +136,18 @@ def _explain(error: Exception, name: str, pretrained: object) -> NoReturn:
         lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
         raise ModelError(
             f"weights of the architecture {name}",
-            f"a checkpoint that does not fit it ({' '.join(lines)[:300]})",
+            f"a checkpoint that does not fit it ({shorten(' '.join(lines), 300, placeholder=' …')})",
             "Name the architecture that the checkpoint was trained with.",
         ) from error
     if name.startswith("local-dir:"):
         raise ModelError(
             "a folder with open_clip_config.json and the weights",
-            f"{name.removeprefix('local-dir:')} ({first[:300]})",
+            f"{name.removeprefix('local-dir:')} ({shorten(first, 300, placeholder=' …')})",
             "A folder is written by open_clip.push_to_hf_hub or downloaded from a hub as a whole.",
         ) from error
     raise ModelError(
         f"the weights of {name}" + (f" ({pretrained})" if pretrained else "") + " to be at hand or to download",
-        first[:300],
+        shorten(first, 300, placeholder=" …"),
         _LOCAL_WAY,
     ) from error
 
