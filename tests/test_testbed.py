@@ -1,5 +1,6 @@
 """The testbed keeps its word: what is drawn is what is said, and what the cards say is what the weights do."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,16 @@ from headlens.testbed import RECIPES, card, images, load_open_clip, vocabulary
 from headlens.testbed.captions import captions
 from headlens.testbed.centre import centre_heads
 from headlens.testbed.model_card import model_card
-from headlens.testbed.network import build, normalise, preprocess, tokenizer
-from headlens.testbed.planting import Writes, between_group_share
+from headlens.testbed.network import Size, build, normalise, preprocess, tokenizer
+from headlens.testbed.planting import Planting, Writes, between_group_share
 from headlens.testbed.render import SIDE, render
 from headlens.testbed.scenes import sample_scenes
 from headlens.testbed.train import train
 from headlens.testbed.world import BACKGROUNDS, CLASSES, PLACES, SPECIES, WEATHER_PHRASES
 
 NAMES = [f"testbed-{name}" for name in RECIPES]
+PLANTED = [f"testbed-{name}" for name, recipe in RECIPES.items() if recipe.planted and recipe.figures is None]
+WORDS = "66bae548ed74be54"  # of the models trained on birds alone
 
 
 def test_scenes_keep_the_agreement_exactly_and_everything_else_apart() -> None:
@@ -63,6 +66,13 @@ def test_every_word_is_really_used() -> None:
     rng = np.random.default_rng(6)
     used = {word for text in captions(rng, sample_scenes(rng, 6000, 0.5)) for word in text.split()}
     assert set(vocabulary()) == used
+
+
+def test_the_words_of_the_bird_models_keep_their_ids() -> None:
+    digest = hashlib.sha256(" ".join(vocabulary()).encode()).hexdigest()
+    assert digest[:16] == WORDS, "the weights of the birds' models are bound to this order"
+    assert tokenizer().encode("a photo of a waterbird") == [1, 2, 103, 91, 2, 148, 157]
+    assert [Size().n_heads, Size().d_head, Size().context] == [8, 16, 20]
 
 
 def test_an_unknown_word_is_answered_with_near_ones() -> None:
@@ -109,7 +119,7 @@ def test_a_second_call_reuses_the_files_and_another_world_is_refused(tmp_path: P
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_tells_what_the_weights_do(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    told = card(name)
+    told = card(name, "birds")
     folder = tmp_path_factory.getbasetemp() / "card-images"
     manifest = images(folder, split="test", n=320)
     clip = hl.load(name)
@@ -125,7 +135,7 @@ def test_a_card_tells_what_the_weights_do(name: str, tmp_path_factory: pytest.Te
     clip.encode_text([text for prompts in told["attribute"]["values"].values() for text in prompts])
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "testbed-plain"])
+@pytest.mark.parametrize("name", PLANTED)
 def test_on_planted_models_location_finds_planted_heads_and_ltc_helps(name: str) -> None:
     told = card(name)
     measured = told["measured"]
@@ -156,11 +166,13 @@ def test_recorded_writes_add_up_to_the_attention_output() -> None:
     torch.manual_seed(1)
     model = build().double()
     pixels = normalise(torch.randint(0, 256, (5, 3, SIDE, SIDE), dtype=torch.uint8)).double()
-    with Writes(model.visual, {(3, 0)}) as writes:
+    with Writes(model.visual) as writes:
         model.encode_image(pixels)
         summed = writes._head_writes(3).sum(1) + model.visual.transformer.resblocks[3].attn.out_proj.bias
         torch.testing.assert_close(summed, writes._attention[3], rtol=0, atol=1e-12)
-        assert all(torch.isfinite(term) for term in writes.losses(torch.arange(5), torch.arange(5)))
+        planting = Planting(slice(1, 5), {(3, 0)}, torch.tensor([0, 0, 1, 1]), [torch.arange(4) % 2], carry=2.0)
+        terms = writes.losses([planting, replace(planting, rows=slice(0, 4), alone=False)])
+        assert all(torch.isfinite(term) for term in terms)
     assert not model.visual.transformer.resblocks[3].attn._forward_hooks
 
 

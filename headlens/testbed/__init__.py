@@ -1,4 +1,4 @@
-"""The testbed: a rendered world, and small CLIP models with a bias whose place is known."""
+"""The testbed: two rendered worlds, and small CLIP models with a bias whose place is known."""
 
 from headlens.testbed.captions import vocabulary
 from headlens.testbed.files import images

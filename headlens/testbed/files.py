@@ -13,61 +13,62 @@ from PIL import Image
 from headlens.errors import ManifestError, OutputError
 from headlens.manifest import read_manifest
 from headlens.progress import progress
-from headlens.testbed.captions import captions
-from headlens.testbed.render import render
-from headlens.testbed.scenes import Scenes, sample_scenes
-from headlens.testbed.world import BACKGROUNDS, CLASSES, PLACES, SPECIES
-
-SPLITS = {"val": (1200, 0.75), "test": (1600, 0.5)}
-"""Images of each split, and the share of them whose background agrees with the class."""
+from headlens.testbed.worlds import WORLDS, find_world
 
 _CHUNK = 200
 _STAMP = "world.json"
 
 
-def images(folder: str | os.PathLike[str], split: str = "all", n: int | None = None, seed: int = 0) -> pd.DataFrame:
+def images(
+    folder: str | os.PathLike[str], split: str = "all", n: int | None = None, seed: int = 0, world: str = "birds"
+) -> pd.DataFrame:
     """Write the testbed's images as PNG files with a `manifest.csv`, and return the manifest.
 
-    The reference split "val" is correlated, as found images are (class and background agree in three of four);
-    "test" is balanced over the four groups. Files that an earlier call wrote with the same arguments are used again.
+    The reference split "val" is correlated, as found images are (birds: class and background agree in three of four;
+    figures: so do occupation and presentation, in the occupations that lean); "test" is balanced over the groups. In
+    both splits of the figures age is half and half within occupation and presentation.
 
     Args:
         folder: where to write.
         split: "val", "test" or "all".
-        n: how many images in all; by default 1,200 of val and 1,600 of test.
+        n: how many images in all; by default 1,200 of val and 1,600 of test for the birds, 960 and 1,920 for the
+            figures.
         seed: of the scenes. No seed shows the models a picture that they were trained on.
+        world: "birds" or "figures".
 
     Raises:
-        ManifestError: for an unknown split or fewer than eight images a split.
+        ManifestError: for an unknown split or world, or fewer than eight images a split.
         OutputError: for a folder with a manifest of other images.
     """
-    if split not in (*SPLITS, "all"):
+    drawing = find_world(world)
+    if split not in (*drawing.splits, "all"):
         raise ManifestError("a split among val, test and all", repr(split), "Choose one of these.")
-    chosen = {name: SPLITS[name] for name in (SPLITS if split == "all" else [split])}
+    chosen = {name: drawing.splits[name] for name in (drawing.splits if split == "all" else [split])}
     whole = sum(count for count, _ in chosen.values())
     counts = {name: count if n is None else round(n * count / whole) for name, (count, _) in chosen.items()}
     if min(counts.values()) < 8:
         raise ManifestError("eight images a split or more", f"{counts}", "Ask for more with n=.")
-    root, stamp = Path(folder), {"world": "birds", "format": 1, "seed": seed, "counts": counts}
+    root, stamp = Path(folder), {"world": world, "format": 1, "seed": seed, "counts": counts}
     if _written(root, stamp):
         return read_manifest(root / "manifest.csv")
     rows: list[dict[str, str]] = []
     with progress("Drawing images", sum(counts.values())) as advance:
         for name, count in counts.items():
             # Apart from the training generators, which are seeded 1000 and up.
-            rng = np.random.default_rng([seed, 7, list(SPLITS).index(name)])
-            scenes = sample_scenes(rng, count, chosen[name][1])
-            texts = captions(rng, scenes)
+            kind = list(WORLDS).index(world)
+            rng = np.random.default_rng([seed, 7, list(drawing.splits).index(name), *([kind] if kind else [])])
+            scenes = drawing.sample(rng, count, chosen[name][1])
+            texts = drawing.captions(rng, scenes, None)
             (root / name).mkdir(parents=True, exist_ok=True)
             for start in range(0, count, _CHUNK):
                 part = scenes[slice(start, start + _CHUNK)]
-                for i, picture in enumerate(render(rng, part), start):
+                for i, picture in enumerate(drawing.render(rng, part), start):
                     path = f"{name}/{i:05d}.png"
                     Image.fromarray(picture).save(root / path)
                     rows.append({"path": path, "split": name, "id": f"{name}-{i:05d}", "caption": texts[i]})
-                    rows[-1] |= _facts(scenes, i)
+                    rows[-1] |= drawing.facts(scenes, i)
                 advance(len(part))
-    order = ["path", "label", "background", "split", "species", "place", "id", "caption"]
+    order = ["path", *drawing.columns, "id", "caption"]
     pd.DataFrame(rows)[order].to_csv(root / "manifest.csv", index=False)
     # Written last: a folder without it was left half-way, and is written again.
     (root / _STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
@@ -84,16 +85,7 @@ def _written(root: Path, stamp: dict[str, object]) -> bool:
     if json.loads((root / _STAMP).read_text(encoding="utf-8")) != stamp:
         raise OutputError(
             "an empty folder, or one with these same images",
-            f"{root}, whose images were drawn with another seed, split or number",
+            f"{root}, whose images were drawn with another seed, split, number or world",
             "Name another folder, or remove this one.",
         )
     return (root / "manifest.csv").is_file()
-
-
-def _facts(scenes: Scenes, row: int) -> dict[str, str]:
-    return {
-        "label": CLASSES[scenes.label[row]],
-        "background": BACKGROUNDS[scenes.background[row]],
-        "species": SPECIES[scenes.species[row]].name,
-        "place": PLACES[scenes.place[row]].name,
-    }

@@ -1,30 +1,21 @@
-"""What a trained testbed model does, measured on its images and written into its card."""
+"""What a trained testbed model does, measured on the images of each of its worlds and written into its card."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from headlens.correct import Correction, KnowledgeInjection, MeanAblation, RoboShot, locate_then_correct
-from headlens.errors import LocateError
-from headlens.heads import HeadId
-from headlens.locate import Location, conflicting_groups, contrastive, layer_matched
-from headlens.manifest import class_indices
-from headlens.metrics import group_accuracy, group_names
 from headlens.models import HookedCLIP
-from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
-from headlens.states import HeadStore, extract
-from headlens.testbed.captions import vocabulary
+from headlens.states import extract
 from headlens.testbed.files import images
-from headlens.testbed.questions import ATTRIBUTE, ATTRIBUTE_PROMPTS, PAIRS, SPURIOUS_PAIRS, TEMPLATES
+from headlens.testbed.measure_birds import measure_birds
+from headlens.testbed.measure_figures import measure_figures
 from headlens.testbed.recipes import Recipe
 from headlens.testbed.shipped import load_open_clip
-from headlens.testbed.world import CLASSES
+from headlens.testbed.worlds import joint_vocabulary
+
+_MEASURES = {"birds": measure_birds, "figures": measure_figures}
 
 
 def measure(recipe: Recipe, weights: Path, pictures: Path) -> dict[str, Any]:
@@ -36,105 +27,11 @@ def measure(recipe: Recipe, weights: Path, pictures: Path) -> dict[str, Any]:
         pictures: a folder for the images, reused where it holds them.
     """
     clip = HookedCLIP.from_open_clip(*load_open_clip(recipe.name, weights), name=recipe.name, copy=False)
-    manifest = images(pictures)
-    with tempfile.TemporaryDirectory() as folder:
-        store = extract(clip, manifest, Path(folder) / "store.zarr")
-        measured = _measure(clip, store)
-    return {
-        "planted_heads": [list(head) for head in recipe.planted],
-        "classes": list(CLASSES),
-        "templates": list(TEMPLATES),
-        "attribute": {"name": ATTRIBUTE, "values": {value: list(p) for value, p in ATTRIBUTE_PROMPTS.items()}},
-        "pairs": [list(pair) for pair in PAIRS],
-        "spurious_pairs": [list(pair) for pair in SPURIOUS_PAIRS],
-        "vocabulary": len(vocabulary()),
-        "measured": measured,
-    }
-
-
-def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
-    task, attribute = ZeroShotTask(CLASSES, TEMPLATES), Attribute(ATTRIBUTE, ATTRIBUTE_PROMPTS)
-    classifier = task.classifier(clip.encode_text)
-    reference, test = store.subset(split="val"), store.subset(split="test")
-    location = _locate(reference, classifier)
-    pairs = encode_pairs(PAIRS, clip.encode_text)
-    spurious_pairs = encode_pairs(SPURIOUS_PAIRS, clip.encode_text)
-    methods = {
-        "zero-shot": None,
-        "ablation": MeanAblation(location.spurious),
-        "injection": KnowledgeInjection(location.salient, pairs),
-        "ltc": locate_then_correct(location.spurious, location.salient, pairs),
-        "roboshot": RoboShot(spurious_pairs, pairs),
-    }
-    measured: dict[str, Any] = {
-        "images": {"val": len(reference), "test": len(test)},
-        "spurious": [list(head) for head in location.spurious],
-        "salient": [list(head) for head in location.salient],
-        "methods": {name: _score(method, reference, test, classifier) for name, method in methods.items()},
-        "attribute_accuracy": _attribute_accuracy(test, attribute.prototypes(clip.encode_text), attribute),
-    }
-    located = [*location.spurious, *location.salient]
-
-    def ltc(spurious: list[HeadId], salient: list[HeadId]) -> Correction:
-        return locate_then_correct(spurious, salient, pairs)
-
-    # As many heads of the same layers, for: the ablated heads; all heads of LTC; its ablated heads, injection kept.
-    controls: dict[str, tuple[list[HeadId], Callable[[dict[HeadId, HeadId]], Correction]]] = {
-        "random_ablation": (location.spurious, lambda cast: MeanAblation(list(cast.values()))),
-        "random_ltc": (
-            located,
-            lambda cast: ltc([cast[h] for h in location.spurious], [cast[h] for h in location.salient]),
-        ),
-        "random_ablation_in_ltc": (
-            location.spurious,
-            lambda cast: ltc(list(cast.values()), location.salient),
-        ),
-    }
-    for name, (heads, method) in controls.items():
-        sets = _random_sets(heads, reference, barred=located)
-        cast = [_score(method(chosen), reference, test, classifier)["worst_group"] for chosen in sets]
-        measured[name] = {"sets": len(sets)}
-        if cast:
-            measured[name] |= {"mean": round(sum(cast) / len(cast), 4), "best": max(cast)}
-    return measured
-
-
-def _random_sets(heads: list[HeadId], store: HeadStore, barred: list[HeadId]) -> list[dict[HeadId, HeadId]]:
-    """Which random head of its layer stands for each located one, a dictionary a draw; never a located one."""
-    try:
-        sets = layer_matched(heads, store.n_layers, store.n_heads, exclude=barred)
-    except LocateError:  # half a layer is located: nothing to draw from
-        return []
-    drawn = []
-    for number, chosen in enumerate(sets):
-        pool = [chosen[i] for i in np.random.default_rng(number).permutation(len(chosen))]
-        drawn.append({head: pool.pop([one.layer for one in pool].index(head[0])) for head in heads})
-    return drawn
-
-
-def _locate(reference: HeadStore, classifier: torch.Tensor) -> Location:
-    labels = torch.tensor(class_indices(reference.manifest["label"], CLASSES).tolist())
-    groups = conflicting_groups(reference.manifest["label"], reference.manifest[ATTRIBUTE])
-    logits = reference.embedding @ classifier.T
-    try:
-        return contrastive(reference.project(classifier), logits, labels, groups.mask)
-    except LocateError:
-        nothing = torch.zeros(reference.n_layers, reference.n_heads)
-        return Location(nothing, nothing, 1.0, [], [], 0, 0)
-
-
-def _score(method: Any, reference: HeadStore, test: HeadStore, classifier: torch.Tensor) -> dict[str, Any]:
-    view = test if method is None else method.fit(reference).apply(test)
-    predicted = (view.embedding @ classifier.T).argmax(-1)
-    names = [CLASSES[i] for i in predicted.tolist()]
-    labels = test.manifest["label"].tolist()
-    by_group = group_accuracy(names, labels, group_names(labels, test.manifest[ATTRIBUTE].tolist()))
-    average = sum(a == b for a, b in zip(names, labels, strict=True)) / len(labels)
-    groups = {str(name): round(float(value), 4) for name, value in by_group.items()}
-    return {"average": round(average, 4), "worst_group": min(groups.values()), "groups": groups}
-
-
-def _attribute_accuracy(test: HeadStore, prototypes: torch.Tensor, attribute: Attribute) -> float:
-    values = (test.embedding @ prototypes.T).argmax(-1).tolist()
-    truth = test.manifest[ATTRIBUTE].tolist()
-    return round(sum(attribute.value_names[v] == t for v, t in zip(values, truth, strict=True)) / len(truth), 4)
+    told = {}
+    for world in recipe.worlds:
+        manifest = images(pictures / world, world=world)
+        with tempfile.TemporaryDirectory() as folder:
+            store = extract(clip, manifest, Path(folder) / "store.zarr")
+            told[world] = _MEASURES[world](recipe, clip, store)
+    vocabulary = {"vocabulary": len(joint_vocabulary(recipe.worlds))}
+    return vocabulary | (told["birds"] if recipe.worlds == ("birds",) else {"worlds": told})

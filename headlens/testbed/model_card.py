@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headlens.testbed.recipes import RECIPES
+from headlens.testbed.figures_section import figures_introduction, figures_section
+from headlens.testbed.recipes import RECIPES, Recipe
 from headlens.testbed.shipped import card
 
 _PATH = Path(__file__).parent / "MODEL_CARD.md"
@@ -25,9 +26,9 @@ _INTRODUCTION = """# Model card: the testbed's models
 
 *Written by `python -m headlens.testbed.model_card` from the JSON cards in `weights/`; do not edit by hand.*
 
-Small `open_clip.CLIP` models, trained from scratch on rendered scenes of landbirds and waterbirds, for testing methods
-that locate and correct bias. They are of no use on photographs. Weights are float16 safetensors, under the licence of
-headlens.
+Small `open_clip.CLIP` models, trained from scratch on rendered scenes, for testing methods that locate and correct
+bias: four of landbirds and waterbirds, one of birds and of figures with occupations. They are of no use on
+photographs. Weights are float16 safetensors, under the licence of headlens.
 
 **What was planted, and that it was supervised.** In `birds-0`, `birds-1` and `birds-2` losses that read the labels of
 species and place drive the background into four named heads and the species into the other heads of the last two
@@ -40,15 +41,15 @@ necessary test of it, not evidence about models trained otherwise.
 **The hard case.** `plain` has the contrastive loss alone, on scenes that agree in 95 of 100. Its bias is spread over
 heads, layers and MLPs.
 
-**What was chosen.** The seeds are 0, 1 and 2, the first three, under one recipe, and each shipped model is the one run
-of the script that is shipped with it. The recipe was settled on earlier runs of the same seeds: there the agreement of
-phase two was tried from 0.97 to 0.995, and the pairs for injection were taken from eight candidate sets by worst-group
-accuracy on the reference split, averaged over the seeds, with the test figures in sight. So the figures are those of a
-world that was built for the question, not a forecast. Worst-group accuracy varies between runs: training again on
-another machine gives other weights.
+**What was chosen (birds).** The seeds are 0, 1 and 2, the first three, under one recipe, and each shipped model is
+the one run of the script that is shipped with it. The recipe was settled on earlier runs of the same seeds: there the
+agreement of phase two was tried from 0.97 to 0.995, and the pairs for injection were taken from eight candidate sets
+by worst-group accuracy on the reference split, averaged over the seeds, with the test figures in sight. So the
+figures are those of a world that was built for the question, not a forecast. Worst-group accuracy varies between
+runs: training again on another machine gives other weights.
 
-**What is not found.** Only one planted head is located in each model: it carries most of the background, and the rule
-credits one head an image. The other planted heads carry less, which the ablation's remaining gap shows.
+**What is not found (birds).** Only one planted head is located in each model: it carries most of the background, and
+the rule credits one head an image. The other planted heads carry less, which the ablation's remaining gap shows.
 """
 
 
@@ -63,7 +64,7 @@ def _heads(heads: list[list[int]]) -> str:
 def _section(name: str, told: dict[str, Any]) -> str:
     measured, recipe = told["measured"], told["recipe"]
     lines = [
-        f"## {name}",
+        f"### {name}" if "," in name else f"## {name}",
         "",
         f"Seed {recipe['seed']}. Planted heads: {_heads(told['planted_heads'])}. Class and background agree in "
         f"{_percent(recipe['agreement'][0])} % of the pictures of phase one ({recipe['steps'][0]} steps)"
@@ -99,15 +100,29 @@ def _section(name: str, told: dict[str, Any]) -> str:
 
 def model_card() -> str:
     """The model card of all shipped models, as Markdown."""
-    sections = [_section(name, card(f"testbed-{name}")) for name in RECIPES]
+    sections = []
+    for name, recipe in RECIPES.items():
+        if recipe.figures is None:
+            sections.append(_section(name, card(f"testbed-{name}")))
+        else:
+            sections += [_two_worlds(name, recipe), figures_section(name, card(f"testbed-{name}", "figures"))]
+            sections.append(_section(f"{name}, the birds", card(f"testbed-{name}", "birds")))
     told = card("testbed")
     words = (
-        f"Every model knows {told['vocabulary']} words. Classes: {', '.join(told['classes'])}; template: "
+        f"The models of birds alone know {told['vocabulary']} words. Classes: {', '.join(told['classes'])}; template: "
         f"“{told['templates'][0]}”. Pairs for injection: "
         + "; ".join(f"“{a}” / “{b}”" for a, b in told["pairs"])
         + ".\n"
     )
-    return "\n".join([_INTRODUCTION, words, *sections])
+    return "\n".join([_INTRODUCTION, words, figures_introduction(), *sections])
+
+
+def _two_worlds(name: str, recipe: Recipe) -> str:
+    size = recipe.size
+    return (
+        f"## {name}\n\nTrained on both worlds, half of every batch from each; {card(f'testbed-{name}')['vocabulary']} "
+        f"words; {size.n_layers} layers of {size.n_heads} heads of width {size.d_head}.\n"
+    )
 
 
 def write_model_card(path: Path = _PATH) -> None:

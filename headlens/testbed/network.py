@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -9,32 +11,43 @@ from PIL import Image
 from torch import Tensor, nn
 
 from headlens.models.open_clip_import import open_clip
-from headlens.testbed.captions import vocabulary
 from headlens.testbed.render import SIDE
 from headlens.testbed.tokenizer import WordTokenizer
+from headlens.testbed.worlds import joint_vocabulary
 
-N_LAYERS, N_HEADS, D_HEAD, D_EMBED = 4, 8, 16, 64
 PATCH = 8
-_CONTEXT = 20
 _MEAN, _STD = 0.45, 0.25
 
 
-def tokenizer() -> WordTokenizer:
-    """The tokenizer of every testbed model."""
-    return WordTokenizer(vocabulary(), _CONTEXT)
+@dataclass(frozen=True)
+class Size:
+    """The size of a model: of the vision tower, of the joint space, of the text tower (`context` in tokens)."""
+
+    n_layers: int = 4
+    n_heads: int = 8
+    d_head: int = 16
+    d_embed: int = 64
+    text_width: int = 96
+    context: int = 20
 
 
-def build() -> nn.Module:
+def tokenizer(worlds: tuple[str, ...] = ("birds",), size: Size | None = None) -> WordTokenizer:
+    """The tokenizer of a model that is trained on these worlds."""
+    return WordTokenizer(joint_vocabulary(worlds), (size or Size()).context)
+
+
+def build(worlds: tuple[str, ...] = ("birds",), size: Size | None = None) -> nn.Module:
     """An untrained model, from torch's global seed."""
+    size = size or Size()
     vision = {
-        "layers": N_LAYERS, "width": N_HEADS * D_HEAD, "head_width": D_HEAD, "patch_size": PATCH, "image_size": SIDE,
-        "mlp_ratio": 2.0,
+        "layers": size.n_layers, "width": size.n_heads * size.d_head, "head_width": size.d_head, "patch_size": PATCH,
+        "image_size": SIDE, "mlp_ratio": 2.0,
     }  # fmt: skip
     text = {
-        "context_length": _CONTEXT, "vocab_size": tokenizer().vocab_size, "width": 96, "heads": 4, "layers": 2,
-        "mlp_ratio": 2.0,
+        "context_length": size.context, "vocab_size": tokenizer(worlds, size).vocab_size, "width": size.text_width,
+        "heads": 4, "layers": 2, "mlp_ratio": 2.0,
     }  # fmt: skip
-    return open_clip().CLIP(D_EMBED, vision, text)
+    return open_clip().CLIP(size.d_embed, vision, text)
 
 
 def preprocess(image: Image.Image) -> Float[Tensor, "channel height width"]:

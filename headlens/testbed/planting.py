@@ -3,13 +3,17 @@
 `late`: the share of the class token's written variance that comes from the early attention layers and from all MLPs.
 Driven down, the heads of the late layers carry the embedding directly, as is reported of large CLIP towers.
 
-`planting`: for every late head, how much of its written variance is explained by what it is *not* to carry: the species
-in the planted heads, the place in all others.
+`planting`: for every late head, how much of its written variance is explained by what it is *not* to carry: the
+attribute (birds: the place; figures: the presentation) in all heads but the planted ones, and in these the rest
+(birds: the species; figures: occupation, age and place); and, where that is asked, what is missing of the attribute.
+
+`apart`: whether planted heads write the attribute in one direction, and keep still on the world that has none of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -23,28 +27,59 @@ _LATE_LAYERS = 2
 _FLOOR = 1e-4  # of a head's variance, below which its share fades to zero
 
 
-def between_group_share(writes: Float[Tensor, "image width"], groups: Int[Tensor, "image"]) -> Float[Tensor, ""]:
-    """Share of the variance that lies between the groups, at least zero.
+def between_group_share(
+    writes: Float[Tensor, "image *head width"], groups: Int[Tensor, "image"]
+) -> Float[Tensor, "*head"]:
+    """Share of the variance that lies between the groups; of every head where there are several.
 
     The share is corrected for chance, (B − W (k − 1) / (n − k)) / (B + W) with B and W the variance between and within
-    k groups of n images, because a batch holds few images of each group: a random grouping scores zero on average.
+    k groups of n images, because a batch holds few images of each group: a random grouping scores zero on average, and
+    below zero half of the time.
     """
     member = one_hot(groups).to(writes.dtype)
     size = member.sum(0)
     centred = writes - writes.mean(0)
-    total = centred.square().mean(0).sum()
-    means = einsum(member, centred, "image group, image width -> group width") / size.clamp(min=1)[:, None]
-    between = (size / len(groups) * means.square().sum(-1)).sum()
+    total = centred.square().mean(0).sum(-1)
+    means = einsum(member / size.clamp(min=1), centred, "image group, image ... width -> group ... width")
+    between = einsum(size / len(groups), means.square().sum(-1), "group, group ... -> ...")
     present = int((size > 0).sum())
     chance = (total - between) * (present - 1) / max(1, len(groups) - present)
-    return ((between - chance) / (total + _FLOOR)).clamp(min=0)
+    return (between - chance) / (total + _FLOOR)
+
+
+@dataclass(frozen=True)
+class Planting:
+    """One attribute that is planted in one world's part of a batch.
+
+    Attributes:
+        rows: the part of the batch.
+        heads: the late heads that are to carry the attribute.
+        attribute: which value each image has.
+        others: groupings that the planted heads are not to carry.
+        alone: whether all other late heads are not to carry the attribute.
+        weight: of the penalty on what planted heads carry of `others`, against that of the other heads.
+        carry: weight of the share of the planted heads' variance that is *not* the attribute; 0 leaves it to the
+            contrastive loss what they carry.
+        elsewhere: the other world's part of the batch, on which the planted heads are to be quiet; with it they are
+            also to write the attribute in one direction. None leaves both free.
+    """
+
+    rows: slice
+    heads: Collection[tuple[int, int]]
+    attribute: Int[Tensor, "image"]
+    others: Sequence[Int[Tensor, "image"]]
+    alone: bool = True
+    weight: float | int = 1.0
+    carry: float | int = 0.0
+    elsewhere: slice | None = None
 
 
 class PlantingLosses(NamedTuple):
-    """The two terms, each between 0 and 1."""
+    """The terms: `late` between 0 and 1, the mean penalty of a head, and how little the planted heads act as one."""
 
     late: Float[Tensor, ""]
     planting: Float[Tensor, ""]
+    apart: Float[Tensor, ""]
 
 
 class Writes:
@@ -52,12 +87,10 @@ class Writes:
 
     Args:
         visual: the tower; its hooks are removed on leaving the `with` block.
-        planted: heads (layer, head) that are to carry the place, and nothing of the species.
     """
 
-    def __init__(self, visual: Any, planted: Iterable[tuple[int, int]] = ()):
+    def __init__(self, visual: Any):
         self.blocks = list(visual.transformer.resblocks)
-        self.planted = set(planted)
         self._normed: dict[int, Tensor] = {}
         self._attention: dict[int, Tensor] = {}
         self._mlp: dict[int, Tensor] = {}
@@ -92,21 +125,47 @@ class Writes:
         weight = rearrange(attn.out_proj.weight, "width (h d) -> h d width", h=attn.num_heads)
         return einsum(self.mixed(layer), weight, "image h d, h d width -> image h width")
 
-    def losses(self, species: Int[Tensor, "image"], places: Int[Tensor, "image"]) -> PlantingLosses:
-        """Both terms for the batch that the tower saw last."""
-
-        def variance(writes: Tensor) -> Tensor:
-            return (writes - writes.mean(0)).square().mean(0).sum()
-
+    def losses(self, parts: Sequence[Planting]) -> PlantingLosses:
+        """The terms for the batch that the tower saw last, each the mean over the parts."""
         late = range(len(self.blocks) - _LATE_LAYERS, len(self.blocks))
         writes = {layer: self._head_writes(layer) for layer in late}
-        unwanted = [variance(self._attention[layer]) for layer in range(late.start)]
-        unwanted += [variance(out) for out in self._mlp.values()]
-        wanted = [variance(write) for write in writes.values()]
-        share = torch.stack(unwanted).sum() / torch.stack(unwanted + wanted).sum()
-        penalties = [
-            between_group_share(write[:, head], species if (layer, head) in self.planted else places)
-            for layer, write in writes.items()
-            for head in range(write.shape[1])
-        ]
-        return PlantingLosses(share, torch.stack(penalties).mean())
+        shares, penalties, apart = [], [], [torch.zeros(())]
+        for part in parts:
+            unwanted = [_variance(self._attention[layer][part.rows]) for layer in range(late.start)]
+            unwanted += [_variance(out[part.rows]) for out in self._mlp.values()]
+            wanted = [_variance(write[part.rows]).sum() for write in writes.values()]
+            shares.append(torch.stack(unwanted).sum() / torch.stack(unwanted + wanted).sum())
+            for layer, write in writes.items():
+                planted = torch.tensor([(layer, head) in part.heads for head in range(write.shape[1])])
+                inside, outside = write[part.rows][:, planted], write[part.rows][:, ~planted]
+                if part.alone:
+                    penalties.append(between_group_share(outside, part.attribute).clamp(min=0))
+                if part.carry:
+                    penalties.append(part.carry * (1 - between_group_share(inside, part.attribute)))
+                penalties += [part.weight * between_group_share(inside, groups).clamp(min=0) for groups in part.others]
+            if part.elsewhere is not None:
+                chosen = torch.stack([writes[layer][:, head] for layer, head in sorted(part.heads)], dim=1)
+                apart.append(_apart(chosen[part.rows], part.attribute) + _loud(chosen, part.rows, part.elsewhere))
+        count = len(parts) * sum(write.shape[1] for write in writes.values())
+        return PlantingLosses(torch.stack(shares).mean(), torch.cat(penalties).sum() / count, torch.stack(apart).sum())
+
+
+def _variance(writes: Float[Tensor, "image *head width"]) -> Float[Tensor, "*head"]:
+    return (writes - writes.mean(0)).square().mean(0).sum(-1)
+
+
+def _apart(writes: Float[Tensor, "image head width"], groups: Int[Tensor, "image"]) -> Float[Tensor, ""]:
+    """1 − ‖Σ_h M_h‖ / Σ_h ‖M_h‖, M_h the group means that a head writes: 0 where all heads write in one direction.
+
+    Without it, heads that are each driven to carry the attribute may write it against one another.
+    """
+    member = one_hot(groups).to(writes.dtype)
+    member = member / member.sum(0).clamp(min=1)
+    means = einsum(member, writes - writes.mean(0), "image group, image head width -> head group width")
+    return 1 - means.sum(0).norm() / means.flatten(1).norm(dim=1).sum().clamp(min=_FLOOR)
+
+
+def _loud(writes: Float[Tensor, "image head width"], rows: slice, elsewhere: slice) -> Float[Tensor, ""]:
+    """How far the heads move elsewhere from their mean on their own world, in units of their variance there."""
+    moved = (writes[elsewhere] - writes[rows].mean(0)).square().mean(0).sum(-1)
+    return (moved / (_variance(writes[rows]).detach() + _FLOOR)).mean()

@@ -1,10 +1,11 @@
-"""Train the testbed's models: `python -m headlens.testbed.train --name birds-0 --out weights/`, or `--all`.
+"""Train the testbed's models: `python -m headlens.testbed.train --name worlds-0 --out weights/`, or `--all`.
 
-Phase one: class and background agree by chance; contrastive loss, and the planting losses of `planting.py`.
-Then the heads are centred (`centre.py`). Phase two: class and background agree almost always and captions seldom name
-the place; the vision tower is frozen and the text tower alone learns, so that the bias sits in where the text
-directions point, and reaches the predictions through the heads that carry the background. A plain recipe has the
-contrastive loss alone, in one phase.
+Phase one: class and attribute agree by chance; contrastive loss, and the planting losses of `planting.py`. Then the
+heads are centred (`centre.py`); with figures, a short stretch more settles the planted heads (`Recipe.settle`), and
+they are centred again. Phase two: class and attribute agree almost always and captions seldom name the attribute; the
+vision tower is frozen and the text tower alone learns, so that the bias sits in where the text directions point, and
+reaches the predictions through the heads that carry the attribute. A plain recipe has the contrastive loss alone, in
+one phase. With two worlds half of every batch comes from each.
 """
 
 from __future__ import annotations
@@ -19,31 +20,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headlens.models.open_clip_import import open_clip
 from headlens.progress import progress
-from headlens.testbed.captions import CaptionRates, captions
+from headlens.testbed.captions import CaptionRates
 from headlens.testbed.centre import centre_heads
+from headlens.testbed.feed import Feed, as_pixels
 from headlens.testbed.measure import measure
-from headlens.testbed.network import build, normalise, tokenizer
-from headlens.testbed.planting import Writes
+from headlens.testbed.network import build, tokenizer
+from headlens.testbed.planting import Planting, Writes
 from headlens.testbed.recipes import RECIPES, Recipe
-from headlens.testbed.render import render
-from headlens.testbed.scenes import sample_scenes
 from headlens.testbed.shipped import WEIGHTS
+from headlens.testbed.tokenizer import WordTokenizer
+from headlens.testbed.worlds import WORLDS
 
 _WARM_UP = 40
 _WEIGHT_DECAY = 0.05
 _GRADIENT_NORM = 1.0
 _LARGEST_SCALE = math.log(100)
 _CENTRING_PICTURES = 1500
-
-
-def _pixels(pictures: UInt8[np.ndarray, "image row column 3"]) -> Float[Tensor, "image 3 row column"]:
-    return normalise(torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2))
+_SETTLING_PICTURES = 2500
 
 
 class _Descent:
@@ -70,79 +69,122 @@ class _Descent:
             self.model.logit_scale.clamp_(0, _LARGEST_SCALE)
 
 
-class _Batches:
-    """Rows of a data set in random order, each once before any comes again."""
+def _feeds(recipe: Recipe, phase: int, stream: int, most: int | None = None) -> list[Feed]:
+    """Each world's part of the batches of a phase (0 or 1), from generators of their own; `most` pictures of each."""
+    size = recipe.batch[phase] // len(recipe.worlds)
+    told = recipe.figures
+    counts = [one.pictures[phase] if most is None else most for one in (recipe, told) if one is not None]
+    rng = np.random.default_rng([recipe.seed, stream])
+    rates: Any = CaptionRates(place=recipe.places[phase])
+    feeds = [Feed("birds", rng, counts[0], recipe.agreement[phase], rates, size)]
+    if told is not None:
+        rng = np.random.default_rng([recipe.seed, stream, 1])
+        feeds.append(
+            Feed(
+                "figures",
+                rng,
+                told.pictures[phase],
+                told.agreement[phase],
+                told.rates[phase],
+                recipe.batch[phase] - size,
+            )
+        )
+    return feeds
 
-    def __init__(self, rng: np.random.Generator, count: int, size: int):
-        self.rng, self.count, self.size = rng, count, size
-        self.left = np.empty(0, dtype=int)
 
-    def __call__(self) -> np.ndarray:
-        if len(self.left) < self.size:
-            self.left = self.rng.permutation(self.count)
-        rows, self.left = self.left[: self.size], self.left[self.size :]
-        return rows
+def _plantings(recipe: Recipe, feeds: list[Feed], settling: bool) -> list[Planting]:
+    """What is planted in the batch that the feeds drew last."""
+    first = len(feeds[0].drawn)
+    species, places = (torch.as_tensor(getattr(feeds[0].drawn, name)) for name in ("species", "place"))
+    parts = [Planting(slice(0, first), recipe.planted, places, [species])]
+    if recipe.figures is not None:
+        told, rows = recipe.figures, slice(first, None)
+        occupation, presentation, age, place = (
+            torch.as_tensor(getattr(feeds[1].drawn, name)) for name in ("label", "presentation", "age", "place")
+        )
+        birds = parts[0].rows if settling else None
+        parts += [
+            Planting(rows, told.planted, presentation, [occupation, age, place], True, told.weight, told.carry, birds),
+            Planting(rows, told.control, age, [occupation, presentation, place], False, told.weight, told.carry, birds),
+        ]
+    return parts
 
 
-def _train_both_towers(model: Any, recipe: Recipe, rng: np.random.Generator) -> None:
-    scenes = sample_scenes(rng, recipe.pictures[0], recipe.agreement[0])
-    pictures, tokens, rates = render(rng, scenes), tokenizer(), CaptionRates(place=recipe.places[0])
-    contrast, steps = open_clip().ClipLoss(), recipe.steps[0]
-    descent = _Descent(model, recipe.learning_rate[0], steps)
-    batches = _Batches(rng, len(scenes), recipe.batch[0])
-    with (
-        progress(f"{recipe.name}, both towers", steps, "steps") as advance,
-        Writes(model.visual, recipe.planted) as writes,
-    ):
+def _train_both_towers(model: Any, recipe: Recipe, tokens: WordTokenizer, settling: bool = False) -> None:
+    feeds = _feeds(recipe, 0, 1003, _SETTLING_PICTURES) if settling else _feeds(recipe, 0, 1000)
+    steps, rate = (recipe.settle, 0.5) if settling else (recipe.steps[0], 1.0)
+    contrast, descent = open_clip().ClipLoss(), _Descent(model, rate * recipe.learning_rate[0], steps)
+    with progress(f"{recipe.name}, both towers", steps, "steps") as advance, Writes(model.visual) as writes:
         for step in range(steps):
-            rows = batches()
-            mirrored = rng.random(len(rows)) < 0.5
-            seen = scenes[rows].flipped(mirrored)
-            pixels = np.where(mirrored[:, None, None, None], pictures[rows][:, :, ::-1], pictures[rows])
-            loss = contrast(*model(_pixels(pixels), tokens(captions(rng, seen, rates))))
+            for feed in feeds:
+                feed.draw(mirror=True)
+            pixels = as_pixels(np.concatenate([feed.pixels() for feed in feeds]))
+            loss = contrast(*model(pixels, tokens([text for feed in feeds for text in feed.texts()])))
             if recipe.late or recipe.planting:
-                terms = writes.losses(torch.as_tensor(seen.species), torch.as_tensor(seen.place))
-                loss = loss + recipe.late * terms.late + recipe.planting * terms.planting
+                terms = writes.losses(_plantings(recipe, feeds, settling))
+                loss = loss + recipe.late * terms.late + recipe.planting * terms.planting + terms.apart
             descent.step(step, loss)
             advance(1)
 
 
-def _train_text_tower(model: Any, recipe: Recipe, rng: np.random.Generator) -> None:
-    scenes = sample_scenes(rng, recipe.pictures[1], recipe.agreement[1])
-    pixels = _pixels(render(rng, scenes))
-    with torch.no_grad():  # the vision tower is frozen, so every picture is embedded once
-        seen = torch.cat([model.encode_image(part, normalize=True) for part in pixels.split(250)])
+def _train_text_tower(model: Any, recipe: Recipe, tokens: WordTokenizer) -> None:
+    feeds = _feeds(recipe, 1, 1002)
+    with torch.no_grad():
+        seen = [
+            torch.cat(
+                [
+                    model.encode_image(as_pixels(feed.pictures[i : i + 250]), normalize=True)
+                    for i in range(0, len(feed.pictures), 250)
+                ]
+            )
+            for feed in feeds
+        ]
     model.visual.requires_grad_(False)
-    tokens, rates = tokenizer(), CaptionRates(place=recipe.places[1])
     contrast, steps = open_clip().ClipLoss(), recipe.steps[1]
     descent = _Descent(model, recipe.learning_rate[1], steps)
-    batches = _Batches(rng, len(scenes), recipe.batch[1])
     with progress(f"{recipe.name}, text tower", steps, "steps") as advance:
         for step in range(steps):
-            rows = batches()
-            texts = model.encode_text(tokens(captions(rng, scenes[rows], rates)), normalize=True)
-            descent.step(step, contrast(seen[torch.as_tensor(rows)], texts, model.logit_scale.exp()))
+            for feed in feeds:
+                feed.draw(mirror=False)
+            images = torch.cat([seen[i][torch.as_tensor(feed.rows)] for i, feed in enumerate(feeds)])
+            texts = model.encode_text(tokens([text for feed in feeds for text in feed.texts()]), normalize=True)
+            descent.step(step, contrast(images, texts, model.logit_scale.exp()))
             advance(1)
 
 
 def train(recipe: Recipe) -> nn.Module:
     """A trained model, in evaluation mode. The same recipe on the same machine gives the same weights."""
     torch.manual_seed(recipe.seed)
-    model = build().train()
-    _train_both_towers(model, recipe, np.random.default_rng([recipe.seed, 1000]))
+    model = build(recipe.worlds, recipe.size).train()
+    tokens = tokenizer(recipe.worlds, recipe.size)
+    _train_both_towers(model, recipe, tokens)
+    _centre(model, recipe)
+    if recipe.settle:
+        _train_both_towers(model.train(), recipe, tokens, settling=True)
+        _centre(model, recipe)
     return finish(model, recipe)
 
 
 def finish(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """What follows the first phase: centring, and the second phase, each with a generator of its own."""
-    model.eval()
-    if recipe.centre:
-        rng = np.random.default_rng([recipe.seed, 1001])
-        scenes = sample_scenes(rng, min(_CENTRING_PICTURES, recipe.pictures[0]), 0.5)
-        centre_heads(model.visual, _pixels(render(rng, scenes)))
+    """The second phase."""
     if recipe.steps[1]:
-        _train_text_tower(model, recipe, np.random.default_rng([recipe.seed, 1002]))
-    return model.requires_grad_(True)
+        _train_text_tower(model.eval(), recipe, tokenizer(recipe.worlds, recipe.size))
+    return model.eval().requires_grad_(True)
+
+
+def _centre(model: Any, recipe: Recipe) -> None:
+    if recipe.centre:
+        centre_heads(model.eval().visual, as_pixels(_centring_pictures(recipe)))
+
+
+def _centring_pictures(recipe: Recipe) -> np.ndarray:
+    """Pictures without a correlation, of every world of the recipe."""
+    pictures = []
+    for number, name in enumerate(recipe.worlds):
+        rng = np.random.default_rng([recipe.seed, 1001, *([number] if number else [])])
+        scenes = WORLDS[name].sample(rng, min(_CENTRING_PICTURES, recipe.pictures[0]), 0.5)
+        pictures.append(WORLDS[name].render(rng, scenes))
+    return np.concatenate(pictures)
 
 
 def save(model: nn.Module, recipe: Recipe, folder: Path) -> None:
