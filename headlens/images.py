@@ -5,6 +5,8 @@ Steps: recognise the format by content (a file's name is never believed), refuse
 image, decode the first frame, turn it upright by its EXIF orientation, bring every mode to 8-bit RGB, cut
 out the box.
 
+A file may lie on a disk or at an address that fsspec reaches (`s3://bucket/image.jpg`).
+
 Alpha is dropped as open_clip's own preprocessing drops it, so that numbers stay comparable with other
 people's.
 """
@@ -12,17 +14,20 @@ people's.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from headlens.errors import ImageError
+from headlens.errors import ImageError, ManifestError
 
 # Chosen by name, since some of Pillow's other readers run external programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 _SIXTEEN_BIT = 65535
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,17 +44,18 @@ def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None =
     """An image file as an upright RGB image of its first frame.
 
     Args:
-        path: the file.
+        path: the file, or its address.
         box: x, y, width, height in pixels of the upright image; the part of it inside the image is kept.
 
     Raises:
         ImageError: the file is missing, unreadable, truncated, not an image, of a kind without an agreed
             range of values (32-bit), larger than `PIL.Image.MAX_IMAGE_PIXELS`, or the box lies outside of
             it.
+        ManifestError: an address whose storage does not answer, which says nothing about the image.
     """
-    source = Path(path)
+    source: Path | str = os.fspath(path) if is_url(path) else Path(path)
     try:
-        with Image.open(source, formats=_FORMATS) as image:
+        with Image.open(fetch(str(source)) if is_url(source) else source, formats=_FORMATS) as image:
             width, height = image.size
             if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
                 raise _too_large(source, f"{width} × {height} pixels")
@@ -69,6 +75,34 @@ def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None =
     return rgb if box is None else _cut(rgb, box, source)
 
 
+def is_url(path: object) -> bool:
+    """Whether a path is an address that fsspec reaches, rather than a file of this machine."""
+    return isinstance(path, str) and bool(_URL.match(path)) and not path.startswith("file://")
+
+
+def fetch(address: str) -> BytesIO:
+    """The bytes at an address. Raises `FileNotFoundError`, and `ManifestError` where the storage does not answer."""
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        return BytesIO(system.cat_file(path))
+    except FileNotFoundError:
+        raise
+    except ImportError as error:
+        raise ManifestError(
+            f"what is needed to reach {address!r}",
+            str(error).rstrip("."),
+            "Install it with: pip install 'headlens[remote]' (S3), or the fsspec package of that storage.",
+        ) from error
+    except Exception as error:  # every storage has errors of its own
+        raise ManifestError(
+            f"storage that answers at {address!r}",
+            str(error).rstrip(".") or type(error).__name__,
+            "Check the address, the network, and the credentials that this storage takes from the environment.",
+        ) from error
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION)
@@ -78,7 +112,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.copy() if turn is None else image.transpose(turn)
 
 
-def _as_rgb(image: Image.Image, source: Path) -> Image.Image:
+def _as_rgb(image: Image.Image, source: Path | str) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits at 255 and return white
         values = np.asarray(image).astype(np.int64)
         if values.min() >= 0 and values.max() <= _SIXTEEN_BIT:
@@ -101,7 +135,7 @@ def _as_rgb(image: Image.Image, source: Path) -> Image.Image:
         ) from error
 
 
-def _cut(image: Image.Image, box: Sequence[float | int], source: Path) -> Image.Image:
+def _cut(image: Image.Image, box: Sequence[float | int], source: Path | str) -> Image.Image:
     x, y, width, height = box
     edges = (x, y, min(x + width, image.width), min(y + height, image.height))
     left, top, right, bottom = (round(edge) for edge in edges)
@@ -114,7 +148,7 @@ def _cut(image: Image.Image, box: Sequence[float | int], source: Path) -> Image.
     return image.crop((left, top, right, bottom))
 
 
-def _too_large(source: Path, size: str) -> ImageError:
+def _too_large(source: Path | str, size: str) -> ImageError:
     return ImageError(
         f"an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels",
         f"{str(source)!r} ({size})",

@@ -10,9 +10,9 @@
 | `candidates` (optional) | the classes that this image is weighed between |
 | `id` (optional) | a name of the row's own, never twice |
 
-`path` stays as it was written; the folder it is relative to travels with the table in `frame.attrs["root"]`,
-which pandas keeps through selections and Parquet files. Values are compared as text, so that "0" in a CSV
-file and 0 in a table made by hand are one value.
+`path` stays as it was written; the folder it is relative to travels with the table in `frame.attrs["root"]`, which
+pandas keeps through selections and Parquet files. Both may be addresses that fsspec reaches (`s3://…`). Values are
+compared as text, so that "0" in a CSV file and 0 in a table made by hand are one value.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from headlens.errors import ManifestError
+from headlens.images import fetch, is_url
+
+Box = tuple[float, float, float, float]
 
 _SHOWN = 5
 _BOX_COLUMNS = (["x", "y", "w", "h"], ["x", "y", "width", "height"])
@@ -43,15 +47,18 @@ def read_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
         ManifestError: when there is no such file, it is not a CSV table, it is empty, or it has no column
             `path`.
     """
-    source = Path(path)
-    if not source.is_file():
+    source: Path | str = os.fspath(path) if is_url(path) else Path(path)
+    try:
+        content = fetch(source) if isinstance(source, str) else source.open("rb")
+    except OSError as error:
         raise ManifestError(
             "a manifest: a CSV file with a row for every image",
-            f"{str(source)!r}, which is {'a folder' if source.is_dir() else 'not there'}",
+            f"{str(source)!r}, which is {'a folder' if Path(source).is_dir() else 'not there'}",
             "Give the path of the CSV file; its columns are path, label, split and one for each attribute.",
-        )
+        ) from error
     try:
-        frame = pd.read_csv(source, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        with content:
+            frame = pd.read_csv(content, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ManifestError(
             "a CSV table in UTF-8 with a header line",
@@ -60,7 +67,7 @@ def read_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
         ) from error
     frame.columns = frame.columns.str.strip()
     frame = _fold_boxes(frame)
-    frame.attrs["root"] = str(source.parent.absolute())
+    frame.attrs["root"] = source.rsplit("/", 1)[0] if isinstance(source, str) else str(source.parent.absolute())
     _require_columns(frame, ["path"])
     _require_rows(frame)
     return frame
@@ -206,7 +213,7 @@ def split_mask(frame: pd.DataFrame, split: str) -> np.ndarray:
     return mask
 
 
-def boxes(frame: pd.DataFrame) -> list[tuple[float, float, float, float] | None]:
+def boxes(frame: pd.DataFrame) -> list[Box | None]:
     """For every image its box (x, y, width, height), or None. Raises `ManifestError` for a malformed one."""
     if "box" not in frame.columns:
         return [None] * len(frame)
@@ -215,20 +222,50 @@ def boxes(frame: pd.DataFrame) -> list[tuple[float, float, float, float] | None]
 
 def manifest_root(frame: pd.DataFrame) -> str:
     """The folder that a manifest's relative paths count from: where it was read, or else the working folder."""
-    return str(Path(str(frame.attrs.get("root", "."))).absolute())
+    root = str(frame.attrs.get("root", "."))
+    return root.rstrip("/") if is_url(root) else str(Path(root).absolute())
 
 
 def resolve_paths(frame: pd.DataFrame) -> list[Path]:
-    """The image files: each `path` below the manifest's folder, or below the working folder where it has none."""
-    root = Path(manifest_root(frame))
-    return [root / str(path) for path in frame["path"]]
+    """The image files: each `path` below the manifest's folder, or below the working folder where it has none.
+
+    Raises:
+        ManifestError: for images that are not on this machine; `image_files` gives their addresses.
+    """
+    found: list[Path] = []
+    for place in _places(frame):
+        if isinstance(place, str):
+            raise ManifestError("image files on this machine", repr(place), "Copy the images and their manifest here.")
+        found.append(place)
+    return found
+
+
+def image_files(frame: pd.DataFrame) -> Iterator[tuple[Path | str, Box | None]]:
+    """Each image's file (a `Path`) or address (text), and its box; one at a time, since there may be many.
+
+    Raises:
+        ManifestError: for a malformed box, when its row is reached.
+    """
+    cells = frame["box"] if "box" in frame.columns else repeat(None, len(frame))
+    for row, (place, cell) in enumerate(zip(_places(frame), cells, strict=True)):
+        yield place, None if _missing(cell) else _box(cell, row)
+
+
+def _places(frame: pd.DataFrame) -> Iterator[Path | str]:
+    folder = manifest_root(frame)
+    remote, root = is_url(folder), Path(folder)
+    for text in map(str, frame["path"]):
+        if is_url(text):
+            yield text
+        else:
+            yield f"{folder}/{text}" if remote else root / text.removeprefix("file://")
 
 
 def images_digest(frame: pd.DataFrame) -> str:
     """A digest of which images a manifest names, in which order and with which boxes; nothing else of it."""
     digest = hashlib.sha256()
-    for path, box in zip(resolve_paths(frame), boxes(frame), strict=True):
-        digest.update(json.dumps([str(path), box]).encode())
+    for place, box in image_files(frame):
+        digest.update(json.dumps([str(place), box]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -242,14 +279,20 @@ def manifest_digest(frame: pd.DataFrame) -> str:
 
 
 def check_files(frame: pd.DataFrame) -> None:
-    """Look for every image file. Raises `ManifestError` with how many are missing and the first few."""
-    missing = [path for path in resolve_paths(frame) if not os.path.isfile(path)]  # noqa: PTH113 (never raises)
-    if missing:
-        rest = len(missing) - _SHOWN
+    """Look for every image file of this machine; those at addresses are found or missed when they are read.
+
+    Raises:
+        ManifestError: with how many are missing and the first few.
+    """
+    first, count = [], 0
+    for place in _places(frame):
+        if isinstance(place, Path) and not os.path.isfile(place):  # noqa: PTH113 (never raises)
+            first += [str(place)] if count < _SHOWN else []
+            count += 1
+    if count:
         raise ManifestError(
             f"{len(frame)} image files",
-            f"{len(missing)} that are not there: {', '.join(str(path) for path in missing[:_SHOWN])}"
-            + (f" and {rest} more" if rest > 0 else ""),
+            f"{count} that are not there: {', '.join(first)}" + (f" and {count - _SHOWN} more" * (count > _SHOWN)),
             "A relative path counts from the manifest's own folder, frame.attrs['root'].",
         )
 
@@ -309,7 +352,7 @@ def _fold_boxes(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _box(cell: object, row: int) -> tuple[float, float, float, float]:
+def _box(cell: object, row: int) -> Box:
     values = _parse_list(cell) if isinstance(cell, str) else cell
     try:
         x, y, width, height = (float(value) for value in values)  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ made."""
 import errno
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,12 @@ import zarr
 from PIL import Image
 from tiny_clip import TinyClip, pixels, tiny_clip, write_images
 
+import headlens.states.extraction as extraction
 from headlens.errors import HeadlensError, ImageError, ManifestError, ModelError, StoreError
 from headlens.images import read_image
-from headlens.states import HeadStore, decompose, extract
+from headlens.states import HeadStore, MomentStore, decompose, extract
 from headlens.states.decode import decode
-from headlens.states.layout import StoreFolder, writer_lock
+from headlens.states.place import place_of
 
 COUNT, BLOCK = 11, 4
 
@@ -99,14 +101,17 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from tiny_clip import tiny_clip
+import headlens.states.extraction as extraction
 from headlens.manifest import read_manifest
-from headlens.states import extract
+extraction._SAVE_EVERY = 0.0
 clip, folder = tiny_clip(), Path(sys.argv[1])
 frame = read_manifest(folder / "images" / "manifest.csv")
-for step in json.loads(sys.argv[2]):
+for keep, step in json.loads(sys.argv[2]):
+    target = str(folder / f"{keep}-{step}")
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        target, count = str(folder / f"{step}.zarr"), 0
+        count = 0
         def die(event, arguments):
             global count
             steps = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
@@ -115,39 +120,57 @@ for step in json.loads(sys.argv[2]):
                 if count == step:
                     os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(die)
-        extract(clip, frame, target, batch_size=3, block=4, workers=2)
+        extraction.extract(clip, frame, target, batch_size=3, block=4, workers=2, keep=keep)
+        os.write(writing, str(count).encode())
         os._exit(0)
+    os.close(writing)
     status = os.waitpid(child, 0)[1]
-    print(json.dumps([step, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL]), flush=True)
+    steps = os.read(reading, 99).decode()
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    print(json.dumps([keep, step, killed, steps]), flush=True)
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_kill_9_at_any_step_of_the_file_system(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
-    frame.to_csv(tmp_path / "images" / "manifest.csv", index=False)
-    whole = run(clip, tmp_path / "images" / "manifest.csv", tmp_path / "whole.zarr")
-    steps = [17, 92, 96, 108, 138, 150, 207, 10_000]
+def test_kill_9_at_random_steps_of_the_file_system(
+    clip: TinyClip, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "_SAVE_EVERY", 0.0)
+    source = tmp_path / "images" / "manifest.csv"
+    frame.to_csv(source, index=False)
+    whole = {keep: run(clip, source, tmp_path / f"{keep}-whole", keep=keep) for keep in ("states", "moments")}
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "HEADLENS_PROGRESS": "0"}
-    told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _KILLED, str(tmp_path), json.dumps(steps)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    killed = dict(json.loads(line) for line in told.stdout.splitlines())
-    assert sum(killed.values()) >= 6
-    assert not killed[10_000]
-    for step in steps:
-        path = tmp_path / f"{step}.zarr"
-        if killed[step] and StoreFolder.begun(path) and not StoreFolder.open(path).complete:
-            with pytest.raises(StoreError, match="of 3 blocks missing"):
-                HeadStore.open(path)
-        run(clip, tmp_path / "images" / "manifest.csv", path)
-        assert contents(path) == contents(whole.path), f"killed at step {step}"
-        assert not (path / ".begun").exists()
+
+    def killed(points: list[tuple[str, int]]) -> list[tuple[str, int, bool, str]]:
+        told = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _KILLED, str(tmp_path), json.dumps(points)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        return [tuple(json.loads(line)) for line in told.stdout.splitlines()]
+
+    steps = {keep: int(count) for keep, _, _, count in killed([("states", 10_000), ("moments", 10_000)])}
+    rng = random.Random(4)
+    points = [
+        (keep, step)
+        for keep, number in (("states", 20), ("moments", 6))
+        for step in rng.sample(range(2, steps[keep] + 1), number)
+    ]
+    for keep, step, died, _ in killed(points):
+        path = tmp_path / f"{keep}-{step}"
+        assert died, f"{step} of {steps[keep]}"
+        opener = HeadStore if keep == "states" else MomentStore
+        done = "complete.json" if keep == "states" else "state.safetensors"
+        if not (path / done).exists():
+            with pytest.raises(StoreError):
+                opener.open(path)
+        run(clip, source, path, keep=keep)
+        assert contents(path) == contents(whole[keep].path), f"{keep} killed at step {step}"
+        assert not list(path.rglob("*.draft")) + list(path.rglob(".begun"))
 
 
 def test_a_complete_store_is_opened_at_once(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -206,7 +229,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(clip: TinyClip, frame:
 
 
 def test_two_writers(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
-    with writer_lock(tmp_path / "acts.zarr"), pytest.raises(StoreError, match="another process"):
+    with place_of(tmp_path / "acts.zarr").lock(), pytest.raises(StoreError, match="another process"):
         run(clip, frame, tmp_path / "acts.zarr")
     assert len(run(clip, frame, tmp_path / "acts.zarr")) == COUNT
 
@@ -217,7 +240,7 @@ def test_a_full_disk(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path, monkey
 
     def full(self: zarr.Array, where: object, values: object) -> None:
         writes.append(None)
-        if len(writes) > 15:
+        if len(writes) > 12:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         set_item(self, where, values)
 
@@ -340,7 +363,7 @@ def test_decoding_keeps_order_and_a_bounded_distance(tmp_path: Path) -> None:
     def preprocess(image: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float()
 
-    for decoded in decode(files(), preprocess, workers=3, ahead=5):
+    for _, decoded in decode(files(), preprocess, workers=3, ahead=5):
         expected = preprocess(read_image(tmp_path / frame["path"][len(taken)]))
         torch.testing.assert_close(decoded, expected, rtol=0, atol=0)
         taken.append(1)

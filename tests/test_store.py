@@ -243,8 +243,8 @@ def test_a_store_of_a_later_format(made: tuple, tmp_path: Path) -> None:
 
     shutil.copytree(made[2].path, tmp_path / "later.zarr")
     record = (tmp_path / "later.zarr" / "zarr.json").read_text()
-    (tmp_path / "later.zarr" / "zarr.json").write_text(record.replace('"format": 1', '"format": 2'))
-    with pytest.raises(StoreError, match="format 2"):
+    (tmp_path / "later.zarr" / "zarr.json").write_text(record.replace('"format": 2', '"format": 3'))
+    with pytest.raises(StoreError, match="format 3"):
         HeadStore.open(tmp_path / "later.zarr")
 
 

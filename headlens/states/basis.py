@@ -30,6 +30,8 @@ class HeadBasis:
             the uncentred basis of constants='spread'.
         bias_mean: the mean of each b_O[l] ⊙ layer scale.
         ones: γP summed over the residual's features: what a residual of all ones would contribute uncentred.
+        stem: C(the class token before the first block) for σ = 1, the same for every image; None under average
+            pooling, where the stem holds the patches.
     """
 
     B: Float[Tensor, "layer head d_head embed"]
@@ -39,6 +41,7 @@ class HeadBasis:
     head_mean: Float[Tensor, "layer head d_head"]
     bias_mean: Float[Tensor, "layer"]
     ones: Float[Tensor, "embed"]
+    stem: Float[Tensor, "embed"] | None = None
 
     @classmethod
     @torch.no_grad()
@@ -56,8 +59,18 @@ class HeadBasis:
             head_mean=torch.stack([w.mean(-1) for w in weights]),
             bias_mean=biases.mean(-1),
             ones=vision.read_out(ones, centre=False),
+            stem=vision.read_out(_class_token(vision).to(biases)) if vision.cfg.pool == "tok" else None,
         )
 
     def fold(self, directions: Float[Tensor, "direction embed"]) -> Float[Tensor, "layer head d_head direction"]:
         """B_lh t for every head and direction: the dot product of z_lh with it is the head's score along t."""
         return self.B @ directions.to(self.B).T
+
+
+def _class_token(vision: HookedVisionTransformer) -> Float[Tensor, "d_model"]:
+    """The residual stream of the class token before the first block; no pixel reaches it."""
+    token = vision.class_token.to(vision.dtype) + vision.W_pos[0].to(vision.dtype)
+    if vision.ln_pre is None:
+        return token
+    mean, sigma = vision.ln_pre.statistics(token)
+    return (token.to(mean) - mean) / sigma * vision.ln_pre.w.to(mean) + vision.ln_pre.b.to(mean)

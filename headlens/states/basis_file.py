@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from headlens.states.basis import HeadBasis
 
 
-def save_basis(basis: HeadBasis, path: Path) -> None:
-    """Write every array of the basis, in float32 at least."""
+def basis_bytes(basis: HeadBasis) -> bytes:
+    """Every array of the basis, in float32 at least."""
     arrays = {field.name: getattr(basis, field.name) for field in dataclasses.fields(basis)}
-    save_file({name: _in_full(value).cpu().contiguous() for name, value in arrays.items()}, path)
+    return save({name: _in_full(value).cpu().contiguous() for name, value in arrays.items() if value is not None})
 
 
-def load_basis(path: Path) -> HeadBasis:
-    """Read what `save_basis` wrote."""
-    return HeadBasis(**load_file(path))
+def load_basis(content: bytes) -> HeadBasis:
+    """The inverse of `basis_bytes`."""
+    return HeadBasis(**load(content))
 
 
 def _in_full(value: torch.Tensor) -> torch.Tensor:

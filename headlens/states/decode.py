@@ -17,34 +17,35 @@ from torch import Tensor
 
 from headlens.errors import ImageError
 from headlens.images import read_image
+from headlens.manifest import Box
 
-Box = tuple[float, float, float, float]
+Item = tuple[str, Float[Tensor, "channel height width"] | ImageError]
 
 
 def decode(
-    files: Iterable[tuple[Path, Box | None]],
+    files: Iterable[tuple[Path | str, Box | None]],
     preprocess: Callable[[Image], Float[Tensor, "channel height width"]],
     workers: int,
     ahead: int,
-) -> Generator[Float[Tensor, "channel height width"] | ImageError]:
-    """For each file its preprocessed image, or the error that reading it raised.
+) -> Generator[Item]:
+    """For each file its name, and its preprocessed image or the error that reading it raised.
 
     Args:
-        files: paths and boxes.
+        files: paths or addresses, and boxes.
         preprocess: from an RGB image to the model's input.
         workers: threads.
         ahead: how many images may wait to be taken.
     """
 
-    def one(path: Path, box: Box | None) -> Tensor | ImageError:
+    def one(path: Path | str, box: Box | None) -> Item:
         try:
-            return preprocess(read_image(path, box))
+            return str(path), preprocess(read_image(path, box))
         except ImageError as error:
-            return error
+            return str(path), error
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="headlens-decode")
     remaining = iter(files)
-    waiting: deque[Future[Tensor | ImageError]] = deque()
+    waiting: deque[Future[Item]] = deque()
     try:
         while True:
             for path, box in islice(remaining, ahead - len(waiting)):

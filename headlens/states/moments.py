@@ -100,8 +100,10 @@ def merge_all(parts: Iterable[Moments]) -> Moments:
     return total
 
 
-def head_moments(store: HeadStore) -> Moments:
-    """The moments of a store's heads, as parts of the unit embedding, read block by block."""
+def head_moments(store: HeadStore | Moments) -> Moments:
+    """The moments of a store's heads, as parts of the unit embedding, read block by block; moments as they are."""
+    if isinstance(store, Moments):
+        return store
     return merge_all(Moments.of(z) for _, z in store.blocks())
 
 

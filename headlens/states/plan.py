@@ -9,8 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-FORMAT = 1
-DTYPES = ("float32", "float16", "float64")
+from headlens.states.numbers import kept_as
+
+FORMAT = 2
+READABLE = (1, 2)  # 1 kept the stem of every image, also where all have the same
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "z": ("image", "layer", "head", "d_head"),
     "mlps": ("image", "layer", "embed"),
@@ -57,6 +60,7 @@ class Plan:
         block: images a block, which is also a shard; `chunk` images a chunk of one layer.
         dtype: of z, mlps and stem.
         sizes: the length of every other dimension.
+        stem: whether every image has a stem of its own. Under class-token pooling it is `scale` times the basis'.
     """
 
     model: str
@@ -68,6 +72,12 @@ class Plan:
     chunk: int
     dtype: str
     sizes: Mapping[str, int]
+    stem: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arrays."""
+        return tuple(name for name in DIMENSIONS if self.stem or name != "stem")
 
     @property
     def n_blocks(self) -> int:
@@ -76,9 +86,15 @@ class Plan:
     def rows_of(self, block: int) -> range:
         return range(block * self.block, min((block + 1) * self.block, self.rows))
 
+    def type_of(self, name: str) -> str:
+        """What an array's numbers are."""
+        if name in _IN_FULL and self.dtype != "float64":
+            return "float32"
+        return self.dtype
+
     def dtype_of(self, name: str) -> np.dtype:
-        wanted = np.dtype(self.dtype)
-        return np.promote_types(wanted, np.float32) if name in _IN_FULL else wanted
+        """What they are kept as: the same, or a bfloat16's bits."""
+        return kept_as(self.type_of(name))
 
     def shape_of(self, name: str, rows: int) -> tuple[int, ...]:
         return (rows, *(self.sizes[dimension] for dimension in DIMENSIONS[name][1:]))

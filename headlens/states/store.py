@@ -3,8 +3,7 @@
 Everything that a store hands out is a part of the *unit* embedding f/‖f‖: heads, MLPs, stem and constant of
 one image add up to its unit embedding. On disk lie z and the other head states in the units of f.
 
-A text direction t is folded through the weights once, B_lh t, and then meets only the d numbers that a head
-has for an
+A text direction t is folded through the weights once, B_lh t, and then meets only the d numbers that a head has for an
 image: (z_lh/‖f‖) · (B_lh t), which is the same number as the head's contribution · t at a d/D of the work.
 """
 
@@ -13,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +24,10 @@ from torch import Tensor
 from headlens.errors import StoreError
 from headlens.manifest import images_digest, manifest_digest, manifest_root, split_mask
 from headlens.states.basis import HeadBasis
+from headlens.states.identity import other_model
 from headlens.states.layout import StoreFolder
+from headlens.states.numbers import from_disk
+from headlens.states.place import place_of
 from headlens.states.plan import HasFingerprint, Plan
 from headlens.states.projection import Projection
 
@@ -38,7 +39,7 @@ class HeadStore:
     views.
 
     Attributes:
-        path: the folder.
+        path: the folder, or its address.
         manifest: one row for every image of the store, in its order, numbered from 0.
         manifest_digest: identifies the manifest that the store was made from.
         skipped: the rows of that manifest that could not be read, with `row`, `path` and `reason`.
@@ -55,7 +56,7 @@ class HeadStore:
         skipped: pd.DataFrame,
         memory: dict[str, Tensor] | None,
     ):
-        self.path = folder.path
+        self.path: Any = folder.path  # a Path, or text where it is an address
         self.manifest = manifest
         self.skipped = skipped
         self.basis = basis
@@ -72,7 +73,7 @@ class HeadStore:
         """Open a complete store.
 
         Args:
-            path: its folder.
+            path: its folder, or its address (`s3://…`).
             clip: a model; the store then has to be this model's.
             in_memory: keep each array after its first use; False reads blocks from disk every time, for
                 stores that are larger than memory.
@@ -80,7 +81,7 @@ class HeadStore:
         Raises:
             StoreError: no store, one that is not complete, or one of another model.
         """
-        folder = StoreFolder.open(Path(path))
+        folder = StoreFolder.open(place_of(path))
         if not folder.complete:
             raise StoreError(
                 f"a complete store at {str(path)!r}",
@@ -154,6 +155,8 @@ class HeadStore:
     @property
     def stem(self) -> Float[Tensor, "image embed"]:
         """What the token embeddings contribute."""
+        if not self.plan.stem:
+            return self._read("scale")[:, None] * cast(Tensor, self.basis.stem).to(self.norm) / self.norm[:, None]
         return self._read("stem") / self.norm[:, None]
 
     @property
@@ -284,16 +287,17 @@ class HeadStore:
     def _whole(self, name: str) -> Tensor:
         memory = cast(dict[str, Tensor], self._memory)
         if name not in memory:
-            memory[name] = torch.from_numpy(np.asarray(self._array(name)[...]))
+            memory[name] = from_disk(np.asarray(self._array(name)[...]), self.plan.type_of(name))
         return memory[name]
 
     def _from_disk(self, name: str, selection: tuple) -> Tensor:
         rows, *rest = selection
         first, last = int(rows.min()), int(rows.max())
         if last - first >= 2 * len(rows):
-            return torch.from_numpy(np.asarray(self._array(name).oindex[(rows, *rest)]))
-        values = np.asarray(self._array(name)[(slice(first, last + 1), *rest)])
-        return torch.from_numpy(values[rows - first])
+            values = np.asarray(self._array(name).oindex[(rows, *rest)])
+        else:
+            values = np.asarray(self._array(name)[(slice(first, last + 1), *rest)])[rows - first]
+        return from_disk(values, self.plan.type_of(name))
 
     def _array(self, name: str) -> zarr.Array:
         return cast(zarr.Array, self._folder.arrays[name])
@@ -301,12 +305,3 @@ class HeadStore:
     @staticmethod
     def _full(values: Tensor) -> Tensor:
         return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def other_model(path: Path, plan: Plan, name: str, fingerprint: str) -> StoreError:
-    """The error for a store that was made with another model."""
-    return StoreError(
-        f"the model that {str(path)!r} was made with, {plan.model} (fingerprint {plan.fingerprint})",
-        f"{name} (fingerprint {fingerprint})",
-        "Load that model with the same weights and preprocessing, or extract into another folder.",
-    )

@@ -1,0 +1,131 @@
+"""Who does the work of an extraction: this process, or the actors of a Ray cluster.
+
+An engine is given blocks and does what `Engine` says; what is begun, checked, saved and told is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import Protocol, runtime_checkable
+
+import pandas as pd
+
+from headlens.errors import StoreError
+from headlens.states.filling import Way, fill
+from headlens.states.layout import Skip, StoreFolder
+from headlens.states.moment_totals import Totals, keys_of
+from headlens.states.numbers import from_disk
+from headlens.states.plan import Model, Plan
+
+Advance = Callable[[int], None]
+MOMENT_NAMES = ("z", "embedding")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Does the blocks of an extraction."""
+
+    def store(
+        self, clip: Model, frame: pd.DataFrame, folder: StoreFolder, blocks: Sequence[int], way: Way, advance: Advance
+    ) -> None:
+        """Write blocks of a store, in whatever order."""
+        ...
+
+    def moments(
+        self,
+        clip: Model,
+        frame: pd.DataFrame,
+        plan: Plan,
+        columns: Sequence[str],
+        blocks: Sequence[int],
+        way: Way,
+        advance: Advance,
+    ) -> Iterator[tuple[Totals, list[Skip]]]:
+        """The moments of each block and its skipped images, in the order of the blocks."""
+        ...
+
+
+class Local:
+    """This process."""
+
+    def store(
+        self, clip: Model, frame: pd.DataFrame, folder: StoreFolder, blocks: Sequence[int], way: Way, advance: Advance
+    ) -> None:
+        write_blocks(clip, frame, folder, blocks, way, advance)
+
+    def moments(
+        self,
+        clip: Model,
+        frame: pd.DataFrame,
+        plan: Plan,
+        columns: Sequence[str],
+        blocks: Sequence[int],
+        way: Way,
+        advance: Advance,
+    ) -> Iterator[tuple[Totals, list[Skip]]]:
+        return block_moments(clip, frame, plan, columns, blocks, way, advance)
+
+
+def write_blocks(
+    clip: Model,
+    frame: pd.DataFrame,
+    folder: StoreFolder,
+    blocks: Sequence[int],
+    way: Way,
+    advance: Advance,
+    first: int = 0,
+) -> None:
+    """Blocks of a store. `frame` is the manifest from row `first` on."""
+    plan = folder.plan
+    ranges = [plan.rows_of(block) for block in blocks]
+    with closing(fill(clip, frame, plan, plan.names, ranges, way, advance, first)) as pieces:
+        for block, piece in zip(blocks, pieces, strict=True):
+            folder.write(block, piece.arrays, piece.skipped)
+
+
+def block_moments(
+    clip: Model,
+    frame: pd.DataFrame,
+    plan: Plan,
+    columns: Sequence[str],
+    blocks: Sequence[int],
+    way: Way,
+    advance: Advance,
+    first: int = 0,
+) -> Iterator[tuple[Totals, list[Skip]]]:
+    """Moments of each block, by piece. `frame` is the manifest from row `first` on."""
+    ranges = [pieces_of(plan, block) for block in blocks]
+    every = [piece for pieces in ranges for piece in pieces]
+    with closing(fill(clip, frame, plan, MOMENT_NAMES, every, way, advance, first)) as pieces:
+        for expected in ranges:
+            totals, skipped = Totals(), []
+            for piece in islice(pieces, len(expected)):
+                lost = {skip.row for skip in piece.skipped}
+                kept = [place for place, row in enumerate(piece.rows) if row not in lost]
+                rows = frame.iloc[piece.rows.start - first : piece.rows.stop - first].iloc[kept]
+                if kept:
+                    z, embedding = (from_disk(piece.arrays[name][kept], plan.type_of(name)) for name in MOMENT_NAMES)
+                    totals.add(keys_of(rows, columns), z, embedding)
+                skipped += piece.skipped
+            yield totals, skipped
+
+
+def pieces_of(plan: Plan, block: int) -> list[range]:
+    """A block of moments in pieces whose head states fit in memory."""
+    rows = plan.rows_of(block)
+    return [range(start, min(start + plan.chunk, rows.stop)) for start in range(rows.start, rows.stop, plan.chunk)]
+
+
+def engine_of(name: str, clip: Model, address: str | None, workers: int | None) -> Engine:
+    """The engine of a name. Raises `StoreError` for an unknown one, or one that is not installed."""
+    if name == "ray":
+        from headlens.states.ray_engine import Ray
+
+        return Ray(clip, address, workers)
+    if name != "local":
+        raise StoreError("engine as one of local, ray", repr(name), "Choose one of these.")
+    if address is not None:
+        raise StoreError("an address only for engine='ray'", f"{address!r}", "Leave the address out.")
+    return Local()

@@ -1,0 +1,155 @@
+"""The work that every engine does alike: images of a manifest to arrays of head states, piece by piece.
+
+Images are decoded in worker threads while the model works on the batch before. Batches never cross a piece's edge, so
+that what a piece holds does not depend on where an earlier run stopped, or on which machine it was made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headlens.errors import ImageError, ModelError
+from headlens.manifest import Box, image_files
+from headlens.states.decode import Item, decode
+from headlens.states.layout import Skip
+from headlens.states.numbers import nothing, to_disk
+from headlens.states.plan import Model, Plan
+
+
+@dataclass(frozen=True)
+class Way:
+    """How images go through the model; none of it changes results but by rounding.
+
+    Attributes:
+        batch_size: images in one step of the model.
+        skip: leave out images that cannot be read, each with the reason; otherwise the first one ends the work.
+        workers: threads that read images.
+    """
+
+    batch_size: int
+    skip: bool
+    workers: int
+
+    @classmethod
+    def chosen(cls, batch_size: int, on_error: str, workers: int | None) -> Way:
+        """Fill in one thread a core, 16 at most."""
+        return cls(batch_size, on_error == "skip", workers or min(16, os.cpu_count() or 1))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Head states of some rows of a manifest, as they are kept; NaN where an image could not be read."""
+
+    rows: range
+    arrays: dict[str, np.ndarray]
+    skipped: list[Skip]
+
+
+def fill(
+    clip: Model,
+    frame: pd.DataFrame,
+    plan: Plan,
+    names: Sequence[str],
+    pieces: Sequence[range],
+    way: Way,
+    advance: Callable[[int], None],
+    first: int = 0,
+) -> Generator[Piece]:
+    """The pieces, in order.
+
+    Args:
+        clip: the model.
+        frame: the manifest, or the part of it that begins at row `first` and holds the pieces' rows.
+        plan: sizes and types.
+        names: the arrays that are wanted.
+        pieces: rows of the whole manifest.
+        way: see `Way`.
+        advance: is told of every image.
+        first: the row that `frame` begins with.
+
+    Raises:
+        ImageError: for an image that cannot be read, unless such are skipped.
+        ModelError: for head states that are not numbers, with the images that they came from.
+    """
+    images = decode(_files(frame, pieces, first), clip.preprocess, way.workers, 2 * way.batch_size + way.workers)
+    try:
+        for rows in pieces:
+            yield _piece(clip, plan, names, rows, images, way, advance)
+    finally:
+        images.close()
+
+
+def _files(frame: pd.DataFrame, pieces: Iterable[range], first: int) -> Iterator[tuple[Path | str, Box | None]]:
+    for rows in pieces:
+        yield from image_files(frame.iloc[rows.start - first : rows.stop - first])
+
+
+def _piece(
+    clip: Model,
+    plan: Plan,
+    names: Sequence[str],
+    rows: range,
+    images: Generator[Item],
+    way: Way,
+    advance: Callable[[int], None],
+) -> Piece:
+    arrays = {
+        name: np.full(plan.shape_of(name, len(rows)), nothing(plan.type_of(name)), plan.dtype_of(name))
+        for name in names
+    }
+    skipped: list[Skip] = []
+    readable: dict[int, str] = {}
+    batch: list[Tensor] = []
+    for row in rows:
+        path, image = next(images)
+        if isinstance(image, ImageError):
+            if not way.skip:
+                raise ImageError(
+                    image.expected,
+                    image.received,
+                    f"{image.remedy} Or leave such images out, each recorded with its reason: on_error='skip'.",
+                )
+            skipped.append(Skip(row, path, f"Expected {image.expected}, but got {image.received}."))
+        else:
+            readable[row] = path
+            batch.append(image)
+        if batch and (len(batch) == way.batch_size or row == rows[-1]):
+            where = np.array(list(readable)) - rows.start
+            for name, values in _states(clip, torch.stack(batch), plan, names, list(readable.values())).items():
+                arrays[name][where] = values
+            readable, batch = {}, []
+        advance(1)
+    return Piece(rows, arrays, skipped)
+
+
+@torch.inference_mode()
+def _states(
+    clip: Model,
+    images: Float[Tensor, "image channel height width"],
+    plan: Plan,
+    names: Sequence[str],
+    paths: list[str],
+) -> dict[str, np.ndarray]:
+    states = clip.vision.head_states(images.to(clip.device))
+    arrays, finite = {}, np.ones(len(images), dtype=bool)
+    for name in names:
+        arrays[name], good = to_disk(getattr(states, name), plan.type_of(name))
+        finite &= good
+    if not finite.all():
+        culprits = [path for path, good in zip(paths, finite, strict=True) if not good]
+        raise ModelError(
+            f"finite head states in {plan.dtype}",
+            f"NaN or infinite values for {len(culprits)} of {len(finite)} images of a batch: {', '.join(culprits[:3])}",
+            "Where it is every image, the weights are broken; where it is some, use precision='fp32' for the model "
+            "and dtype='float32' for the store.",
+        )
+    return arrays

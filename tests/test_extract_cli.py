@@ -1,0 +1,46 @@
+"""`headlens extract` is a thin layer over `extract`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headlens.cli import app
+from headlens.states import HeadStore, MomentStore
+from headlens.testbed import images
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    images(folder, n=17, split="test")
+    return folder / "manifest.csv"
+
+
+def command(manifest: Path, out: Path, *options: str) -> dict:
+    arguments = ["extract", "--model", "testbed", "--data", str(manifest), "--out", str(out), "--json", *options]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_states_in_bfloat16(manifest: Path, tmp_path: Path) -> None:
+    told = command(manifest, tmp_path / "acts.zarr", "--dtype", "bfloat16", "--workers", "1")
+    store = HeadStore.open(tmp_path / "acts.zarr")
+    assert store.plan.dtype == "bfloat16"
+    assert (told["images"], told["skipped"], told["heads"]) == (len(store), 0, store.n_heads)
+    assert "groups" not in told
+
+
+def test_moments_by_group(manifest: Path, tmp_path: Path) -> None:
+    told = command(manifest, tmp_path / "moments", "--moments", "--groups", "label, background")
+    store = MomentStore.open(tmp_path / "moments")
+    assert store.columns == ("label", "background")
+    assert told["groups"] == len(store.cells) == 4
+    assert told["images"] == store.count == 17
+
+
+def test_an_unknown_engine_is_refused_by_the_shell(manifest: Path, tmp_path: Path) -> None:
+    arguments = ["extract", "-m", "testbed", "-d", str(manifest), "-o", str(tmp_path / "x"), "--engine", "spark"]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
