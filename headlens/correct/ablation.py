@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from headlens.correct.head_correction import HeadCorrection, parse_heads
@@ -105,13 +105,17 @@ class ZeroAblation(HeadCorrection):
 class PrototypeAblation(HeadCorrection):
     """contribution ← its mean over the chosen images of the reference split, for each of `heads`.
 
-    `PrototypeAblation(heads).fit(reference, members)`: `members` marks the images that the prototype is made of.
+    Args:
+        heads: the heads to ablate.
+        members: marks the images of the reference split that the prototype is made of; `fit` takes them too. It is not
+            saved: what is kept is the prototype.
     """
 
     name = "prototype-ablation"
 
-    def __init__(self, heads: Iterable[tuple[int, int]]):
+    def __init__(self, heads: Iterable[tuple[int, int]], members: Bool[Tensor, "image"] | None = None):
         super().__init__(heads)
+        self.members = members
         self.means: Float[Tensor, "head embed"] | None = None
 
     @property
@@ -120,9 +124,14 @@ class PrototypeAblation(HeadCorrection):
         return self.means is not None
 
     def fit(self, reference: Any, members: Tensor | None = None) -> PrototypeAblation:
-        """A fitted copy. Raises `CorrectionError` where `members` is not a mark for each image, or marks none."""
+        """A fitted copy; `members` replaces those it was made with, and without any the whole split counts.
+
+        Raises:
+            CorrectionError: where `members` is not a mark for each image, or marks none.
+        """
         self._check(reference)
-        return self._copy(reference, means=means_of(reference, self.heads, members))
+        chosen = self.members if members is None else members
+        return self._copy(reference, means=means_of(reference, self.heads, chosen))
 
     def edit(self, head: HeadId, x: Float[Tensor, "image embed"]) -> Float[Tensor, "_ embed"]:
         """The prototype, in one row."""

@@ -7,6 +7,10 @@ the same form:
 - a dense tensor of head contributions, [image layer head embed] → an edited copy;
 - a decomposition (an object with `heads`, `mlps`, `stem`, `constant`) → one with edited heads.
 
+`logits` is what scores are made of: by default the corrected embeddings along the classifier's rows. A correction that
+puts another classifier in its place (a calibrated one, a probe) overrides it and says `changes_classifier`; its `apply`
+then leaves the target as it is.
+
 Target and reference have to follow one convention (both parts of the unit embedding, or both not): the arrays do not
 say which, but a width or a model that differs is refused.
 
@@ -21,9 +25,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from headlens.correct.targets import check_width, embedding_of
 from headlens.errors import CorrectionError, HeadlensError, OutputError
 
 CORRECTIONS: dict[str, type[Correction]] = {}
@@ -52,6 +58,11 @@ class Correction(ABC):
         """Whether one image's result depends on the other images that are corrected with it."""
         return False
 
+    @property
+    def changes_classifier(self) -> bool:
+        """Whether `logits` rests on another classifier than the one that it is given."""
+        return False
+
     @abstractmethod
     def fit(self, reference: Any) -> Correction:
         """A fitted copy, from a reference split in any of the forms that `apply` takes."""
@@ -59,6 +70,20 @@ class Correction(ABC):
     @abstractmethod
     def apply(self, target: Any) -> Any:
         """The corrected target, in its own form. Raises `CorrectionError` where unfitted or unfitting."""
+
+    def logits(self, target: Any, classifier: Float[Tensor, "class embed"]) -> Float[Tensor, "image class"]:
+        """The corrected scores of every class: the corrected embedding · classifier row, unless overridden.
+
+        Args:
+            target: a view, embeddings of [image embed] where `apply` takes them, or a decomposition.
+            classifier: the class embeddings, unit norm.
+
+        Raises:
+            CorrectionError: as `apply`, and for a classifier of another width.
+        """
+        embedding = embedding_of(self.apply(target))
+        check_width("classifier", classifier.shape[-1], embedding)
+        return embedding @ classifier.T.to(embedding)
 
     @abstractmethod
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

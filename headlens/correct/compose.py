@@ -18,6 +18,11 @@ class Compose(Correction):
     """The first correction, then the second on its result, and so on; order matters where they touch the same heads.
 
     `fit` fits each on the reference as the ones before it leave it. No correction at all leaves everything as it is.
+    One that changes the classifier (a calibrated classifier, a probe) can only stand last: it reads the embeddings that
+    the edits before it leave.
+
+    Raises:
+        CorrectionError: for anything but corrections, and for a change of the classifier that is not the last.
     """
 
     name = "compose"
@@ -27,6 +32,13 @@ class Compose(Correction):
             if not isinstance(one, Correction):
                 raise CorrectionError("corrections", f"a {type(one).__name__}", "Pass a list of corrections.")
         self.corrections = tuple(corrections)
+        early = [one for one in self.corrections[:-1] if one.changes_classifier]
+        if early:
+            raise CorrectionError(
+                "at most one correction that changes the classifier, in the last place",
+                f"{early[0]!r} before {self.corrections[-1]!r}",
+                "Two classifiers cannot follow each other: move it to the end, or leave the other out.",
+            )
 
     def __repr__(self) -> str:
         return f"Compose([{', '.join(map(repr, self.corrections))}])"
@@ -41,9 +53,14 @@ class Compose(Correction):
         """Whether any one is."""
         return any(one.transductive for one in self.corrections)
 
+    @property
+    def changes_classifier(self) -> bool:
+        """Whether the last one does."""
+        return any(one.changes_classifier for one in self.corrections)
+
     def fit(self, reference: Any) -> Compose:
         """A copy with each fitted on the reference as the ones before it leave it."""
-        fitted = []
+        fitted: list[Correction] = []
         for one in self.corrections:
             fitted.append(one.fit(reference))
             reference = fitted[-1].apply(reference)
@@ -54,6 +71,14 @@ class Compose(Correction):
         for one in self.corrections:
             target = one.apply(target)
         return target
+
+    def logits(self, target: Any, classifier: Float[Tensor, "class embed"]) -> Float[Tensor, "image class"]:
+        """The last one's scores of the target as the ones before leave it."""
+        if not self.corrections:
+            return super().logits(target, classifier)
+        for one in self.corrections[:-1]:
+            target = one.apply(target)
+        return self.corrections[-1].logits(target, classifier)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The state of each, its arrays under its number."""

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.correct.base import Correction
-from headlens.correct.targets import is_decomposition, tower_of
+from headlens.correct.targets import check_same_model, fingerprint_of, is_decomposition, tower_of
 from headlens.correct.view import CorrectedView
 from headlens.errors import CorrectionError, HeadlensError, LocateError
 from headlens.heads import HeadId, as_heads
@@ -59,7 +59,7 @@ class HeadCorrection(Correction):
 
     def _copy(self: Own, reference: Any, **values: Any) -> Own:
         fitted = copy.copy(self)
-        fitted.fingerprint = getattr(reference, "fingerprint", None)
+        fitted.fingerprint = fingerprint_of(reference)
         for name, value in values.items():
             setattr(fitted, name, value)
         return fitted
@@ -86,13 +86,7 @@ class HeadCorrection(Correction):
             as_heads(self.heads, n_layers, n_heads)
         except LocateError as error:
             raise CorrectionError(error.expected, error.received, error.remedy) from error
-        theirs = getattr(target, "fingerprint", None)
-        if self.fingerprint is not None and theirs is not None and theirs != self.fingerprint:
-            raise CorrectionError(
-                f"head states of the model it was fitted on, {self.fingerprint}",
-                f"those of {theirs}",
-                "Fit the correction again on this model.",
-            )
+        check_same_model(self.fingerprint, target)
 
     def _values(self) -> dict[str, Any]:
         return {"heads": [str(h) for h in self.heads], "fingerprint": self.fingerprint}

@@ -56,14 +56,52 @@ def contribution(target: Any, head: HeadId) -> Float[Tensor, "image embed"]:
     return part
 
 
+def embedding_of(target: Any) -> Float[Tensor, "image embed"]:
+    """The embeddings of a target: itself where it is a matrix, a view's, or the sum of a decomposition's parts.
+
+    Raises:
+        CorrectionError: for head contributions alone, which are not the whole embedding, and for anything else.
+    """
+    if isinstance(target, Tensor) and target.ndim == 2:
+        return target
+    found = None
+    if is_decomposition(target) and callable(getattr(target, "total", None)):
+        found = target.total()
+    elif is_view(target):
+        found = target.embedding
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        raise CorrectionError(
+            "whole embeddings: [image embed], a store, a corrected view or a decomposition",
+            f"a {type(target).__name__}" + (f" of {tuple(target.shape)}" if isinstance(target, Tensor) else ""),
+            "Head contributions alone lack the MLPs and the stem: pass the store or the decomposition.",
+        )
+    return found
+
+
 def check_width(what: str, width: int, x: Float[Tensor, "image embed"]) -> None:
     """Raises `CorrectionError` where a contribution has another width than what it is corrected with."""
     if x.shape[-1] != width:
         raise CorrectionError(
-            f"contributions of width {width}, as the {what}", f"width {x.shape[-1]}", "Use one model throughout."
+            f"vectors of width {width}, as the {what}", f"width {x.shape[-1]}", "Use one model throughout."
         )
 
 
 def detached(x: Tensor) -> Tensor:
     """A copy of the values alone, on the CPU, as corrections keep and save them."""
     return x.detach().to("cpu", copy=True) if isinstance(x, Tensor) else torch.as_tensor(x)
+
+
+def fingerprint_of(target: Any) -> str | None:
+    """The model that a target belongs to, where it says."""
+    return getattr(target, "fingerprint", None)
+
+
+def check_same_model(own: str | None, target: Any) -> None:
+    """Raises `CorrectionError` where the target says that it belongs to another model than the correction's own."""
+    theirs = fingerprint_of(target)
+    if own is not None and theirs is not None and theirs != own:
+        raise CorrectionError(
+            f"head states of the model it was fitted on, {own}",
+            f"those of {theirs}",
+            "Fit the correction again on this model.",
+        )

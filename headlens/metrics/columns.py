@@ -27,7 +27,9 @@ def as_array(column: Column, name: str) -> np.ndarray:
     else:
         # NumPy alone would turn a NaN among names into the name "nan"; pandas keeps it missing.
         array = pd.Series(column).to_numpy()
-    if array.ndim != 1 or (array.dtype == object and any(np.ndim(value) for value in array)):
+    # Text is flat; asking that of a whole column at once saves a question a cell.
+    mixed = array.dtype == object and array.ndim == 1 and pd.api.types.infer_dtype(array, skipna=True) != "string"
+    if array.ndim != 1 or (mixed and any(np.ndim(value) for value in array)):
         raise MetricError(f"one value an image in `{name}`", f"shape {np.shape(column)}", "Pass a flat column.")
     missing = int(np.asarray(pd.isna(array)).sum())
     if missing:

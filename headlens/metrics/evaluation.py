@@ -11,7 +11,7 @@ import pandas as pd
 from headlens.errors import MetricError
 from headlens.metrics.bootstrap import Interval, by_name, cells, check_level, hits_of, interval, resample, summaries
 from headlens.metrics.columns import Column
-from headlens.metrics.groups import SMALL, Weighting, average_accuracy, group_accuracy
+from headlens.metrics.groups import SMALL, Weighting
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,10 @@ def evaluate(
     sizes = counts.sum(-1)
     drawn = resample(counts, draws, seed)
     samples = summaries(drawn[..., 1], drawn.sum(-1), names, by_name(weighting))
-    accuracy = group_accuracy(predictions, labels, groups)
-    average = average_accuracy(predictions, labels, groups, weighting)
-    accuracies = {str(name): float(value) for name, value in accuracy.items()}
+    # From the same counts: fairlearn's frame gives these very numbers (tested), in many times the time.
+    observed = summaries(counts[None, :, 1], sizes[None], names, by_name(weighting))
+    average = float(observed["average"][0])
+    accuracies = {name: float(observed[f"groups.{name}"][0]) for name in names}
     worst = min(accuracies.values())
     return Evaluation(
         method=method,

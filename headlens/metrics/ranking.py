@@ -72,7 +72,7 @@ def ndkl(scores: Scores, attribute: Column, k: int | None = None, target: Target
     0 where every prefix holds the desired shares; not bounded by 1. The first few ranks always diverge, since one
     image cannot hold several shares. Raises as `skew` does.
     """
-    rows, codes, values, desired = _prepare(scores, attribute, k, target)
+    rows, codes, values, desired = ranked_values(scores, attribute, k, target)
     depth = len(codes) if k is None else k
     weight = 1 / np.log2(np.arange(2, depth + 2))
     total = 0.0
@@ -85,7 +85,7 @@ def ndkl(scores: Scores, attribute: Column, k: int | None = None, target: Target
 
 
 def _table(scores: Scores, attribute: Column, k: int, target: Target, zero: str) -> pd.DataFrame:
-    ranked, codes, values, desired = _prepare(scores, attribute, k, target)
+    ranked, codes, values, desired = ranked_values(scores, attribute, k, target)
     top = codes[ranked[:k]]
     share = (top[..., None] == np.arange(len(values))).mean(axis=0)
     if zero == "one_over_k":
@@ -97,7 +97,7 @@ def _table(scores: Scores, attribute: Column, k: int, target: Target, zero: str)
     return pd.DataFrame(logs.T, index=pd.Index(values, name="value"))
 
 
-def _prepare(
+def ranked_values(
     scores: Scores, attribute: Column, k: int | None, target: Target
 ) -> tuple[_Array, _Array, list[Any], _Array]:
     """Images by descending score [rank concept], value codes of the images, the values, their desired shares."""

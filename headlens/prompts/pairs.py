@@ -1,16 +1,21 @@
-"""Pairs of texts for knowledge injection and RoboShot, read from YAML or JSON.
+"""Pairs of texts for knowledge injection, RoboShot and Ortho-Cali, read from YAML or JSON, or by the name of a set.
 
 A file holds a list of pairs, or a mapping from a set's name to such a list:
 
-    true:
+    "true":                  # tell the classes apart by true features
       - [a bird with webbed feet, a bird with talons]
-    spurious:
+    spurious:                # tell the attribute's values apart
       - [a photo of water, a photo of land]
+    crossed:                 # name one class, and differ in the attribute alone
+      - [a landbird on water, a landbird on land]
+
+The sets that come with headlens are such files, in `pair_sets/`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,45 +28,85 @@ from headlens.prompts.encode import EncodeText
 
 TextPairs = list[tuple[str, str]]
 
+PAIR_SETS = Path(__file__).parent / "pair_sets"
+_SLOT = re.compile(r"\{(\w*)\}")
+
+
+def pair_sets() -> tuple[str, ...]:
+    """The names of the sets that come with headlens."""
+    return tuple(sorted(path.stem for path in PAIR_SETS.glob("*.yaml")))
+
 
 def load_pairs(path: str | Path, key: str | None = None) -> TextPairs:
     """Read pairs of texts.
 
     Args:
-        path: a .yaml, .yml or .json file.
-        key: which set of a file with several; may be left out where there is one.
+        path: a .yaml, .yml or .json file, or the name of a set that comes with headlens, such as "waterbirds". A file
+            that exists is read, whatever its name.
+        key: which pairs of a file with several: "true", "spurious" or "crossed" in those that come with headlens. May
+            be left out where there is one kind, or where the true pairs are meant.
 
     Raises:
-        TaskError: for a file that cannot be read, a set that it does not hold, and a pair that is not two different
-            texts.
+        TaskError: for a file that cannot be read, a name that no set has, pairs that it does not hold, and a pair that
+            is not two different texts.
     """
     path = Path(path)
+    if not path.suffix and not path.exists():
+        if str(path) not in pair_sets():
+            raise TaskError(
+                "a .yaml or .json file of text pairs, or the name of a set",
+                repr(str(path)),
+                f"Sets that come with headlens: {', '.join(pair_sets())}.",
+            )
+        path = PAIR_SETS / f"{path}.yaml"
+    content = _read(path)
+    if isinstance(content, dict):
+        # YAML reads a bare `true` as a truth value.
+        content = {str(name).lower() if isinstance(name, bool) else str(name): pairs for name, pairs in content.items()}
+        if key is None:
+            key = next(iter(content)) if len(content) == 1 else "true"
+        if key not in content:
+            raise TaskError(f"one of the sets {', '.join(content)} in {path}", repr(key), "Pass key=.")
+        content = content[key]
+    elif key is not None:
+        raise TaskError(f"a set {key!r} in {path}", "a plain list of pairs", "Leave key= out.")
+    return check_pairs(content, str(path))
+
+
+def fill_pairs(pairs: Sequence[Sequence[str]], **words: str) -> TextPairs:
+    """The pairs with {first}, {second} and the like replaced by the words of these names.
+
+    Raises:
+        TaskError: as `load_pairs` for the pairs, for a slot without a word, and for a word without a slot.
+    """
+    checked = check_pairs(pairs)
+    slots = {name for pair in checked for text in pair for name in _SLOT.findall(text)}
+    if slots != words.keys():
+        raise TaskError(
+            f"words for {', '.join(sorted(slots)) or 'no slot at all'}",
+            ", ".join(sorted(words)) or "none",
+            "Give one word for each name in braces: fill_pairs(pairs, first='nurse', second='surgeon').",
+        )
+    return check_pairs([[_SLOT.sub(lambda slot: words[slot[1]], text) for text in pair] for pair in checked])
+
+
+def _read(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() in (".yaml", ".yml"):
             import yaml
 
             try:
-                content: Any = yaml.safe_load(text)
+                return yaml.safe_load(text)
             except yaml.YAMLError as error:
                 raise ValueError(str(error)) from error
-        elif path.suffix.lower() == ".json":
-            content = json.loads(text)
-        else:
-            raise ValueError(f"a file ending in {path.suffix!r}")
+        if path.suffix.lower() == ".json":
+            return json.loads(text)
+        raise ValueError(f"a file ending in {path.suffix!r}")
     except (OSError, ValueError) as error:
         raise TaskError(
             "a .yaml or .json file of text pairs", f"{path}: {error}", "Check the path and the file."
         ) from error
-    if isinstance(content, dict):
-        if key is None and len(content) == 1:
-            key = next(iter(content))
-        if key not in content:
-            raise TaskError(f"one of the sets {', '.join(map(str, content))} in {path}", repr(key), "Pass key=.")
-        content = content[key]
-    elif key is not None:
-        raise TaskError(f"a set {key!r} in {path}", "a plain list of pairs", "Leave key= out.")
-    return check_pairs(content, str(path))
 
 
 def check_pairs(pairs: Any, where: str = "the pairs") -> TextPairs:
@@ -84,9 +129,12 @@ def encode_pairs(pairs: Sequence[Sequence[str]], encode_text: EncodeText) -> Flo
     """The text embeddings of the pairs, as they come (not normalised), for `headlens.correct`.
 
     Raises:
-        TaskError: as `load_pairs` does for the pairs.
+        TaskError: as `load_pairs` does for the pairs, and for one with a slot that was not filled.
     """
     checked = check_pairs(pairs)
+    for pair in checked:
+        if slots := [slot for text in pair for slot in _SLOT.findall(text)]:
+            raise TaskError("texts without slots", f"{pair}", f"Fill {{{slots[0]}}}: headlens.prompts.fill_pairs does.")
     encoded = encode_text([text for pair in checked for text in pair])
     if encoded.ndim != 2 or len(encoded) != 2 * len(checked):
         raise TaskError(

@@ -1,0 +1,124 @@
+"""The sets of heads that LTC speaks of, where in an image they read, and which words of its caption they go with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from jaxtyping import Int
+
+from headlens import plots
+from headlens.audit import Audit
+from headlens.audit.pictures import as_seen
+from headlens.explain import token_maps
+from headlens.explain.caption_shares import CaptionShares, caption_shares
+from headlens.heads import HeadId
+from headlens.images import read_image
+from headlens.locate import Location, attribute_heads
+from headlens.manifest import as_text, image_files
+
+HeadSets = dict[str, list[HeadId]]
+_MOST_WORDS = 9  # of a caption that is looked at: 2⁹ texts each
+
+
+def attribute_location(audit: Audit) -> Location:
+    """V of the attribute's own zero-shot task over the reference split, and the heads Z_S that decide it.
+
+    Raises:
+        LocateError: where no image's value is told rightly.
+    """
+    prototypes = audit.attribute.prototypes(audit.texts)
+    store, rows = audit.reference, audit.splits.reference
+    logits = store.embedding @ prototypes.T.to(store.embedding)
+    return attribute_heads(store.project(prototypes), logits, torch.as_tensor(audit.values[rows]))
+
+
+def head_sets(audit: Audit, attribute: Location | None) -> HeadSets:
+    """Z_S less Z_Y, Z_SY, Z_Y and all heads, by names for a figure; sets without a head are left out."""
+    located = audit.located()
+    everything = [HeadId(i, j) for i in range(audit.store.n_layers) for j in range(audit.store.n_heads)]
+    salient = set(located.salient)
+    sets = {
+        "Z_S: the attribute": [] if attribute is None else [h for h in attribute.salient if h not in salient],
+        "Z_SY: spurious": list(located.spurious),
+        "Z_Y: salient": list(located.salient),
+        "all heads": everything,
+    }
+    return {name: heads for name, heads in sets.items() if heads}
+
+
+def examples(audit: Audit, count: int) -> Int[np.ndarray, "image"]:
+    """Rows of the store to look at: from the groups that zero-shot gets worst, a wrong image of each where there is."""
+    assert audit.results is not None
+    rows, evaluation = audit.splits.test, audit.results.evaluations["zero-shot"]
+    wrong = audit.results.predictions["zero-shot"] != audit.labels[rows]
+    names = np.asarray([audit.groups[row] for row in rows], dtype=object)
+    ranked = sorted(evaluation.groups, key=lambda name: evaluation.groups[name])[:count]
+    return np.asarray([rows[np.flatnonzero(names == name)[int(np.argmax(wrong[names == name]))]] for name in ranked])
+
+
+def set_maps(audit: Audit, sets: Mapping[str, Sequence[HeadId]], count: int = 4) -> go.Figure:
+    """Per-token maps of whole sets of heads along t_p − t_o, p the predicted class and o what it is weighed against.
+
+    Raises:
+        ImageError: for an image that cannot be read again.
+    """
+    assert audit.clip is not None
+    rows = examples(audit, count)
+    manifest = audit.store.manifest.iloc[rows]
+    manifest.attrs.update(audit.store.manifest.attrs)
+    pictures = [read_image(path, box) for path, box in image_files(manifest)]
+    vision = audit.clip.vision
+    pixels = torch.stack([audit.clip.preprocess(picture) for picture in pictures]).to(vision.device, vision.dtype)
+    scores = audit.among(audit.logits(audit.store.subset(rows).embedding), rows)
+    predicted, second = scores.topk(2, dim=1).indices.T
+    true = torch.as_tensor(audit.labels[rows])
+    other = torch.where(predicted == true, second, true)
+    directions = (audit.classifier[predicted] - audit.classifier[other]).to(vision.device)
+    heads = list(dict.fromkeys(head for own in sets.values() for head in own))
+    maps = token_maps(vision, pixels, heads, directions).cpu()
+    place = {head: i for i, head in enumerate(heads)}
+    summed = {name: maps[:, [place[head] for head in own]].sum(dim=1) for name, own in sets.items()}
+    names = audit.task.classes
+    titles = [
+        f"{audit.groups[row]}, taken for {names[p]}" if p != t else f"{audit.groups[row]}, told rightly"
+        for row, p, t in zip(rows, predicted.tolist(), true.tolist(), strict=True)
+    ]
+    return plots.tokens([as_seen(audit.clip, image) for image in pixels], summed, titles)
+
+
+def caption_figure(
+    audit: Audit, sets: Mapping[str, Sequence[HeadId]], kinds: Mapping[str, Sequence[str]], count: int = 24
+) -> tuple[go.Figure, CaptionShares] | None:
+    """Shares of caption words for sets of heads, over scored images whose captions name most kinds of words.
+
+    None where the manifest has no column `caption`, or no caption that is short enough and names two kinds.
+
+    Raises:
+        ExplainError: where `shap` is not installed.
+    """
+    manifest = audit.store.manifest
+    if "caption" not in manifest.columns or audit.clip is None:
+        return None
+    captions = as_text(manifest["caption"])
+    order = np.random.default_rng(audit.seed).permutation(audit.splits.test)
+    named = {row: _kinds_named(captions.iloc[row], kinds) for row in order}
+    # Captions that name every kind tell most; of equal ones the seeded order decides.
+    chosen = sorted((row for row in order if named[row] >= 2), key=lambda row: -named[row])[:count]
+    if not chosen:
+        return None
+    view = audit.store.subset(np.asarray(chosen))
+    outputs = {name: torch.stack([view.heads(*head) for head in heads]).sum(dim=0) for name, heads in sets.items()}
+    texts = [str(captions.iloc[row]) for row in chosen]
+    shares = caption_shares(audit.clip.encode_text, outputs, texts, kinds, seed=audit.seed)
+    return plots.shapley(shares.shares(), len(chosen)), shares
+
+
+def _kinds_named(caption: object, kinds: Mapping[str, Sequence[str]]) -> int:
+    """How many kinds of words a caption names; none where it is too long to be computed for many sets."""
+    if not isinstance(caption, str) or not 2 <= len(caption.split()) <= _MOST_WORDS:
+        return 0
+    text = f" {caption.casefold()} "
+    return sum(any(f" {phrase.casefold()} " in text for phrase in phrases) for phrases in kinds.values())

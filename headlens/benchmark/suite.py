@@ -1,0 +1,88 @@
+"""What a benchmark asks: a data set with the task, attribute, text pairs and measures that it is asked with.
+
+Adding a suite is one decorated function, also in a notebook cell:
+
+    @hl.benchmark.register_suite("my birds")
+    def mine():
+        return hl.benchmark.Suite("my birds", read, ("a photo of a {}",), hl.Attribute("background", {...}))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headlens.audit import Audit
+from headlens.benchmark.measures import Extra
+from headlens.datasets import Dataset
+from headlens.errors import TaskError
+from headlens.prompts import Attribute, ZeroShotTask
+
+TextPairs = Sequence[Sequence[str]]
+Conflicting = Callable[[Audit], list[tuple[str, str]] | None]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a benchmark asks, of which images.
+
+    Attributes:
+        name: of the suite; published numbers are kept under it.
+        read: from the data set's folder to images and class names.
+        templates: prompts for a class.
+        attribute: the attribute.
+        pairs, spurious, crossed: text pairs; None for an audit's own defaults. Where the images have `candidates`,
+            pairs may hold {first} and {second}: each image gets those of its own two classes.
+        reference, test: the splits.
+        conflicting: names the groups in which class and attribute conflict; None for the audit's own rule.
+        extras: measures beside average, worst group and gap.
+        notes: what to know about how the suite asks, a sentence each.
+        model: the model that is meant where none is named; "" where one has to be.
+        caption_kinds: words of captions by kind, where the manifest has a column `caption`; None for the names of
+            classes and values.
+        makes_images: whether `read` draws the images itself, so that no folder is needed.
+        options: further arguments of `Audit`, such as `skip_unlabelled`.
+    """
+
+    name: str
+    read: Callable[[Path], Dataset]
+    templates: tuple[str, ...]
+    attribute: Attribute
+    pairs: TextPairs | None = None
+    spurious: TextPairs | None = None
+    crossed: TextPairs | None = None
+    reference: str = "val"
+    test: str = "test"
+    conflicting: Conflicting | None = None
+    extras: tuple[Extra, ...] = ()
+    notes: tuple[str, ...] = ()
+    model: str = ""
+    caption_kinds: Mapping[str, Sequence[str]] | None = None
+    makes_images: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def task(self, data: Dataset) -> ZeroShotTask:
+        """The task over the data set's classes."""
+        return ZeroShotTask(list(data.classes), list(self.templates))
+
+
+SUITES: dict[str, Callable[[], Suite]] = {}
+
+
+def register_suite(name: str) -> Callable[[Callable[[], Suite]], Callable[[], Suite]]:
+    """Add a suite under a name; a name registered again is replaced. What it needs is read when it is asked for."""
+
+    def add(make: Callable[[], Suite]) -> Callable[[], Suite]:
+        SUITES[name] = make
+        return make
+
+    return add
+
+
+def suite(name: str) -> Suite:
+    """The suite of that name. Raises `TaskError` for an unknown one."""
+    if name not in SUITES:
+        raise TaskError(f"one of the suites {', '.join(SUITES)}", repr(name), "Choose one of these.")
+    return SUITES[name]()

@@ -1,0 +1,262 @@
+"""The benchmark's table, in the forms that people paste: terminal, Markdown, CSV, JSON, LaTeX."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from headlens.benchmark.measures import ExtraTable
+from headlens.benchmark.published import Published
+from headlens.metrics import SMALL
+
+Interval = tuple[float, float]
+_COLUMNS = ("average", "worst_group", "gap")
+_HEADINGS = {"average": "average", "worst_group": "worst group", "gap": "gap"}
+RIVAL = "ltc"
+"""The method that every other is compared with, beside zero-shot."""
+_LEAD = f"less that of {RIVAL}"
+_MOST = 12  # groups that a footnote names
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method; accuracies as fractions.
+
+    Attributes:
+        method: its name; random heads have rows of their own, with means over the draws.
+        family: the part of the table that it stands in.
+        given: what of the reference split it reads: located "heads", "labels" of the classes, the "attribute".
+        average, worst_group, gap: on the test split; None where the method could not be fitted.
+        interval: 95 % bootstrap intervals of the three; of random heads the central 95 % of the draws.
+        gain: worst-group accuracy less zero-shot's, `gain_interval`: its paired bootstrap interval.
+        lead: worst-group accuracy less that of `RIVAL`, `lead_interval`: its paired bootstrap interval.
+        cramers_v: of attribute × prediction.
+        random_p: p-value against layer-matched random heads, where that control was drawn, `random_sets`: of how many.
+        transductive: whether one image's result depends on the other scored images.
+        failure: why the method could not be fitted; "" where it could.
+    """
+
+    method: str
+    family: str
+    given: tuple[str, ...] = ()
+    average: float | None = None
+    worst_group: float | None = None
+    gap: float | None = None
+    interval: dict[str, Interval] = field(default_factory=dict)
+    gain: float | None = None
+    gain_interval: Interval | None = None
+    lead: float | None = None
+    lead_interval: Interval | None = None
+    cramers_v: float | None = None
+    random_p: float | None = None
+    random_sets: int | None = None
+    transductive: bool = False
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class BenchmarkTable:
+    """All methods on one suite and model.
+
+    Attributes:
+        suite, model, attribute: what was asked; `inferred`: whether the attribute was inferred zero-shot.
+        images: scored images, `sizes`: of each group.
+        rows: one a method.
+        published: what others published of this model on this data set.
+        notes: how the data were read and split.
+        seed: of every draw.
+        extras: what the suite measures beside, a table each.
+    """
+
+    suite: str
+    model: str
+    attribute: str
+    inferred: bool
+    images: int
+    sizes: dict[str, int]
+    rows: tuple[Row, ...]
+    published: tuple[Published, ...]
+    notes: tuple[str, ...]
+    seed: int
+    extras: tuple[ExtraTable, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """One row a method, all numbers as fractions: estimates, ends of intervals, published values beside them."""
+        records = []
+        for row in self.rows:
+            record: dict[str, Any] = {"method": row.method, "family": row.family, "given": " ".join(row.given)}
+            for name in _COLUMNS:
+                low, high = row.interval.get(name, (None, None))
+                record |= {name: getattr(row, name), f"{name}_low": low, f"{name}_high": high}
+            low, high = row.gain_interval or (None, None)
+            record |= {"gain": row.gain, "gain_low": low, "gain_high": high}
+            low, high = row.lead_interval or (None, None)
+            record |= {"lead": row.lead, "lead_low": low, "lead_high": high}
+            record |= {"cramers_v": row.cramers_v, "random_p": row.random_p, "random_sets": row.random_sets}
+            record["transductive"] = row.transductive
+            for name in ("worst_group", "average"):
+                # The publication of the very method comes first in the list.
+                told = [getattr(one, name) for one in self._published_of(row.method)]
+                record[f"published_{name}"] = told[0] / 100 if told and told[0] is not None else None
+            record["failure"] = row.failure
+            records.append(record)
+        return pd.DataFrame(records)
+
+    def cells(self) -> pd.DataFrame:
+        """The table as people read it: per cent, intervals in brackets, published numbers in a column of their own.
+
+        Methods that could not be fitted here are left to the footnotes.
+        """
+        rows = []
+        for row in self.rows:
+            if row.failure:
+                continue
+            cell = {"method": row.method + (" †" if row.transductive else "")}
+            cell["given"] = ", ".join(row.given) or "–"
+            for name in _COLUMNS:
+                cell[_HEADINGS[name]] = _percent(getattr(row, name), row.interval.get(name))
+            cell["gain, worst group"] = _percent(row.gain, row.gain_interval, sign=True)
+            cell[_LEAD] = _percent(row.lead, row.lead_interval, sign=True)
+            cell["V"] = "–" if row.cramers_v is None else f"{row.cramers_v:.3f}"
+            cell["p, random"] = "–" if row.random_p is None else f"{row.random_p:.3f} of {row.random_sets}"
+            told = [_told(one) for one in self._published_of(row.method)]
+            cell["published"] = "; ".join(told) or "–"
+            rows.append(cell)
+        frame = pd.DataFrame(rows)
+        unused = [] if any(row.lead is not None for row in self.rows) else [_LEAD]
+        return frame.drop(columns=unused if self.published else [*unused, "published"])
+
+    def families(self) -> dict[str, list[int]]:
+        """The rows of `cells()` by the part of the table that they stand in, in their order."""
+        parts: dict[str, list[int]] = {}
+        for i, row in enumerate(row for row in self.rows if not row.failure):
+            parts.setdefault(row.family, []).append(i)
+        return parts
+
+    def footnotes(self) -> list[str]:
+        """What a reader has to know beside the table."""
+        inferred = " (inferred zero-shot)" if self.inferred else ""
+        lines = [
+            f"{self.suite}, {self.model}, {self.attribute}{inferred}: {self.images} scored images. Accuracy in per "
+            "cent [95 % bootstrap interval]; gains are against zero-shot and against "
+            f"{RIVAL}, paired; V is Cramér's V of attribute × "
+            "prediction; p is (1 + sets of layer-matched random heads that do as well) / (1 + sets), and cannot be "
+            "lower than 1 / (1 + sets); rows of random heads hold the mean and the central 95 % of the draws; seed "
+            f"{self.seed}.",
+            "Given, of the reference split: heads that were located on it, which reads its labels; labels of its "
+            "classes, attribute its values of the attribute, to fit on. Methods with – read texts alone: rows that "
+            "are given different things are not rivals.",
+            *self.notes,
+        ]
+        if small := [f"{name} ({size})" for name, size in self.sizes.items() if size < SMALL]:
+            shown = ", ".join(small[:_MOST]) + (f" and {len(small) - _MOST} more" if len(small) > _MOST else "")
+            lines.append(f"Groups under {SMALL} images, whose accuracy says little: {shown}.")
+        if any(row.transductive for row in self.rows):
+            lines.append("† draws on the other scored images: one image's result depends on them.")
+        failures = dict.fromkeys(row.failure for row in self.rows if row.failure)
+        for reason in failures:
+            names = ", ".join(row.method for row in self.rows if row.failure == reason)
+            lines.append(f"Could not be fitted here: {names}. {reason}")
+        sources = dict.fromkeys(one.source for one in self.published)
+        for source in sources:
+            told = ", ".join(f"{one.method} {_told(one)}" for one in self.published if one.source == source)
+            lines.append(f"Published worst group / average of this model: {told} ({source}).")
+        if missed := self.missed():
+            lines.append(f"Published and not reached here (the interval lies below it): {missed}.")
+        return lines
+
+    def missed(self) -> str:
+        """The methods whose published worst-group accuracy lies above the interval measured here."""
+        names = []
+        for row in self.rows:
+            for told in self._published_of(row.method):
+                interval = row.interval.get("worst_group")
+                if told.worst_group and interval and 100 * interval[1] < told.worst_group:
+                    names.append(f"{row.method} ({100 * (row.worst_group or 0):.1f} against {told.worst_group})")
+        return ", ".join(names)
+
+    def markdown(self) -> str:
+        """The table, the suite's further measures and the footnotes as Markdown."""
+        cells, parts = self.cells(), []
+        for family, rows in self.families().items():
+            heading = [f"**{family}**", *[""] * (len(cells.columns) - 1)]
+            parts += [heading, *cells.iloc[rows].to_numpy().tolist()]
+        text = [_markdown(list(cells.columns), parts)]
+        for extra in self.extras:
+            own = extra.cells()
+            text += ["", f"**{extra.title}**. {extra.note}", "", _markdown(list(own.columns), own.to_numpy().tolist())]
+        return "\n".join([*text, "", *[f"{note}\n" for note in self.footnotes()]])
+
+    def latex(self) -> str:
+        """The table as a LaTeX tabular (booktabs), a rule between the families, and one tabular a further measure."""
+        body = _latex(self.cells())
+        lines = body.splitlines()
+        first = lines.index("\\midrule") + 1
+        ends = np.cumsum([len(rows) for rows in self.families().values()])[:-1]
+        for end in reversed(ends.tolist()):
+            lines.insert(first + end, "\\midrule")
+        return "\n\n".join(["\n".join(lines), *(_latex(extra.cells()) for extra in self.extras)]) + "\n"
+
+    def json(self) -> str:
+        """Everything, with fractions and intervals, as JSON."""
+        plain = asdict(self) | {"extras": [extra.to_dict() for extra in self.extras], "footnotes": self.footnotes()}
+        return json.dumps(plain, indent=2, ensure_ascii=False)
+
+    def csv(self) -> str:
+        """`frame()` as CSV; the further measures have tables of their own, `extras[i].frame()`."""
+        return self.frame().to_csv(index=False)
+
+    def _published_of(self, method: str) -> list[Published]:
+        return [told for told in self.published if told.method == method]
+
+    def _repr_html_(self) -> str:
+        return self.cells().to_html(index=False, escape=True)
+
+
+def _percent(value: float | None, interval: Interval | None, sign: bool = False) -> str:
+    if value is None:
+        return "–"
+    form = "{:+.1f}" if sign else "{:.1f}"
+
+    def written(share: float) -> str:
+        return form.format(round(100 * share, 1) + 0.0)  # no minus before a zero
+
+    if interval is None:
+        return written(value)
+    return f"{written(value)} [{written(interval[0])}, {written(interval[1])}]"
+
+
+def _told(one: Published) -> str:
+    worst = "–" if one.worst_group is None else f"{one.worst_group}"
+    return worst if one.average is None else f"{worst} / {one.average}"
+
+
+def _markdown(columns: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(columns), "|---|" + "---:|" * (len(columns) - 1), *map(line, rows)])
+
+
+def _latex(cells: pd.DataFrame) -> str:
+    # Letters that a plain pdflatex does not know.
+    escaped = cells.rename(columns=_tex).map(_tex)
+    return escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" + "r" * (cells.shape[1] - 1))
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in text)
+
+
+_TEX = {letter: f"\\{letter}" for letter in "%&_#${}"} | {
+    "\\": "\\textbackslash{}",
+    "^": "\\textasciicircum{}",
+    "~": "\\textasciitilde{}",
+    "†": "$\\dagger$",
+    "–": "--",
+    "−": "$-$",
+}

@@ -1,0 +1,116 @@
+"""What a correction does to tasks that it was not made for: zero-shot accuracy on other classes and attributes.
+
+Follows Yeo et al. 2025 (arXiv 2505.17425), who score a corrected model on tasks without the bias. Each task has images
+and labels of its own; before and after are compared on the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from headlens.errors import MetricError
+from headlens.metrics.bootstrap import Interval, hits_of
+from headlens.metrics.columns import Column
+from headlens.metrics.groups import SMALL
+from headlens.metrics.measures import bootstrap_cells, count_cells
+
+
+@dataclass(frozen=True)
+class Collateral:
+    """Accuracy of other tasks before and after a correction.
+
+    Attributes:
+        method: the correction's name.
+        before: each task's accuracy without it.
+        after: each task's accuracy with it.
+        difference: after less before.
+        interval: the paired bootstrap interval of each difference.
+        sizes: the images of each task.
+        small: the tasks with fewer than 30 images.
+        level: the intervals' level.
+        draws: how many resamples.
+    """
+
+    method: str
+    before: dict[str, float]
+    after: dict[str, float]
+    difference: dict[str, float]
+    interval: dict[str, Interval]
+    sizes: dict[str, int]
+    small: tuple[str, ...]
+    level: float
+    draws: int
+
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The task that loses most, and its difference."""
+        return min(self.difference.items(), key=lambda entry: entry[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {
+            "interval": {name: list(ends) for name, ends in self.interval.items()},
+            "small": list(self.small),
+        }
+
+    def table(self) -> pd.DataFrame:
+        """One row a task: `task`, `before`, `after`, `difference`, `low`, `high`, `images`, `small`."""
+        rows = [
+            (n, self.before[n], self.after[n], self.difference[n], *self.interval[n], self.sizes[n], n in self.small)
+            for n in self.before
+        ]
+        columns = ["task", "before", "after", "difference", "low", "high", "images", "small"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+
+
+def collateral(
+    method: str,
+    tasks: Mapping[str, tuple[Column, Column, Column]],
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Collateral:
+    """Accuracy of other tasks before and after a correction, with paired bootstrap intervals of the differences.
+
+    Args:
+        method: the correction's name.
+        tasks: for each task (other classes, or an attribute's own values) the predictions before, the predictions
+            after, and the true classes, over the same images.
+        draws: resamples of each task's images.
+        level: the intervals' level.
+        seed: the same seed gives the same intervals.
+
+    Raises:
+        MetricError: for no task, columns that do not match, fewer than two draws, or a level outside (0, 1).
+
+    Limits: an interval around zero says that no loss was seen on so many images, not that there is none; over many
+    tasks some differences leave zero by chance.
+    """
+    if not tasks:
+        raise MetricError("at least one task", "none", "Name a task with its predictions before and after.")
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    difference: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    sizes: dict[str, int] = {}
+    for name, (first, second, labels) in tasks.items():
+        hits = [hits_of(one, labels, labels)[0] for one in (first, second)]
+        counts = count_cells([np.zeros(len(hits[0]), dtype=int)], (1,), hits)
+        _, _, changes, ends = bootstrap_cells(counts, True, _accuracy, draws, level, seed)
+        before[name], after[name] = (float(h.mean()) for h in hits)
+        difference[name], intervals[name], sizes[name] = changes["accuracy"], ends["accuracy"], len(hits[0])
+    small = tuple(name for name, size in sizes.items() if size < SMALL)
+    return Collateral(method, before, after, difference, intervals, sizes, small, level, draws)
+
+
+def _accuracy(right: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    return {"accuracy": right[..., 0] / images[..., 0]}
