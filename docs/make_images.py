@@ -1,29 +1,73 @@
-"""Draw the pictures of the README and the docs from a saved demo: `python docs/make_images.py demo docs/images`.
+"""Draw the pictures of the README and the docs from saved demos.
 
-Needs the extra `figures` (kaleido) and a Chrome or Chromium, which kaleido finds or is told of by BROWSER_PATH.
+    python docs/make_images.py demo docs/images
+    python docs/make_images.py demo docs/images --figures figures-demo
+
+`demo` is what `headlens demo` writes, `figures-demo` what `headlens demo --world figures` writes. Needs the extra
+`figures` (kaleido) and a Chrome or Chromium, which kaleido finds or is told of by BROWSER_PATH.
 """
 
-import sys
+import argparse
 from pathlib import Path
+
+import plotly.graph_objects as go
+from PIL import Image
 
 import headlens as hl
 
 
-def main(demo: Path, folder: Path) -> None:
-    audit = hl.Audit.load(demo)
-    assert audit.location is not None
+def birds(folder: Path) -> dict[str, go.Figure]:
+    """What a correction audit shows."""
+    audit = hl.Audit.load(folder, hl.load("testbed"))
+    assert isinstance(audit.location, hl.locate.Location)
     assert audit.results is not None
-    control = audit.results.controls["ltc"]
-    figures = {
+    wrong = audit.splits.test[audit.results.predictions["zero-shot"] != audit.labels[audit.splits.test]]
+    explanations = audit.explain(count=5)
+    return {
         "location": hl.plots.location(audit.location),
-        "groups": hl.plots.groups(list(audit.results.evaluations.values()), chance=0.5),
-        "controls": hl.plots.controls(control.worst_group, control.observed, control.baseline),
+        "groups": audit.plot.groups(),
+        "controls": audit.plot.controls("ltc"),
+        "margins": audit.plot.margins(),
+        "effect": audit.plot.heatmap("effect"),
+        "overview": hl.plots.overview(explanations, shape=(audit.store.n_layers, audit.store.n_heads)),
+        "textspan": audit.plot.textspans(audit.location.spurious[0]),
+        "tokens": audit.plot.tokens(int(wrong[0])),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
+
+
+def figures(folder: Path) -> dict[str, go.Figure]:
+    """What a fairness audit shows."""
+    audit = hl.Audit.load(folder, hl.load("testbed-figures"))
+    found, candidates = audit.fairness_results, audit.location
+    assert found is not None
+    assert isinstance(candidates, hl.locate.Candidates)
+    between = [prompts[0] for prompts in audit.attribute.values.values()]
+    return {
+        "candidates": hl.plots.candidates(candidates),
+        "association": audit.plot.controls(),
+        "shares": hl.plots.shares(found.shares, found.change, found.total),
+        "classes": hl.plots.classes(found.by_class),
+        "flow": hl.plots.flow(found.classes, found.transitions, found.fate),
+        "images": audit.plot.images(candidates.spurious[0], 8, between),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("demo", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--figures", type=Path, help="the folder of the figures' demo")
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    drawn = birds(asked.demo) | (figures(asked.figures) if asked.figures else {})
+    for name, figure in drawn.items():
         width, height = figure.layout.width or 900, figure.layout.height or 420
-        figure.write_image(folder / f"{name}.png", width=width, height=height, scale=1.5)
+        path = asked.folder / f"{name}.png"
+        figure.write_image(path, width=width, height=height, scale=1.5)
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small.save(path, optimize=True)  # a figure has few colours, and the repository keeps every picture for good
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

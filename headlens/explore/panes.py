@@ -1,0 +1,55 @@
+"""The two widgets of the explorer's own: a plotly figure that is drawn anew in place, and a button that copies.
+
+plotly's FigureWidget merges a new figure into the old one and sends plotly.js, 5 MB, with every figure. A `Pane` draws
+whatever figure it is given, and all panes of a page share one plotly.js.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import plotly.graph_objects as go
+import traitlets
+from plotly.offline import get_plotlyjs
+
+_FOLDER = Path(__file__).parent
+
+
+@cache
+def _library() -> str:
+    return str(get_plotlyjs())
+
+
+class Pane(anywidget.AnyWidget):
+    """A figure.
+
+    Args:
+        library: whether this pane brings plotly.js; one pane of every explorer does.
+        on_click: called with the point's x and y, its number in the trace (-1 in a heatmap), and whether shift, control
+            or command was held.
+    """
+
+    _esm = (_FOLDER / "pane.js").read_text(encoding="utf-8")
+    figure = traitlets.Unicode("").tag(sync=True)
+    library = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, library: bool = False, on_click: Callable[[Any, Any, int, bool], None] | None = None):
+        super().__init__(library=_library() if library else "")
+        if on_click is not None:
+            self.on_msg(lambda _, told, __: on_click(told["x"], told["y"], told["number"], told["add"]))
+
+    def draw(self, figure: go.Figure | None) -> None:
+        """Draw a figure in the place of the one before; None for an empty pane."""
+        self.figure = "" if figure is None else str(figure.to_json())
+
+
+class CopyButton(anywidget.AnyWidget):
+    """A button that puts `text` on the clipboard."""
+
+    _esm = (_FOLDER / "copy.js").read_text(encoding="utf-8")
+    label = traitlets.Unicode("Copy").tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)

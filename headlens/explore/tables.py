@@ -1,0 +1,119 @@
+"""The explorer's tables and sentences, as HTML. Everything that a person or a manifest wrote is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from headlens.audit import Ablated
+from headlens.errors import HeadlensError
+from headlens.metrics import Evaluation
+
+if TYPE_CHECKING:
+    from headlens.explore.state import ExplorerState
+
+_STYLE = """<style>
+.headlens table {border-collapse: collapse; margin: 4px 0; font-variant-numeric: tabular-nums}
+.headlens td, .headlens th {padding: 3px 10px; text-align: right; border-bottom: 1px solid rgba(128,128,128,.3)}
+.headlens td:first-child, .headlens th:first-child {text-align: left}
+.headlens p {margin: 4px 0; max-width: 70em; line-height: 1.45}
+.headlens .error {border-left: 4px solid #b3127f; padding: 6px 12px}
+.headlens .soft {opacity: .75}
+</style>"""
+
+
+def question(state: ExplorerState) -> str:
+    """What is asked, of what, and where heads were located."""
+    audit = state.audit
+    inferred = ", inferred zero-shot: no column of that name" if audit.inferred else ""
+    asked = (
+        f"{audit.store.model_name}, {len(audit.store):,} images: {', '.join(audit.task.classes)} "
+        f"by {audit.attribute.name} ({', '.join(audit.attribute.value_names)}{inferred}). {audit.splits.note}"
+    )
+    heads = ", ".join(map(str, state.located)) or "none"
+    located = state.note or f"Located by {state.locator!r}: {heads}. {audit.location_note}"
+    return _page(f"<p class='headlens-question'>{escape(asked)}</p><p class='headlens-located'>{escape(located)}</p>")
+
+
+def error(problem: HeadlensError) -> str:
+    """An error's three parts: what was expected, what came, what to do."""
+    return _page(
+        f"<div class='error' role='alert'><p>Expected {escape(problem.expected)},</p>"
+        f"<p>but got {escape(problem.received)}.</p><p><b>{escape(problem.remedy)}</b></p></div>"
+    )
+
+
+def trouble(said: str) -> str:
+    """Any other thing that went wrong."""
+    return _page(f"<div class='error' role='alert'><p>{escape(said)}</p></div>")
+
+
+def groups(evaluation: Evaluation) -> str:
+    """Accuracy of every group with nothing ablated."""
+    names = {"average": "average", "worst_group": "worst group", "gap": "gap"}
+    rows = [
+        {
+            "zero-shot": names.get(row["measure"], row["measure"]),
+            "images": f"{row['images']:,}",
+            "accuracy, %": _percent(row["accuracy"]),
+            "95 % interval": f"{_percent(row['low'])} to {_percent(row['high'])}",
+        }
+        for row in evaluation.table().to_dict("records")
+    ]
+    return _page(_table(pd.DataFrame(rows), "headlens-groups"))
+
+
+def ablated(found: Ablated) -> str:
+    """Before and after, with the paired intervals of the difference, beside random heads."""
+    rows = []
+    for row in found.table().to_dict("records"):
+        v = row["measure"] == "Cramér's V"
+        write = _number if v else _percent
+        rows.append(
+            {
+                "measure": row["measure"] if v else f"{row['measure']}, %",
+                "before": write(row["before"]),
+                "after": write(row["after"]),
+                "difference": write(row["difference"], sign=True),
+                "95 % interval": f"{write(row['low'], sign=True)} to {write(row['high'], sign=True)}",
+                "random heads": "" if pd.isna(row["random"]) else write(row["random"]),
+                "p": "" if pd.isna(row["p"]) else f"{row['p']:.3f}",
+            }
+        )
+    control = found.accuracy_control
+    heads = ", ".join(map(str, found.heads))
+    if control is None:
+        compared = "No layer-matched random heads could be drawn: too few others are left in a layer."
+    else:
+        kind = "all " if control.exhaustive else ""
+        compared = (
+            f"Random heads: the mean over {kind}{len(control.sets)} sets of as many heads from the same layers; "
+            "p: how often such a set does as well, the selection itself counted in."
+        )
+    return _page(
+        f"<p>Heads {escape(heads)}, replaced by their means over the reference split; the scored split.</p>"
+        f"{_table(pd.DataFrame(rows), 'headlens-ablated')}<p class='soft'>{escape(compared)}</p>"
+    )
+
+
+def soft(text: str) -> str:
+    """A quiet sentence."""
+    return _page(f"<p class='soft'>{escape(text)}</p>")
+
+
+def _page(body: str) -> str:
+    return f"{_STYLE}<div class='headlens'>{body}</div>"
+
+
+def _table(frame: pd.DataFrame, name: str) -> str:
+    return frame.to_html(index=False, escape=True, border=0, classes=name)
+
+
+def _percent(value: float, sign: bool = False) -> str:
+    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+
+
+def _number(value: float, sign: bool = False) -> str:
+    return f"{value:+.3f}" if sign else f"{value:.3f}"

@@ -1,0 +1,53 @@
+"""From what is typed into the explorer to a task and an attribute, and back."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from headlens.cli.inputs import listed, parse_attribute
+from headlens.errors import TaskError
+from headlens.prompts import Attribute, ZeroShotTask
+
+
+def attribute_text(attribute: Attribute) -> str:
+    """An attribute as the shell writes it: name:value=prompt|prompt,value=prompt."""
+    values = ",".join(f"{value}={'|'.join(prompts)}" for value, prompts in attribute.values.items())
+    return f"{attribute.name}:{values}"
+
+
+def read_attribute(text: str, manifest: pd.DataFrame, present: Attribute) -> Attribute:
+    """The attribute that was typed; `present` where nothing changed, whose prompts may hold commas that no text can.
+
+    Raises:
+        TaskError, ManifestError: as the shell does.
+    """
+    if text.strip() == attribute_text(present):
+        return present
+    if not text.strip():
+        raise TaskError(
+            "an attribute, such as age:young=a young person,old=an old person",
+            "an empty box",
+            "A column of the manifest can stand alone, without prompts.",
+        )
+    return parse_attribute(text, manifest)
+
+
+def class_text(task: ZeroShotTask) -> str:
+    """The classes, separated by commas."""
+    return ", ".join(task.classes)
+
+
+def template_text(task: ZeroShotTask) -> str:
+    """The templates, separated by vertical bars."""
+    return " | ".join(task.templates)
+
+
+def read_task(classes: str, templates: str, present: ZeroShotTask) -> ZeroShotTask:
+    """The task that was typed; `present` where nothing changed.
+
+    Raises:
+        TaskError: for fewer than two classes, a repeated one, or a template without a place for the name.
+    """
+    if (classes.strip(), templates.strip()) == (class_text(present), template_text(present)):
+        return present
+    return ZeroShotTask(listed(classes), [part.strip() for part in templates.split("|") if part.strip()])

@@ -1,0 +1,256 @@
+"""The explorer's widgets: they pass on what is typed and clicked to an `ExplorerState`, and show what it says."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from headlens.audit import HEAD_SCORES, LOCATORS
+from headlens.audit.head_scores import OBJECTIVES
+from headlens.errors import HeadlensError
+from headlens.explore import tables
+from headlens.explore.panes import CopyButton, Pane
+from headlens.explore.state import ExplorerState
+from headlens.locate.objective import NAMES
+
+_SCORES = {
+    "attribution": "attribution of a pair",
+    "contrastive": "contrastive V_W − V_C",
+    "concept": "concept score",
+    "effect": "effect of ablating it alone",
+}
+_WIDE: dict[str, Any] = {"layout": {"width": "98%"}, "style": {"description_width": "90px"}, "continuous_update": False}
+_HOW = "Click a head to see what it does; shift-click, or press 'add to selection', to select several."
+
+
+class Explorer(ipywidgets.VBox):
+    """An audit to look at, ask and intervene on. `state` is the same without widgets.
+
+    Args:
+        state: what is shown.
+        folder: proposed for saving.
+        trouble: what went wrong on opening, to be said.
+    """
+
+    def __init__(self, state: ExplorerState, folder: Path | None = None, trouble: str = ""):
+        self.state = state
+        # Notebooks may answer each widget in a thread of its own: a click during a step waits for its turn.
+        self._turn = threading.Lock()
+        self._at_work: int | None = None
+        self._make(folder)
+        super().__init__(self._arranged(), layout={"width": "100%"})
+        self.add_class("headlens-explorer")
+        self._step("Opening", self._everything)
+        if trouble:
+            self.message.value = tables.trouble(trouble)
+
+    # ---- the parts --------------------------------------------------------------------------------------------------
+
+    def _make(self, folder: Path | None) -> None:
+        self.attribute = ipywidgets.Text(description="Attribute", **_WIDE)
+        self.attribute.placeholder = "name:value=prompt|prompt,value=prompt"
+        self.classes = ipywidgets.Text(description="Classes", **_WIDE)
+        self.templates = ipywidgets.Text(description="Templates", **_WIDE)
+        self.locator = ipywidgets.Dropdown(options=list(LOCATORS), description="Located by")
+        named = [(_SCORES.get(name, name), name) for name in HEAD_SCORES]
+        self.score = ipywidgets.Dropdown(options=named, description="Score")
+        self.first = ipywidgets.Combobox(description="of", continuous_update=False)
+        self.second = ipywidgets.Combobox(description="over", continuous_update=False)
+        self.objective = ipywidgets.Dropdown(
+            options=[(OBJECTIVES.get(name, name), name) for name in NAMES], description="on"
+        )
+        self.add = ipywidgets.ToggleButton(description="add to selection", layout={"width": "auto"})
+        self.selection = ipywidgets.Text(description="Selected", continuous_update=False)
+        self.image = ipywidgets.BoundedIntText(min=0, max=len(self.state.audit.store) - 1, description="Image")
+        self.ablate = ipywidgets.Button(description="Ablate the selection", layout={"width": "auto"})
+        self.folder = ipywidgets.Text(
+            str(folder or f"audit-{self.state.audit.attribute.name}"), description="Folder", continuous_update=False
+        )
+        self.save = ipywidgets.Button(description="Save the audit", layout={"width": "auto"})
+        self.copy = CopyButton(label="Copy the Python")
+        self.code = ipywidgets.Textarea(disabled=True, rows=12, layout={"width": "98%"})
+        self.status, self.message, self.question, self.groups, self.effect = (ipywidgets.HTML() for _ in range(5))
+        self.details = ipywidgets.Output()
+        self.heatmap = Pane(library=True, on_click=self._head_clicked)
+        self.texts, self.tokens, self.accuracies, self.random, self.random_v = (Pane() for _ in range(5))
+        self.pictures = Pane(on_click=self._picture_clicked)
+        for box in (self.attribute, self.classes, self.templates, self.locator):
+            box.observe(self._asked, "value")
+        for box in (self.score, self.first, self.second, self.objective):
+            box.observe(self._scored, "value")
+        self.selection.observe(self._selected, "value")
+        self.image.observe(self._image_chosen, "value")
+        self.ablate.on_click(lambda _: self._step("Ablating the selection", self._ablated))
+        self.save.on_click(lambda _: self._step("Saving", self._saved))
+
+    def _arranged(self) -> list[Any]:
+        row = {"flex_flow": "row wrap", "align_items": "center"}
+        code = ipywidgets.Accordion([self.code], titles=("Python that reproduces this",))
+        return [
+            self.question,
+            self.attribute,
+            self.classes,
+            self.templates,
+            ipywidgets.Box([self.locator, self.score, self.first, self.second, self.objective], layout=row),
+            self.status,
+            self.message,
+            self.heatmap,
+            ipywidgets.Box([self.selection, self.add, self.ablate], layout=row),
+            self.effect,
+            self.accuracies,
+            self.random,
+            self.random_v,
+            self.groups,
+            self.texts,
+            self.pictures,
+            ipywidgets.Box([self.image], layout=row),
+            self.tokens,
+            ipywidgets.Box([self.folder, self.save, self.copy], layout=row),
+            code,
+            self.details,
+        ]
+
+    # ---- what a person does -----------------------------------------------------------------------------------------
+
+    def _asked(self, _: object) -> None:
+        # Read now: by its turn, a step before may have filled the boxes in anew.
+        asked = (self.attribute.value, self.classes.value, self.templates.value, self.locator.value)
+
+        def ask() -> None:
+            self.state.ask(*asked)
+            self._everything()
+
+        self._step("Asking", ask)
+
+    def _scored(self, _: object) -> None:
+        chosen = (self.score.value, (self.first.value, self.second.value), self.objective.value)
+
+        def show() -> None:
+            self.state.show(*chosen)
+            self._scores()
+
+        self._step("Scoring the heads", show)
+
+    def _head_clicked(self, x: Any, y: Any, _: int, add: bool) -> None:
+        def click() -> None:
+            self.state.click((int(y), int(x)), add or self.add.value)
+            self._selection()
+
+        self._step(f"Looking at head {y}.{x}", click)
+
+    def _selected(self, _: object) -> None:
+        heads = self.selection.value
+
+        def select() -> None:
+            self.state.select(heads)
+            self._selection()
+
+        self._step("Selecting", select)
+
+    def _picture_clicked(self, _: Any, __: Any, number: int, ___: bool) -> None:
+        rows = self.state.rows_of_images()
+        if 0 <= number < len(rows):
+            self.image.value = rows[number]
+
+    def _image_chosen(self, _: object) -> None:
+        row = self.image.value
+
+        def choose() -> None:
+            self.state.choose_image(row)
+            self._tokens()
+
+        self._step(f"Looking at image {row}", choose)
+
+    def _ablated(self) -> None:
+        self.state.ablate()
+        self._ablation()
+
+    def _saved(self) -> None:
+        folder = self.state.save(self.folder.value)
+        self.message.value = tables.soft(
+            f"Saved to {folder}. hl.Audit.load({str(folder)!r}, clip=clip).explore() goes on from here."
+        )
+
+    # ---- what is shown ----------------------------------------------------------------------------------------------
+
+    def _step(self, what: str, do: Callable[[], None]) -> None:
+        """Do one thing: say so first, then how long it took, or what was wrong with it."""
+        if self._at_work == threading.get_ident():
+            return  # a box that a step fills in is not a person typing
+        with self._turn:
+            self._at_work = threading.get_ident()
+            try:
+                self._take(what, do)
+            finally:
+                self._at_work = None
+
+    def _take(self, what: str, do: Callable[[], None]) -> None:
+        self.status.value = tables.soft(f"{what} …")
+        self.message.value = ""
+        started = time.perf_counter()
+        with self.details:
+            self.details.clear_output()
+            try:
+                do()
+            except HeadlensError as problem:
+                self.message.value = tables.error(problem)
+            except Exception as problem:
+                self.message.value = tables.trouble(
+                    f"Not done: {type(problem).__name__}: {problem}. Details at the bottom."
+                )
+                self.details.append_stderr(traceback.format_exc())
+        self.copy.text = self.code.value = self.state.code()
+        self.status.value = tables.soft(f"{what}: {time.perf_counter() - started:.2f} s. {_HOW}")
+
+    def _everything(self) -> None:
+        state = self.state
+        self.question.value = tables.question(state)
+        self.attribute.value, self.classes.value = state.attribute_text, state.classes_text
+        self.templates.value, self.locator.value = state.templates_text, state.locator
+        self.first.options = self.second.options = state.audit.task.classes
+        self._scores()
+        self.groups.value = tables.groups(state.zero_shot)
+        self._selection(heatmap=False)
+
+    def _scores(self) -> None:
+        state = self.state
+        self.score.value, self.objective.value = state.score, state.objective
+        self.first.value, self.second.value = state.between
+        for box, of in ((self.first, "attribution"), (self.second, "attribution"), (self.objective, "effect")):
+            box.layout.display = None if state.score == of else "none"
+        self.heatmap.draw(state.heatmap())
+
+    def _selection(self, heatmap: bool = True) -> None:
+        state = self.state
+        self.selection.value = ", ".join(map(str, state.selection))
+        if heatmap:
+            self.heatmap.draw(state.heatmap())
+        self._ablation()
+        explained = bool(state.audit.explanations)
+        self.texts.draw(None if state.head is None else state.textspans())
+        if not explained and state.audit.explanations:
+            self.heatmap.draw(state.heatmap())  # whose pointer can now tell the heads' texts
+        self.pictures.draw(None if state.head is None else state.images())
+        self._tokens()
+
+    def _tokens(self) -> None:
+        state = self.state
+        self.image.value = state.image
+        try:
+            self.tokens.draw(None if state.head is None else state.tokens())
+        except HeadlensError as problem:  # no model, or no image file: everything else still works
+            self.tokens.draw(None)
+            self.message.value = tables.error(problem)
+
+    def _ablation(self) -> None:
+        state = self.state
+        self.effect.value = "" if state.ablated is None else tables.ablated(state.ablated)
+        self.accuracies.draw(state.accuracies())
+        for pane, figure in zip((self.random, self.random_v), state.controls(), strict=True):
+            pane.draw(figure)

@@ -1,0 +1,453 @@
+"""The explorer without a browser: its state, what it writes down, and the figures and scores that it calls."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+
+import headlens as hl
+from headlens.audit import HEAD_SCORES, ablate, head_scores, register_score
+from headlens.explore import ExplorerState
+from headlens.explore.record import NAME
+from headlens.locate.objective import NAMES
+from headlens.plots import describe
+
+SCENERY = "scenery:dry=a photo of dry land|a photo of the land,wet=a photo of open water"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[hl.HookedCLIP, hl.HeadStore]:
+    folder = tmp_path_factory.mktemp("explore")
+    clip = hl.load("testbed")
+    return clip, hl.extract(clip, hl.testbed.images(folder / "birds", n=160), folder / "store.zarr")
+
+
+def new_audit(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> hl.Audit:
+    clip, store = world
+    card = hl.testbed.card("testbed", "birds")
+    task = hl.ZeroShotTask(card["classes"], card["templates"])
+    attribute = hl.Attribute(card["attribute"]["name"], card["attribute"]["values"])
+    return hl.Audit(clip, store, task, attribute, pairs=[tuple(pair) for pair in card["pairs"]])
+
+
+@pytest.fixture
+def state(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> ExplorerState:
+    return ExplorerState(new_audit(world), draws=11, bootstrap=53)
+
+
+# ---- what the explorer calls ----------------------------------------------------------------------------------------
+
+
+def test_attribution_of_a_pair_is_the_mean_of_the_heads_parts(state: ExplorerState) -> None:
+    audit = state.audit
+    scores = head_scores(audit, "attribution", between=("waterbird", "landbird"))
+    parts = audit.reference.project(audit.classifier)
+    expected = (parts[..., 1] - parts[..., 0]).mean(0)
+    torch.testing.assert_close(scores.values.float(), expected, atol=1e-6, rtol=1e-4)
+    # A name that is no class is a prompt of its own; a class's prompt is the class.
+    prompts = head_scores(audit, "attribution", between=("a photo of a waterbird", "landbird"))
+    torch.testing.assert_close(prompts.values, scores.values, atol=1e-7, rtol=1e-5)
+
+
+def test_the_effect_of_a_head_is_what_ablating_it_alone_gains(state: ExplorerState) -> None:
+    audit, rows = state.audit, state.audit.splits.reference
+    scores = head_scores(audit, "effect", objective="average")
+    head = hl.HeadId(3, 0)
+    view = hl.correct.MeanAblation([head]).fit(audit.reference).apply(audit.reference)
+    right = [
+        (audit.logits(of.embedding).argmax(-1).numpy() == audit.labels[rows]).mean() for of in (audit.reference, view)
+    ]
+    assert scores[head] == pytest.approx(right[1] - right[0])
+
+
+@pytest.mark.parametrize("objective", NAMES)
+def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> None:
+    assert state.show("effect", objective=objective).name.startswith("ablated alone: gain in ")
+    assert state.options == {"objective": objective}
+
+
+@pytest.mark.parametrize("name", ["contrastive", "concept"])
+def test_a_locators_score_is_the_locators_own(state: ExplorerState, name: str) -> None:
+    found = state.audit.with_attribute(state.audit.attribute).locate(name)
+    own = found.concept.scores("part") if name == "concept" else found.scores()
+    shown = head_scores(state.audit, name)
+    assert torch.equal(shown.values, own.values)
+    assert shown.selection == tuple(found.spurious)
+
+
+def test_a_score_of_ones_own_is_one_function(state: ExplorerState) -> None:
+    @register_score("layer")
+    def layer(evidence):
+        return hl.HeadScores("layer", torch.arange(4.0)[:, None].expand(4, 8))
+
+    try:
+        assert state.show("layer")[3, 1] == 3
+        assert describe(state.heatmap()).startswith("layer")
+    finally:
+        del HEAD_SCORES["layer"]
+
+
+def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) -> None:
+    audit = state.audit
+    heads = [(3, 0), (2, 1)]
+    found = ablate(audit, heads, draws=11, bootstrap=53)
+    rows = audit.splits.test
+    groups = [audit.groups[row] for row in rows]
+    view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
+    after = audit.logits(view.embedding).argmax(-1).numpy()
+    expected = hl.metrics.group_accuracy(after, audit.labels[rows], groups)
+    assert found.after.groups == pytest.approx(expected.to_dict())
+    assert found.association.after.cramers_v == pytest.approx(hl.metrics.cramers_v(audit.values[rows], after))
+    control = found.association_control
+    assert control is not None
+    assert len(control.sets) == 11
+    assert all(sorted(h.layer for h in one) == [2, 3] and not set(one) & set(heads) for one in control.sets)
+    table = found.table().set_index("measure")
+    assert {"average", "worst group", "gap", "landbird/land", "Cramér's V"} <= set(table.index)
+    np.testing.assert_allclose(table["difference"], table["after"] - table["before"])
+    assert (table["low"] <= table["difference"] + 1e-9).all()
+    assert table.loc["worst group", "p"] == found.accuracy_control.comparison.p  # type: ignore[union-attr]
+
+
+def test_half_a_layer_has_no_control_and_no_head_is_an_error(state: ExplorerState) -> None:
+    found = ablate(state.audit, [(3, head) for head in range(5)], draws=3, bootstrap=11)
+    assert found.accuracy_control is None
+    assert found.table()["random"].isna().all()
+    with pytest.raises(hl.errors.LocateError, match="at least one head"):
+        ablate(state.audit, [])
+
+
+def test_every_figure_stands_alone(state: ExplorerState) -> None:
+    plot = state.audit.plot
+    figures = [
+        plot.heatmap(),
+        plot.heatmap("concept", selected=[(0, 1)]),
+        plot.textspans((3, 0)),
+        plot.images((3, 0), count=2),
+        plot.images((3, 0), count=2, between=("a photo of the water", "a photo of the land")),
+        plot.tokens(7),
+        plot.tokens(7, [(3, 0)], between=("waterbird", "landbird")),
+        plot.margins(),
+    ]
+    state.audit.evaluate(["ablation"], draws=3, bootstrap=11)
+    figures += [plot.groups(), plot.controls()]
+    assert all(isinstance(figure, go.Figure) and describe(figure) for figure in figures)
+    with pytest.raises(hl.HeadlensError, match="random heads"):
+        plot.controls("zero-shot")
+    with pytest.raises(hl.HeadlensError, match="a row from 0 to 159"):
+        plot.tokens(160)
+
+
+def test_margins_are_above_zero_where_the_image_is_right(state: ExplorerState) -> None:
+    figure = hl.plots.margins({"zero-shot": np.array([0.3, -0.1, 0.2])}, ["a/x", "a/y", "a/x"])
+    assert list(figure.data[0].median) == [0.25, -0.1]
+    with pytest.raises(hl.HeadlensError, match="margins of 2 images"):
+        hl.plots.margins({"zero-shot": np.zeros(3)}, ["a/x", "a/y"])
+
+
+# ---- the state ------------------------------------------------------------------------------------------------------
+
+
+def test_it_opens_on_what_was_located(state: ExplorerState) -> None:
+    assert state.audit.location is not None
+    assert state.selection == state.located == tuple(state.audit.location.spurious)
+    assert state.head == state.selection[0]
+    row = np.flatnonzero(state.audit.splits.test == state.image)
+    assert len(row) == 1
+    assert "taken for" in describe(state.tokens())
+
+
+def test_an_explored_audit_keeps_its_own_results(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
+    audit = new_audit(world)
+    results = audit.evaluate(["ablation"], draws=3, bootstrap=11)
+    location = audit.location
+    state = ExplorerState(audit)
+    state.ask(SCENERY)
+    state.ask(locator="concept")
+    assert (audit.results, audit.location) == (results, location)
+    state.ask(hl.Attribute(audit.attribute.name, audit.attribute.values), locator="contrastive")
+    assert state.audit is audit  # back at the first question, everything found is there again
+
+
+def test_a_new_attribute_changes_heads_heatmap_and_groups(state: ExplorerState) -> None:
+    state.show("concept")
+    before, groups = state.heatmap().data[0].z.copy(), set(state.zero_shot.groups)
+    state.ablate()
+    state.ask(SCENERY)
+    assert state.audit.attribute.values["dry"] == ("a photo of dry land", "a photo of the land")
+    assert state.audit.inferred
+    assert set(state.zero_shot.groups) == {"landbird/dry", "landbird/wet", "waterbird/dry", "waterbird/wet"} != groups
+    assert not np.allclose(before, state.heatmap().data[0].z)
+    assert state.selection == state.located
+    assert state.ablated is None
+    assert state.attribute_text == SCENERY
+    again = state.audit
+    state.ask(state.attribute_text)
+    assert state.audit is again  # nothing new was asked
+    # A column alone takes the manifest's own labels.
+    state.ask("background")
+    assert not state.audit.inferred
+    assert state.audit.attribute.values["land"] == ("a photo of land",)
+
+
+def test_new_classes_and_templates(state: ExplorerState) -> None:
+    first = state.audit
+    state.ask(classes="landbird, waterbird, duck", templates="a photo of a {} | a picture of a {}")
+    assert state.audit.task.classes == ("landbird", "waterbird", "duck")
+    assert state.audit.task.templates == ("a photo of a {}", "a picture of a {}")
+    assert state.between == ("landbird", "waterbird")
+    assert (state.classes_text, state.templates_text) == (
+        "landbird, waterbird, duck",
+        "a photo of a {} | a picture of a {}",
+    )
+    state.show("attribution", between=("duck", "landbird"))
+    state.ask(classes="landbird, waterbird", templates=" | ".join(first.task.templates))
+    assert state.audit is first
+    assert state.between == ("landbird", "waterbird")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"attribute": "scenery:dry"}, "name:value=prompt"),
+        ({"attribute": ""}, "an empty box"),
+        ({"attribute": "nowhere"}, "nowhere"),
+        ({"attribute": "odd:a=a zebra,b=a photo of the land"}, "zebra"),
+        ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "tell apart"),
+        ({"classes": "landbird"}, "two classes or more"),
+        ({"classes": "landbird, duck"}, "waterbird"),
+        ({"templates": "no place"}, "one {}"),
+        ({"locator": "guess"}, "one of the locators"),
+    ],
+)
+def test_a_slip_leaves_everything_as_it_was(state: ExplorerState, asked: dict[str, str], said: str) -> None:
+    state.show("concept")
+    state.ablate()
+    audit, shown, ablated, selection = state.audit, state.scores, state.ablated, state.selection
+    with pytest.raises(hl.HeadlensError, match=said) as problem:
+        state.ask(**asked)
+    assert problem.value.remedy
+    assert (state.audit, state.scores, state.ablated, state.selection) == (audit, shown, ablated, selection)
+    assert state.locator == "contrastive"
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_score_that_cannot_be_had_leaves_the_one_before(state: ExplorerState) -> None:
+    shown = state.show("contrastive")
+    for bad in ({"score": "magic"}, {"score": "attribution", "between": ("duck", "duck")}, {"between": ("duck",)}):
+        with pytest.raises(hl.HeadlensError):
+            state.show(**bad)
+    with pytest.raises(hl.HeadlensError, match="objectives"):
+        state.show("effect", objective="luck")
+    assert (state.score, state.scores) == ("contrastive", shown)
+    assert state.options == {}
+
+
+def test_where_nothing_can_be_located_the_rest_still_works(state: ExplorerState, monkeypatch) -> None:
+    def nothing(*_: object, **__: object) -> None:
+        raise hl.errors.LocateError("wrong images", "none", "Take others.")
+
+    monkeypatch.setattr(hl.Audit, "locate", nothing)
+    state.ask(SCENERY)
+    assert state.selection == state.located == ()
+    assert state.note == "Nothing is located. Expected wrong images, but got none. Take others."
+    assert isinstance(state.heatmap(), go.Figure)
+    with pytest.raises(hl.errors.LocateError, match="at least one head"):
+        state.ablate()
+    assert "audit.locate(" not in state.code()
+
+
+def test_clicking_selects_and_adding_collects(state: ExplorerState) -> None:
+    state.click((2, 3))
+    assert state.selection == ((2, 3),)
+    state.click((3, 1), add=True)
+    assert state.selection == ((2, 3), (3, 1))
+    state.ablate()
+    state.click((2, 3), add=True)
+    assert (state.selection, state.head, state.ablated) == (((3, 1),), (2, 3), None)
+    state.select("0.7, 3.0")
+    assert state.selection == ((0, 7), (3, 0))
+    for wrong in ("4.0", "1.1, 1.1", "three"):
+        with pytest.raises(hl.errors.LocateError):
+            state.select(wrong)
+    with pytest.raises(hl.errors.LocateError):
+        state.click((0, 8))
+    assert state.selection == ((0, 7), (3, 0))
+    state.select("")
+    assert state.selection == ()
+    assert "0.7" not in describe(state.heatmap())
+
+
+def test_pictures_name_their_rows_and_an_image_can_be_chosen(state: ExplorerState) -> None:
+    rows = state.rows_of_images()
+    shown = describe(state.images())
+    assert len(rows) == 12
+    assert all(f"#{row}" in shown for row in rows)
+    state.choose_image(rows[3])
+    assert describe(state.tokens()).startswith("1 images") and f"{rows[3]}: " in describe(state.tokens())
+    with pytest.raises(hl.errors.StoreError):
+        state.choose_image(160)
+    assert state.image == rows[3]
+
+
+def test_texts_are_told_by_the_pointer_once_heads_are_explained(state: ExplorerState) -> None:
+    assert "<br>" not in str(state.heatmap().data[0].text[0][1])
+    state.textspans()
+    text = state.audit.explanations[hl.HeadId(0, 1)].texts[0]
+    assert text.split()[0] in str(state.heatmap().data[0].text[0][1])
+    explained = state.audit.explanations
+    state.ask(SCENERY)
+    assert state.audit.explanations == explained  # the same heads and images: nothing is explained twice
+
+
+# ---- taking it away -------------------------------------------------------------------------------------------------
+
+
+def test_the_python_reproduces_the_state(state: ExplorerState) -> None:
+    state.ask(SCENERY, templates="a picture of a {}")
+    state.show("effect", objective="worst_group")
+    state.click((3, 0))
+    state.click((2, 1), add=True)
+    state.textspans()
+    found = state.ablate()
+    made: dict = {}
+    exec(state.code(), made)
+    assert made["audit"].identity == state.audit.identity
+    assert made["table"].equals(found.table())
+    shown = [state.heatmap(), state.textspans(), state.images(), state.tokens()]
+    assert [describe(figure) for figure in made["figures"]] == [describe(figure) for figure in shown]
+
+
+def test_it_goes_on_after_a_restart(
+    state: ExplorerState, world: tuple[hl.HookedCLIP, hl.HeadStore], tmp_path: Path
+) -> None:
+    state.ask(SCENERY)
+    state.show("effect", objective="average")
+    state.click((2, 3))
+    state.click((3, 0), add=True)
+    state.choose_image(31)
+    found = state.ablate()
+    state.save(tmp_path / "kept")
+    audit = hl.Audit.load(tmp_path / "kept", clip=world[0])
+    assert audit.folder == tmp_path / "kept"
+    again = ExplorerState(audit)
+    assert again.restore(tmp_path / "kept")
+    same = ("score", "objective", "between", "selection", "head", "image", "locator", "draws", "bootstrap")
+    assert [getattr(again, name) for name in same] == [getattr(state, name) for name in same]
+    assert again.attribute_text == SCENERY
+    assert again.ablated is not None
+    assert again.ablated.table().equals(found.table())
+    assert not ExplorerState(audit).restore(tmp_path)
+
+
+def test_a_record_of_another_audit_is_refused(state: ExplorerState, tmp_path: Path) -> None:
+    state.save(tmp_path / "one")
+    selection = state.selection
+    kept = json.loads((tmp_path / "one" / NAME).read_text())
+    for damage in ({"identity": "other"}, {"format": 9}, {"selection": ["9.9"]}, {"score": "magic"}):
+        (tmp_path / "one" / NAME).write_text(json.dumps(kept | damage))
+        with pytest.raises(hl.errors.OutputError, match=NAME):
+            state.restore(tmp_path / "one")
+    assert state.selection == selection
+    other = ExplorerState(state.audit.with_attribute(state.audit.attribute))
+    other.ask(SCENERY)
+    with pytest.raises(hl.errors.OutputError, match="another audit"):
+        other.save(tmp_path / "one")
+
+
+# ---- the widgets ----------------------------------------------------------------------------------------------------
+
+
+def test_the_widgets_only_pass_on(world: tuple[hl.HookedCLIP, hl.HeadStore], tmp_path: Path) -> None:
+    pytest.importorskip("ipywidgets", reason="the extra headlens[notebook] is not installed")
+    pytest.importorskip("anywidget", reason="the extra headlens[notebook] is not installed")
+    audit = new_audit(world)
+    shown = audit.explore()
+    state = shown.state
+    state.draws, state.bootstrap = 7, 23
+    assert "landbird, waterbird by background" in shown.question.value
+    drawn = shown.heatmap.figure
+    shown.attribute.value = SCENERY
+    assert state.audit.attribute.name == "scenery"
+    assert "landbird/wet" in shown.groups.value
+    shown.score.value = "concept"
+    assert shown.heatmap.figure != drawn
+    shown.attribute.value = "scenery:<script>=1"
+    assert "role='alert'" in shown.message.value
+    assert "<script>" not in shown.message.value
+    assert shown.attribute.value == "scenery:<script>=1"
+    assert state.attribute_text == SCENERY
+    # The click of the front end, as the pane sends it.
+    shown.heatmap._handle_custom_msg({"x": 3, "y": 2, "number": -1, "add": False}, [])
+    shown.heatmap._handle_custom_msg({"x": 0, "y": 3, "number": -1, "add": True}, [])
+    assert shown.selection.value == "2.3, 3.0"
+    shown.ablate.click()
+    assert "headlens-ablated" in shown.effect.value
+    assert shown.accuracies.figure and shown.random.figure and shown.random_v.figure
+    shown.pictures._handle_custom_msg({"x": 0, "y": 0, "number": 4, "add": False}, [])
+    assert state.image == shown.image.value == state.rows_of_images()[4]
+    assert shown.copy.text == shown.code.value == state.code()
+    shown.folder.value = str(tmp_path / "kept")
+    shown.save.click()
+    assert "Saved to" in shown.message.value
+    again = hl.Audit.load(tmp_path / "kept", clip=world[0]).explore()
+    assert again.selection.value == "2.3, 3.0"
+    assert again.score.value == "concept"
+    assert "headlens-ablated" in again.effect.value
+    (tmp_path / "kept" / NAME).write_text("{}")
+    assert NAME in hl.Audit.load(tmp_path / "kept", clip=world[0]).explore().message.value
+
+
+def test_a_click_during_a_step_waits_for_its_turn(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
+    pytest.importorskip("anywidget", reason="the extra headlens[notebook] is not installed")
+    shown = new_audit(world).explore()
+    state = shown.state
+    state.draws, state.bootstrap = 7, 23
+    begun, go = threading.Event(), threading.Event()
+    ablate_at_once = state.ablate
+
+    def ablate_later() -> object:
+        begun.set()
+        assert go.wait(30)
+        return ablate_at_once()
+
+    state.ablate = ablate_later  # type: ignore[method-assign]
+    click = {"x": 3, "y": 2, "number": -1, "add": False}
+    steps = [
+        threading.Thread(target=shown.ablate.click),
+        threading.Thread(target=shown.heatmap._handle_custom_msg, args=(click, [])),
+    ]
+    steps[0].start()
+    assert begun.wait(30)
+    steps[1].start()
+    go.set()
+    for step in steps:
+        step.join(60)
+    assert shown.selection.value == "2.3"
+    assert shown.effect.value == ""  # which was of the selection before
+
+
+def test_without_the_images_and_the_model_all_else_goes_on(
+    state: ExplorerState, world: tuple[hl.HookedCLIP, hl.HeadStore], tmp_path: Path
+) -> None:
+    pytest.importorskip("anywidget", reason="the extra headlens[notebook] is not installed")
+    state.explain()
+    state.save(tmp_path / "kept")
+    shown = hl.Audit.load(tmp_path / "kept").explore()
+    assert "the model, to pass an image through it again" in shown.message.value
+    assert shown.tokens.figure == ""
+    assert shown.heatmap.figure and shown.texts.figure
+    shown.attribute.value = "size:small=one small bird|a tiny bird here,large=one large bird there"
+    assert "Give the model as well" in shown.message.value
+
+
+def test_a_missing_extra_is_told(state: ExplorerState, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headlens.explore import opening
+
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    with pytest.raises(hl.HeadlensError, match=r"headlens\[notebook\]"):
+        state.audit.explore()
