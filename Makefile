@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format wheel testbed images clean
+.PHONY: help demo test lint types format wheel testbed images benchmark docs clean
 
 help:           ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,10 +39,18 @@ testbed: $(VENV)/run.stamp ## Train the embedded testbed models again, from thei
 images: $(VENV)/run.stamp ## Draw the pictures of the docs from the demo; needs a Chrome or Chromium
 	$(PIP) -e '.[figures]'
 	$(BIN)/headlens demo --no-open
-	$(BIN)/python docs/make_images.py demo docs/images
+	$(BIN)/headlens demo --world figures --out figures-demo --no-open
+	$(BIN)/python docs/make_images.py demo docs/images --figures figures-demo
+
+benchmark: $(VENV)/run.stamp ## Measure the whole table on the testbed again, for the docs; needs a Chrome or Chromium
+	$(PIP) -e '.[figures,captions]'
+	$(BIN)/python docs/results/make.py build/benchmark
+
+docs: $(VENV)/dev.stamp ## Build the documentation strictly, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:          ## Remove what the other targets made
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist site demo figures-demo
 
 $(VENV)/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "headlens needs Python 3.11 or newer, but \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=/path/to/python3.11 ..."; exit 1; }

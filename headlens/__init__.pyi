@@ -1,4 +1,4 @@
-from . import correct, datasets, errors, explain, locate, metrics, plots, prompts, report, testbed
+from . import audit, benchmark, correct, datasets, errors, explain, locate, metrics, plots, prompts, report, testbed
 from ._version import __version__
 from .audit import Audit
 from .errors import HeadlensError
@@ -20,6 +20,8 @@ __all__ = [
     "HookedVisionTransformer",
     "ZeroShotTask",
     "__version__",
+    "audit",
+    "benchmark",
     "correct",
     "datasets",
     "decompose",

@@ -12,11 +12,12 @@ FLOORS = {
     1: {"locate", "correct", "metrics", "prompts", "manifest", "images"},
     2: {"models", "states"},
     3: {"audit", "plots", "explain", "datasets", "testbed"},
-    4: {"cli", "report", "explore", "__main__"},
+    4: {"cli", "report", "explore", "benchmark", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-# Two doors upwards, opened only when called: the audit writes its own report, and `load` knows the embedded models.
-ALLOWED_UPWARDS = {("audit", "report"), ("models", "testbed")}
+# Doors upwards, opened only when called: the audit writes its own report and opens its own explorer, and `load` knows
+# the embedded models.
+ALLOWED_UPWARDS = {("audit", "report"), ("audit", "explore"), ("models", "testbed")}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

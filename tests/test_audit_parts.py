@@ -121,9 +121,15 @@ def test_texts_are_embedded_once_and_remembered(tmp_path: Path) -> None:
         later(["dddd"])
 
 
+def ingredients(location: Location) -> Ingredients:
+    codes = torch.zeros(11, dtype=torch.long)
+    pairs, prompts = torch.randn(2, 2, 7), torch.randn(3, 7)
+    return Ingredients(location, pairs, torch.randn(1, 2, 7), torch.randn(2, 7), prompts, codes, codes)
+
+
 def test_a_method_registered_by_a_user_is_built_like_any_other() -> None:
     location = Location(torch.zeros(2, 3), torch.zeros(2, 3), 0.5, [HeadId(1, 0)], [HeadId(1, 2)], 5, 7)
-    known = Ingredients(location, torch.randn(2, 2, 7), torch.randn(1, 2, 7), torch.randn(2, 7))
+    known = ingredients(location)
 
     @register("mean of the salient heads")
     def mine(known: Ingredients) -> Correction:
@@ -139,7 +145,7 @@ def test_a_method_registered_by_a_user_is_built_like_any_other() -> None:
 
 def located(spurious: list[HeadId], salient: list[HeadId]) -> Ingredients:
     location = Location(torch.zeros(2, 7), torch.zeros(2, 7), 0.5, spurious, salient, 5, 7)
-    return Ingredients(location, torch.randn(2, 2, 7), torch.randn(1, 2, 7), torch.randn(2, 7))
+    return ingredients(location)
 
 
 def test_all_casts_are_taken_where_there_are_few() -> None:

@@ -73,9 +73,11 @@ def test_scores_by_hand() -> None:
     assert float(scores.auroc) == pytest.approx(3 / 4)
     assert scores.sizes == (2, 2)
     assert float(scores.gap) == pytest.approx(2)
-    assert scores.rule == ConceptRule(1 / 7, 0.8, 0.7)
+    assert scores.rule == ConceptRule()
     assert scores.flagged == ((0, 0),)
-    wider = concept_scores(projections, groups, torch.tensor([[28.0]]), u)
+    seventh = ConceptRule(minimum_share=1 / 7)
+    assert concept_scores(projections, groups, torch.tensor([[14.0]]), u, seventh).flagged == ((0, 0),)
+    wider = concept_scores(projections, groups, torch.tensor([[28.0]]), u, seventh)
     assert wider.flagged == ()  # for the share alone: an eighth is less than a seventh
     # An image without a label counts for the variance and for nothing else.
     more = concept_scores(
@@ -92,17 +94,60 @@ def test_the_planted_head_is_flagged_and_no_other() -> None:
     assert scores.table()["head"][0] == "1.2"
     assert scores.table()["flagged"].tolist() == [True] + [False] * 5
     assert "<table" in scores._repr_html_()
-    with pytest.raises(LocateError, match="share, difference, gap, auroc"):
+    with pytest.raises(LocateError, match="share, difference, gap, part, auroc"):
         scores.scores("rank")
 
 
 @pytest.mark.parametrize(
-    "rule", [ConceptRule(minimum_share=1.1), ConceptRule(minimum_difference=9), ConceptRule(minimum_auroc=0.999)]
+    "rule",
+    [
+        ConceptRule(minimum_share=1.1),
+        ConceptRule(minimum_difference=9),
+        ConceptRule(minimum_auroc=0.999),
+        ConceptRule(minimum_part=1),
+    ],
 )
 def test_each_threshold_can_refuse(rule: ConceptRule) -> None:
     scores = scored(rule)
     assert scores.flagged == ()
     assert scores.rule.minimum_difference == rule.minimum_difference
+
+
+def test_a_head_that_separates_cleanly_and_moves_nothing_is_not_flagged() -> None:
+    z, basis, groups, prototypes = planted()
+    u = concept_directions(prototypes)
+    loud = z.clone()
+    # Another head repeats the carrier a thousand times more quietly: the same difference and AUROC, hardly a gap.
+    quiet = project(loud, basis, u)
+    quiet[:, 0, 0] = quiet[:, CARRIER[0], CARRIER[1]] / 1000
+    variance = head_variance(Moments.of(loud), basis)
+    variance[0, 0] = variance[CARRIER] / 1e6
+    scores = concept_scores(quiet, groups, variance, u)
+    torch.testing.assert_close(scores.difference[0, 0], scores.difference[CARRIER])
+    assert scores.flagged == (CARRIER,)
+    assert float(scores.part.abs().sum()) == pytest.approx(1)
+    assert (0, 0) in concept_scores(quiet, groups, variance, u, ConceptRule(minimum_part=0)).flagged
+
+
+def test_a_head_that_tells_classes_apart_is_no_carrier_of_what_goes_with_them() -> None:
+    g = torch.Generator().manual_seed(2)
+    classes = torch.arange(4000) % 2
+    groups = torch.where(torch.rand(4000, generator=g) < 0.85, classes, 1 - classes)
+    projections = torch.randn(4000, 1, 2, 1, generator=g)
+    projections[:, 0, 0, 0] += 6.0 * classes  # of the class, whatever the group
+    projections[:, 0, 1, 0] += 2.0 * groups  # of the group, whatever the class
+    u, variance, rule = torch.eye(7)[:1], torch.ones(1, 2), ConceptRule(minimum_part=0.1)
+    assert concept_scores(projections, groups, variance, u, rule).flagged == ((0, 0), (0, 1))
+    within = concept_scores(projections, groups, variance, u, rule, classes)
+    assert within.flagged == ((0, 1),)
+    assert abs(float(within.difference[0, 0])) < 0.3
+    # Class by class the groups differ by two, whatever the shares of the groups in each class.
+    assert float(within.gap[0, 1]) == pytest.approx(2.0, abs=0.3)
+    # Where the classes say nothing, nothing changes; and where they say all, there is nothing to compare.
+    same = concept_scores(projections, groups, variance, u, classes=torch.zeros(4000, dtype=torch.long))
+    assert torch.equal(same.difference, concept_scores(projections, groups, variance, u).difference)
+    with pytest.raises(LocateError, match="both groups"):
+        concept_scores(projections, groups, variance, u, classes=groups)
 
 
 def test_the_sign_follows_the_order_of_the_values_and_does_not_decide() -> None:

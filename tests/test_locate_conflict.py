@@ -67,6 +67,10 @@ def test_accuracy_rule_for_a_balanced_split():
         conflicting_groups(labels, places, rule="accuracy", predictions=labels)
     with pytest.raises(LocateError, match="a prediction for each image"):
         conflicting_groups(labels, places, rule="accuracy")
+    # A class that is predicted equally well on both has no conflicting group; the others keep theirs.
+    tied = conflicting_groups(labels, places, rule="accuracy", predictions=["a", "a", "a", "b", *"bbbb"], margin=0.0)
+    assert tied.groups == (("a", "y"),)
+    assert tied.tied == ("b",)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """An audit as a folder.
 
-    audit.json              what was asked and found, for people and programs
-    evaluation.json         the scored methods alone
+    audit.json              what was asked and found; `found` refers to arrays by their numbers
+    evaluation.json         the scored methods, for people and programs
+    fairness.json           the fairness audit, for people and programs
+    arrays.safetensors      every array of what was found
     texts.safetensors       the embeddings of every prompt that was used
-    location.safetensors    V_C and V_W
-    predictions.safetensors the predicted class of every scored image, by method
     corrections/<name>/     each fitted correction
 
 A folder holds one audit. Saving the same audit again replaces it; another audit is refused.
@@ -18,27 +18,35 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from headlens._version import __version__
-from headlens.audit.controls import RandomHeads
+from headlens.audit.fairness_results import FairnessResults
+from headlens.audit.pack import Arrays, pack, unpack
 from headlens.audit.results import Results
 from headlens.audit.texts import TextEmbeddings
-from headlens.audit.verdict import Verdict
 from headlens.correct import load_correction
 from headlens.errors import OutputError
+from headlens.explain import Explanation
 from headlens.heads import HeadId
-from headlens.locate import Location
-from headlens.metrics import Evaluation
+from headlens.images import is_url
+from headlens.locate import Candidates, Location, Oracle
 from headlens.models import HookedCLIP
-from headlens.prompts import Attribute, ZeroShotTask
+from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.states import HeadStore
 
 if TYPE_CHECKING:
     from headlens.audit.audit import Audit
 
-FORMAT = 1
+FORMAT = 2
+
+_FOUND: dict[str, Any] = {
+    "location": Location | Candidates | Oracle | None,
+    "results": Results | None,
+    "fairness_results": FairnessResults | None,
+    "explanations": dict[HeadId, Explanation],
+}
+"""The attributes of an audit that hold what was found, with their types. A new kind of location joins the union."""
 _RECORD = "audit.json"
 
 
@@ -87,20 +95,24 @@ def save(audit: Audit, folder: Path) -> Path:
         "seed": audit.seed,
         "pairs": audit.pairs if audit.pairs_given else None,
         "spurious_pairs": [list(pair) for pair in audit.spurious_pairs],
+        "crossed_pairs": None if audit.crossed_given is None else [list(pair) for pair in audit.crossed_given],
         "prompts": audit.texts.save(_fresh(folder / "texts.safetensors")),
-        "location": None,
+        "skip_unlabelled": audit.skip_unlabelled,
+        "bank": None if audit.bank_given is None else audit.bank_given.table().to_dict("list"),
+        "location_note": audit.location_note,
         "corrections": {},
-        "results": None,
     }
-    if audit.location is not None:
-        record["location"] = _save_location(audit, folder)
+    arrays: Arrays = {}
+    record["found"] = {name: pack(getattr(audit, name), kind, arrays) for name, kind in _FOUND.items()}
+    save_file(arrays, _fresh(folder / "arrays.safetensors"))
     for number, (name, correction) in enumerate(audit.corrections.items()):
         place = f"corrections/{number}-{_slug(name)}"
         correction.save(folder / place, overwrite=True)
         record["corrections"][name] = place
     if audit.results is not None:
-        record["results"] = _save_results(audit.results, folder)
         write_json(folder / "evaluation.json", evaluation_record(audit))
+    if audit.fairness_results is not None:
+        write_json(folder / "fairness.json", fairness_record(audit))
     write_json(folder / _RECORD, record)
     return folder
 
@@ -125,6 +137,20 @@ def evaluation_record(audit: Audit) -> dict[str, Any]:
     }
 
 
+def fairness_record(audit: Audit) -> dict[str, Any]:
+    """The content of `fairness.json`."""
+    assert audit.fairness_results is not None
+    assert audit.location is not None
+    return {
+        "model": audit.store.model_name,
+        "locator": audit.location.method,
+        "splits": audit.splits.note,
+        "images": len(audit.splits.test),
+        **audit.fairness_results.to_dict(),
+        "heads": {str(head): one.to_dict() for head, one in audit.explanations.items()},
+    }
+
+
 def load(folder: Path, clip: HookedCLIP | None, store: HeadStore | None) -> Audit:
     """See `Audit.load`."""
     from headlens.audit.audit import Audit
@@ -140,10 +166,10 @@ def load(folder: Path, clip: HookedCLIP | None, store: HeadStore | None) -> Audi
             "Save it again with this version.",
         )
     if store is None:
-        store = HeadStore.open((folder / record["store"]).resolve(), clip)
+        store = HeadStore.open(kept if is_url(kept := record["store"]) else (folder / kept).resolve(), clip)
     texts = TextEmbeddings(None if clip is None else clip.encode_text)
     texts.remember(folder / "texts.safetensors", record["prompts"])
-    pairs = record["pairs"]
+    pairs, bank = record["pairs"], record["bank"]
     audit = Audit(
         clip,
         store,
@@ -153,15 +179,17 @@ def load(folder: Path, clip: HookedCLIP | None, store: HeadStore | None) -> Audi
         test=record["splits"]["test"],
         pairs=None if pairs is None else [tuple(pair) for pair in pairs],
         spurious_pairs=[tuple(pair) for pair in record["spurious_pairs"]],
+        crossed_pairs=record["crossed_pairs"],
         seed=record["seed"],
         texts=texts,
+        bank=None if bank is None else TextBank(tuple(bank["text"]), tuple(bank["category"])),
+        skip_unlabelled=record["skip_unlabelled"],
     )
-    if record["location"] is not None:
-        audit.location = _load_location(record["location"], folder)
-        audit.location_note = record["location"]["note"]
+    arrays = load_file(folder / "arrays.safetensors")
+    for name, kind in _FOUND.items():
+        setattr(audit, name, unpack(record["found"][name], kind, arrays))
+    audit.location_note = record["location_note"]
     audit.corrections = {name: load_correction(folder / place) for name, place in record["corrections"].items()}
-    if record["results"] is not None:
-        audit.results = _load_results(record["results"], folder)
     return audit
 
 
@@ -172,65 +200,15 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _save_location(audit: Audit, folder: Path) -> dict[str, Any]:
-    location = audit.location
-    assert location is not None
-    arrays = {"correct": location.correct.contiguous(), "wrong": location.wrong.contiguous()}
-    save_file(arrays, _fresh(folder / "location.safetensors"))
-    return {
-        "threshold": location.threshold,
-        "spurious": [list(head) for head in location.spurious],
-        "salient": [list(head) for head in location.salient],
-        "n_correct": location.n_correct,
-        "n_wrong": location.n_wrong,
-        "method": location.method,
-        "note": audit.location_note,
-    }
-
-
-def _load_location(record: dict[str, Any], folder: Path) -> Location:
-    arrays = load_file(folder / "location.safetensors")
-    return Location(
-        correct=arrays["correct"],
-        wrong=arrays["wrong"],
-        threshold=record["threshold"],
-        spurious=[HeadId(*head) for head in record["spurious"]],
-        salient=[HeadId(*head) for head in record["salient"]],
-        n_correct=record["n_correct"],
-        n_wrong=record["n_wrong"],
-        method=record["method"],
-    )
-
-
-def _save_results(results: Results, folder: Path) -> dict[str, Any]:
-    predictions = {name: torch.as_tensor(p).contiguous() for name, p in results.predictions.items()}
-    save_file(predictions, _fresh(folder / "predictions.safetensors"))
-    return {
-        "evaluations": {name: evaluation.to_dict() for name, evaluation in results.evaluations.items()},
-        "controls": {name: control.to_dict() for name, control in results.controls.items()},
-        "verdict": results.verdict.to_dict(),
-    }
-
-
-def _load_results(record: dict[str, Any], folder: Path) -> Results:
-    predictions = load_file(folder / "predictions.safetensors")
-    evaluations = {name: Evaluation.from_dict(saved) for name, saved in record["evaluations"].items()}
-    verdict = record["verdict"]
-    return Results(
-        evaluations=evaluations,
-        predictions={name: predictions[name].numpy() for name in evaluations},
-        controls={name: RandomHeads.from_dict(control) for name, control in record["controls"].items()},
-        verdict=Verdict(**verdict | {"gain_interval": tuple(verdict["gain_interval"])}),
-    )
-
-
 def _fresh(path: Path) -> Path:
     # A memory-mapped file must not be rewritten under a reader; a new file of that name leaves the old one whole.
     path.unlink(missing_ok=True)
     return path
 
 
-def _relative(path: Path, folder: Path) -> str:
+def _relative(path: Path | str, folder: Path) -> str:
+    if is_url(str(path)):  # a store on object storage keeps its address
+        return str(path)
     return os.path.relpath(Path(path).resolve(), folder.resolve())
 
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from headlens.correct import Compose, Correction, KnowledgeInjection, MeanAblation, RoboShot, ZeroAblation
+from headlens.correct import Correction
 from headlens.errors import CorrectionError
 from headlens.heads import HeadId
-from headlens.locate import Location
+from headlens.locate import Located
 
 Role = Literal["spurious", "salient"]
 Roles = tuple[Role, ...]
@@ -36,12 +36,22 @@ class Ingredients:
         pairs: embeddings of text pairs that tell the classes apart by true features, not normalised.
         spurious_pairs: embeddings of text pairs that tell the attribute's values apart, not normalised.
         classifier: the class embeddings, unit norm.
+        spurious_prompts: embeddings of all prompts of all of the attribute's values, not normalised.
+        labels: the true class of every image of the reference split, as an index.
+        values: the attribute's value of every image of the reference split, as an index.
+        seed: of every draw.
+        cross_pairs: embeddings of text pairs that name one class and differ in the attribute's value, not normalised.
     """
 
-    location: Location
+    location: Located
     pairs: Float[Tensor, "pair 2 embed"]
     spurious_pairs: Float[Tensor, "spurious_pair 2 embed"]
     classifier: Float[Tensor, "class embed"]
+    spurious_prompts: Float[Tensor, "prompt embed"]
+    labels: Int[Tensor, "image"]
+    values: Int[Tensor, "image"]
+    seed: int = 0
+    cross_pairs: Float[Tensor, "cross_pair 2 embed"] | None = None
 
     def located(self, roles: Roles) -> list[HeadId]:
         """The located heads of these roles."""
@@ -50,7 +60,8 @@ class Ingredients:
     def recast(self, cast: Mapping[str, Sequence[HeadId]]) -> Ingredients:
         """The same, with other heads in some roles: what a random control needs."""
         changed: dict[str, Any] = {role: list(heads) for role, heads in cast.items()}
-        return replace(self, location=replace(self.location, **changed))
+        # Every locator's result is a dataclass, which the protocol cannot say.
+        return replace(self, location=replace(self.location, **changed))  # type: ignore[type-var]
 
 
 Builder = Callable[[Ingredients], Correction]
@@ -58,25 +69,33 @@ Builder = Callable[[Ingredients], Correction]
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method: how it is built, and which located heads it rests on (none for whole-embedding methods)."""
+    """A registered method.
+
+    Attributes:
+        build: from ingredients to an unfitted correction.
+        roles: the located heads that it rests on; none for whole-embedding methods.
+        locator: whose heads it takes, where not those of the audit's own locator.
+    """
 
     build: Builder
     roles: Roles
+    locator: str | None = None
 
 
 METHODS: dict[str, Method] = {}
 
 
-def register(name: str, roles: Roles = ("spurious",)) -> Callable[[Builder], Builder]:
+def register(name: str, roles: Roles = ("spurious",), locator: str | None = None) -> Callable[[Builder], Builder]:
     """Add a method under a name, which then appears in every table. A name registered again is replaced.
 
     Args:
         name: what tables call it.
         roles: the located heads that it uses; its random control draws others in their place.
+        locator: a locator's name, where the method stands for that locator and not for the audit's own.
     """
 
     def add(builder: Builder) -> Builder:
-        METHODS[name] = Method(builder, roles)
+        METHODS[name] = Method(builder, roles, locator)
         return builder
 
     return add
@@ -92,28 +111,3 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise CorrectionError("the name of a registered method", repr(name), f"Choose among: {', '.join(METHODS)}.")
     return METHODS[name]
-
-
-@register("ablation")
-def _ablation(known: Ingredients) -> Correction:
-    return MeanAblation(known.location.spurious)
-
-
-@register("zero ablation")
-def _zero_ablation(known: Ingredients) -> Correction:
-    return ZeroAblation(known.location.spurious)
-
-
-@register("injection", roles=("salient",))
-def _injection(known: Ingredients) -> Correction:
-    return KnowledgeInjection(known.location.salient, known.pairs)
-
-
-@register("ltc", roles=("spurious", "salient"))
-def _locate_then_correct(known: Ingredients) -> Correction:
-    return Compose([_ablation(known), _injection(known)])
-
-
-@register("roboshot", roles=())
-def _roboshot(known: Ingredients) -> Correction:
-    return RoboShot(reject=known.spurious_pairs, accept=known.pairs)

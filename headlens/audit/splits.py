@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from headlens.errors import ManifestError
 
@@ -28,6 +29,25 @@ class Splits:
     reference: np.ndarray
     test: np.ndarray
     note: str
+
+    def labelled(self, values: Int[np.ndarray, "image"]) -> Splits:
+        """The same without the images whose value of the attribute is −1, which the note then counts.
+
+        Raises:
+            ManifestError: where a part is left without two values of the attribute.
+        """
+        parts = {"reference": self.reference, "test": self.test}
+        kept = {name: rows[values[rows] >= 0] for name, rows in parts.items()}
+        for name, rows in kept.items():
+            if len(np.unique(values[rows])) < 2:
+                raise ManifestError(
+                    f"two values of the attribute or more in the {name} part",
+                    f"{len(rows)} labelled images with {len(np.unique(values[rows]))} value(s)",
+                    "Take other splits or add images; an attribute that never varies cannot be told from the rest.",
+                )
+        lost = sum(len(rows) for rows in parts.values()) - sum(len(rows) for rows in kept.values())
+        without = f" {lost} images without a value of the attribute are left out." if lost else ""
+        return Splits(kept["reference"], kept["test"], self.note + without)
 
 
 def choose_splits(

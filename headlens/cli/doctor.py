@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -27,12 +28,24 @@ _PACKAGES = (
 
 
 def run_doctor(model: str | None, pretrained: str | None, device: str, as_json: bool) -> None:
-    """Print versions and devices, and the parity report of a model where one is named."""
+    """Print versions, devices and what is registered; where a model is named, its parity report."""
     facts: dict[str, object] = {"headlens": __version__, "python": platform.python_version()}
     facts |= {package: _installed(package) for package in _PACKAGES}
     facts["cpu threads"] = torch.get_num_threads()
     facts["devices"] = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
-    if model is not None:
+    if model is None:
+        from headlens.audit import LOCATORS, METHODS
+        from headlens.benchmark import SUITES
+        from headlens.datasets import available
+
+        names: dict[str, Collection[str]] = {
+            "locators": LOCATORS,
+            "methods": METHODS,
+            "data sets": available(),
+            "benchmark suites": SUITES,
+        }
+        facts |= {what: list(known) if as_json else ", ".join(known) for what, known in names.items()}
+    else:
         from headlens.models import load, parity
 
         clip = load(model, pretrained=pretrained, device=device)

@@ -1,6 +1,7 @@
 """What a head does: the texts that span it, the images that have most of it, and where in an image it reads."""
 
 from headlens.errors import ExplainError
+from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.explain.explanation import Explanation, overview
 from headlens.explain.heads import explain_heads, image_parts
 from headlens.explain.label import LabelRule
@@ -10,11 +11,13 @@ from headlens.explain.top_images import TopImages, top_images
 from headlens.locate.textspan import TextSpan
 
 __all__ = [
+    "CaptionShares",
     "ExplainError",
     "Explanation",
     "LabelRule",
     "TextSpan",
     "TopImages",
+    "caption_shares",
     "explain_heads",
     "image_parts",
     "overview",

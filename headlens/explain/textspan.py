@@ -106,8 +106,8 @@ def textspan_heads(
 def moments_of(source: HeadStore | Moments, basis: HeadBasis | None) -> tuple[Moments, HeadBasis]:
     """Moments and the weights that they are read through, of two images or more."""
     moments = source if isinstance(source, Moments) else head_moments(source)
-    if not isinstance(source, Moments) and basis is None:
-        basis = source.basis
+    if basis is None:
+        basis = getattr(source, "basis", None)  # a store has one, and so have moments that were kept with it
     if basis is None or basis.B.shape[:3] != moments.mean.shape:
         received = "none" if basis is None else f"one of {list(basis.B.shape[:3])}"
         raise ExplainError(

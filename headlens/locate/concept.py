@@ -5,8 +5,12 @@ Steps:
 1. The concept vector of an attribute with two values is u = unit(prototype 1 − prototype 0); with more values, one a
    value, unit(prototype − mean of the prototypes). The classes' subspace is projected out first where that is asked.
 2. For each head: the share of its variance along u; the difference of the groups' mean projections on u, in pooled
-   standard deviations; the probability that an image of the group projects higher than one of the rest (AUROC).
-3. A head is flagged where all three reach the thresholds of the rule, which stays with the result.
+   standard deviations, class by class where the classes are given; the probability that an image of the group projects
+   higher than one of the rest (AUROC); and the head's part in the groups' distance, its difference of means over the
+   sum of all heads' absolute ones.
+3. A head is flagged where all four reach the thresholds of the rule, which stays with the result. The first three say
+   that a head separates the groups; the fourth, that it moves the embedding by it, and in the direction in which the
+   heads together move it.
 
 After Yasser et al. 2026, *Locating Demographic Bias at the Attention-Head Level in CLIP's Vision Encoder* (arXiv
 2603.11793). Its formulas are not public where this was written: the scores, their combination and the thresholds are
@@ -22,11 +26,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 from torch import Tensor
 
 from headlens.errors import LocateError, TaskError
 from headlens.heads import HeadId, HeadScores
+from headlens.locate.separation import area, standardised, within_strata
 
 _COINCIDE = 1e-5  # of the prototypes' norm: two encodings of one text differ by rounding
 
@@ -53,18 +57,22 @@ class HeadMoments(Protocol):
 
 @dataclass(frozen=True)
 class ConceptRule:
-    """When a head is flagged as a carrier of the attribute: all three thresholds are reached.
+    """When a head is flagged as a carrier of the attribute: all four thresholds are reached.
 
     Attributes:
-        minimum_share: of the head's variance along the concept vector. By default what an arbitrary direction of the
-            joint space holds on average, 1 / embed.
+        minimum_share: of the head's variance along the concept vector; 0 leaves it out. An arbitrary direction of the
+            joint space holds 1 / embed on average.
         minimum_difference: of the groups' means, in pooled standard deviations, either way.
         minimum_auroc: of the groups' separation, either way: max(AUROC, 1 − AUROC).
+        minimum_part: of the distance that heads put between the groups, see `ConceptScores.part`. An early head may
+            separate the groups as cleanly as a late one and yet hardly move the embedding, and a head whose part is
+            negative works against the others: ablating it strengthens the bias.
     """
 
-    minimum_share: float | int | None = None
+    minimum_share: float | int = 0.0
     minimum_difference: float | int = 0.8
     minimum_auroc: float | int = 0.7
+    minimum_part: float | int = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +83,13 @@ class ConceptScores:
         share: the share of the head's variance along the concept vector.
         difference: mean projection of the group less that of the rest, in pooled standard deviations, signed.
         gap: the same difference in the units of the contributions: how far the head itself moves the unit embedding
-            along the concept vector. A head may separate the groups cleanly and yet hardly move anything.
+            along the concept vector. A head may separate the groups cleanly and yet hardly move anything: see `part`.
         auroc: the chance that an image of the group projects higher than one of the rest; a tie counts half.
         value: the group: 1 for two values, else the value whose concept vector separates best.
         directions: the concept vectors.
         sizes: labelled images of each value.
-        rule: the rule, `minimum_share` filled in.
-        flagged: the heads that the rule names, largest absolute difference first.
+        rule: the rule.
+        flagged: the heads that the rule names, largest part first.
     """
 
     share: Float[Tensor, "layer head"]
@@ -94,9 +102,17 @@ class ConceptScores:
     rule: ConceptRule
     flagged: tuple[HeadId, ...]
 
-    def scores(self, name: str = "difference") -> HeadScores:
-        """One of the scores as `HeadScores`, the flagged heads selected: "share", "difference", "gap" (both absolute)
-        or "auroc".
+    @property
+    def part(self) -> Float[Tensor, "layer head"]:
+        """A head's gap over the sum of all heads' absolute gaps, positive where it agrees with the heads' sum.
+
+        Each head's gap is taken along the value that it separates best; zero where no head moves anything.
+        """
+        return _part(self.gap)
+
+    def scores(self, name: str = "part") -> HeadScores:
+        """One of the scores as `HeadScores`, the flagged heads selected: "share", "difference", "gap" (both absolute),
+        "part" or "auroc".
 
         Raises:
             LocateError: for another name.
@@ -104,7 +120,8 @@ class ConceptScores:
         known: dict[str, tuple[Tensor, float | int | None]] = {
             "share": (self.share, self.rule.minimum_share),
             "difference": (self.difference.abs(), self.rule.minimum_difference),
-            "gap": (self.gap.abs(), None),  # no threshold: it says how much, not whether
+            "gap": (self.gap.abs(), None),  # its threshold is that of its part
+            "part": (self.part, self.rule.minimum_part),  # the only one with a sign
             "auroc": (self.auroc, None),  # either end counts
         }
         if name not in known:
@@ -113,13 +130,15 @@ class ConceptScores:
         return HeadScores(f"concept {name}", values, None if threshold is None else float(threshold), self.flagged)
 
     def table(self) -> pd.DataFrame:
-        """One row a head, largest absolute difference first: `head`, the scores, `flagged`."""
-        columns = {"share": self.share, "difference": self.difference, "gap": self.gap, "auroc": self.auroc}
+        """One row a head, largest part first: `head`, the scores, `flagged`."""
+        columns = {
+            "share": self.share, "difference": self.difference, "gap": self.gap, "part": self.part, "auroc": self.auroc
+        }  # fmt: skip
         rows = [
             (str(h), *(float(values[h]) for values in columns.values()), h in self.flagged) for h, _ in self.scores()
         ]
         frame = pd.DataFrame(rows, columns=["head", *columns, "flagged"])
-        return frame.sort_values("difference", key=abs, ascending=False, kind="stable", ignore_index=True)
+        return frame.sort_values("part", ascending=False, kind="stable", ignore_index=True)
 
     def _repr_html_(self) -> str:
         return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
@@ -187,6 +206,7 @@ def concept_scores(
     variance: Float[Tensor, "layer head"],
     directions: Float[Tensor, "direction embed"],
     rule: ConceptRule | None = None,
+    classes: Int[Tensor, "image"] | None = None,
 ) -> ConceptScores:
     """Score every head's hold on an attribute, and flag those that the rule names.
 
@@ -196,6 +216,10 @@ def concept_scores(
         variance: every head's total variance over these images, `head_variance(moments, store.basis)`.
         directions: `concept_directions(prototypes)`.
         rule: the thresholds.
+        classes: the true class of each image, as an index. With it groups are compared within classes: in each class
+            the midpoint of the groups' means is taken off first, so that a head that tells the classes apart is not
+            taken for a carrier of an attribute that goes together with them. A class that lacks a group counts for
+            nothing but the variance.
 
     Raises:
         LocateError: for shapes that disagree, numbers that are not finite, a group number that no value has, or a value
@@ -207,27 +231,29 @@ def concept_scores(
     """
     rule = rule or ConceptRule()
     n_values = 2 if len(directions) == 1 else len(directions)
-    sizes = _check(projections, groups, variance, directions, n_values)
+    sizes = _check(projections, groups, variance, directions, classes, n_values)
     flat = projections.detach().cpu().double().numpy()
     labelled = groups.detach().cpu().numpy()
     every = flat.var(axis=0)
     total = variance.detach().cpu().double().numpy()[..., None]
     share = np.divide(every, total, out=np.zeros_like(every), where=total > 0)
-    flat, labelled = flat[labelled >= 0], labelled[labelled >= 0]
+    strata = np.zeros_like(labelled) if classes is None else classes.detach().cpu().numpy()
+    flat, strata, labelled = flat[labelled >= 0], strata[labelled >= 0], labelled[labelled >= 0]
     differences, gaps, areas = [], [], []
     for direction in range(len(directions)):
         inside = labelled == (1 if n_values == 2 else direction)
-        along = flat[..., direction]
-        differences.append(_standardised(along[inside], along[~inside]))
+        along, inside = within_strata(flat[..., direction], inside, strata)
+        differences.append(standardised(along[inside], along[~inside]))
         gaps.append(along[inside].mean(axis=0) - along[~inside].mean(axis=0))
-        areas.append(_auroc(along, inside))
+        areas.append(area(along, inside))
     scores = [share, *(np.stack(parts, -1) for parts in (differences, gaps, areas))]
     best = np.abs(scores[1]).argmax(axis=-1)[..., None]
     share, difference, gap, auroc = (np.take_along_axis(values, best, -1)[..., 0] for values in scores)
-    minimum = 1 / directions.shape[1] if rule.minimum_share is None else float(rule.minimum_share)
-    rule = ConceptRule(minimum, rule.minimum_difference, rule.minimum_auroc)
+    gaps_of_heads = torch.from_numpy(gap)
     reached = (
-        (share >= minimum)
+        (_part(gaps_of_heads).numpy() >= rule.minimum_part)
+        & (gap != 0)
+        & (share >= rule.minimum_share)
         & (np.abs(difference) >= rule.minimum_difference)
         & (np.maximum(auroc, 1 - auroc) >= rule.minimum_auroc)
     )
@@ -235,17 +261,26 @@ def concept_scores(
     return ConceptScores(
         share=torch.from_numpy(share),
         difference=torch.from_numpy(difference),
-        gap=torch.from_numpy(gap),
+        gap=gaps_of_heads,
         auroc=torch.from_numpy(auroc),
         value=torch.from_numpy(np.ones_like(best[..., 0]) if n_values == 2 else best[..., 0]),
         directions=directions,
         sizes=sizes,
         rule=rule,
-        flagged=tuple(sorted(named, key=lambda h: (-abs(float(difference[h])), h))),
+        flagged=tuple(sorted(named, key=lambda h: (-abs(float(gap[h])), h))),
     )
 
 
-def _check(projections: Tensor, groups: Tensor, variance: Tensor, directions: Tensor, n_values: int) -> tuple[int, ...]:
+def _check(
+    projections: Tensor,
+    groups: Tensor,
+    variance: Tensor,
+    directions: Tensor,
+    classes: Tensor | None,
+    n_values: int,
+) -> tuple[int, ...]:
+    if classes is not None and len(classes) != len(groups):
+        raise LocateError(f"{len(groups)} classes, one an image", f"{len(classes)}", "Take both from the same images.")
     expected = (len(groups), *variance.shape, len(directions))
     if tuple(projections.shape) != expected:
         raise LocateError(
@@ -273,17 +308,7 @@ def _check(projections: Tensor, groups: Tensor, variance: Tensor, directions: Te
     return sizes
 
 
-def _standardised(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """The difference of means in pooled standard deviations; 0 where nothing varies."""
-    squares = inside.var(axis=0) * len(inside) + outside.var(axis=0) * len(outside)
-    pooled = np.sqrt(squares / (len(inside) + len(outside) - 2))
-    step = inside.mean(axis=0) - outside.mean(axis=0)
-    apart = np.where(np.abs(step) > 1e-12, np.copysign(np.inf, step), 0.0)
-    return np.divide(step, pooled, out=apart, where=pooled > 0)
-
-
-def _auroc(along: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The Mann-Whitney statistic over the number of pairs, all heads at once."""
-    ranks = rankdata(along, axis=0)[inside].sum(axis=0)
-    count = int(inside.sum())
-    return (ranks - count * (count + 1) / 2) / (count * (len(inside) - count))
+def _part(gap: Float[Tensor, "layer head"]) -> Float[Tensor, "layer head"]:
+    whole = gap.abs().sum()
+    agreeing = gap if float(gap.sum()) >= 0 else -gap
+    return agreeing / whole if float(whole) > 0 else torch.zeros_like(gap)

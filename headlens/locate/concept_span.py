@@ -1,18 +1,23 @@
 """Heads whose TextSpan names an attribute: its prompts join the bank and compete for the head's variance.
 
-Steps: put the attribute's prompts (several a value, each for itself) after the general bank; choose each head's first k
-texts; flag the head where a prompt is among them and explains enough. Its place and the share of variance that the
-attribute's prompts explain are the score. The candidates for an intervention are the heads that this test and the
+Steps: put the attribute after the general bank; choose each head's first k texts; flag the head where the attribute is
+among them and explains enough. Its place and the share of variance that it explains are the score.
+
+The attribute enters in one of two forms. As its *prompts*, several a value, each for itself: then what the values have
+in common competes too, and where a text tower hardly tells them apart a text of the bank that names the same things
+wins. Or as its *concept vectors*, in a bank that is centred and brought to unit norm (`contrast_spans`): what is asked
+is then the difference of the values alone.
+The candidates for an intervention are the heads that this test and the
 concept vectors (`headlens.locate.concept`) both flag.
 
 After Yasser et al. 2026 (arXiv 2603.11793); TextSpan: Gandelsman et al. 2024 (arXiv 2310.05916). k, the minimum share
-and that prompts join one by one are our reading.
+and both forms are our reading.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -36,6 +41,7 @@ class ConceptSpans:
         first: k, how many texts were chosen a head.
         minimum_share: what the prompts have to explain for a head to be flagged.
         n_bank: how many texts they competed with.
+        form: how the attribute entered: as its "prompts", or as its concept "vectors".
         flagged: the heads with a prompt among their first k, largest share first.
     """
 
@@ -46,6 +52,7 @@ class ConceptSpans:
     minimum_share: float | int
     n_bank: int
     flagged: tuple[HeadId, ...]
+    form: Literal["prompts", "vectors"] = "prompts"
 
     def scores(self) -> HeadScores:
         """The share as `HeadScores`, the flagged heads selected."""
@@ -131,8 +138,40 @@ def concept_spans(
     )
 
 
+def contrast_spans(
+    moments: HeadMoments,
+    basis: Any,
+    bank: Float[Tensor, "text embed"],
+    directions: Float[Tensor, "direction embed"],
+    first: int = 5,
+    minimum_share: float | int = 0.0,
+    rank: int | None = None,
+) -> ConceptSpans:
+    """The same with the attribute's concept vectors, in a bank without its mean and of unit norm.
+
+    Args:
+        moments: of the images' heads.
+        basis: `store.basis`.
+        bank: the general texts' embeddings.
+        directions: `concept_directions(prototypes)`, of unit norm.
+        first: k.
+        minimum_share: what the concept vectors have to explain together.
+        rank: as in `headlens.explain.textspan_heads`.
+
+    Raises:
+        TaskError: for vectors of another width than the bank, or none, and for a bank whose texts all coincide.
+        ExplainError: as `textspan_heads` does.
+    """
+    centred = bank - bank.mean(dim=0)
+    sizes = centred.norm(dim=1)
+    if len(bank) and not bool((sizes > 0).any()):
+        raise TaskError("a bank whose texts differ", f"{len(bank)} texts with one embedding", "Use another bank.")
+    apart = centred[sizes > 0] / sizes[sizes > 0][:, None]
+    return replace(concept_spans(moments, basis, apart, directions, first, minimum_share, rank), form="vectors")
+
+
 def concept_candidates(scores: ConceptScores, spans: ConceptSpans) -> tuple[HeadId, ...]:
-    """The heads that both tests flag, largest absolute difference of the groups first. Both rules stay in the results.
+    """The heads that both tests flag, in the order of the concept scores. Both rules stay in the results.
 
     Raises:
         LocateError: for results of towers of different shapes.

@@ -37,12 +37,14 @@ class ConflictingGroups:
         groups: the conflicting (class, value) pairs, by name.
         sizes: how many images of each pair there are.
         rule: "named", "majority" or "accuracy".
+        tied: classes in which no value leads by the margin; they have no conflicting group.
     """
 
     mask: Bool[Tensor, "image"]
     groups: tuple[tuple[str, str], ...]
     sizes: tuple[int, ...]
     rule: str
+    tied: tuple[str, ...] = ()
 
     def table(self) -> pd.DataFrame:
         """One row a group: `class`, `value`, `images`."""
@@ -73,17 +75,20 @@ def conflicting_groups(
         reference: labels and attribute of the split that the majority is taken from; by default this one.
         predictions: the predicted class of each image, for rule "accuracy".
         margin: the commonest value (or the best predicted one) must lead the next by this share of the class's
-            images (or by this accuracy), else the rule has no answer.
+            images (or by this accuracy). By accuracy, a class in which none does has no conflicting group.
 
     Raises:
         LocateError: for columns of different lengths or with missing values, one class or one value only, a named
-            group that does not occur, or a rule that has no answer.
+            group that does not occur, a majority that some class lacks, or accuracies that tie in every class.
     """
     frame = _frame(labels, attribute, "this split")
+    tied: tuple[str, ...] = ()
     if groups is not None:
         chosen, used = _named(groups, frame), "named"
     else:
-        chosen, used = _present_but(_best_values(frame, rule, reference, predictions, margin), frame), rule
+        best = _best_values(frame, rule, reference, predictions, margin)
+        chosen, used = _present_but(best, frame), rule
+        tied = tuple(label for label, value in best.items() if value is None)
     pairs = pd.MultiIndex.from_frame(frame[["label", "value"]])
     sizes = [int((pairs == pair).sum()) for pair in chosen]
     if not chosen:
@@ -93,7 +98,7 @@ def conflicting_groups(
             "Take a split in which class and attribute do conflict.",
         )
     mask = torch.from_numpy(np.asarray(pairs.isin(chosen)))
-    return ConflictingGroups(mask, tuple(chosen), tuple(sizes), used)
+    return ConflictingGroups(mask, tuple(chosen), tuple(sizes), used, tied)
 
 
 def _strings(column: Column) -> np.ndarray:
@@ -143,8 +148,8 @@ def _best_values(
     reference: tuple[Column, Column] | None,
     predictions: Column | None,
     margin: float,
-) -> dict[str, str]:
-    """For each class, the value that it goes with: its commonest, or the one it is best predicted on."""
+) -> dict[str, str | None]:
+    """For each class, the value that it goes with: its commonest, or that it is best predicted on; None for a tie."""
     if rule == "majority":
         base = frame if reference is None else _frame(*reference, "the reference split")
         scores = base.groupby("label")["value"].value_counts(normalize=True)
@@ -158,10 +163,14 @@ def _best_values(
         scores = frame.assign(right=right).groupby(["label", "value"])["right"].mean()
     else:
         raise LocateError("rule 'majority' or 'accuracy'", repr(rule), "Or name the groups with groups=.")
-    best: dict[str, str] = {}
+    best: dict[str, str | None] = {}
     for label, of_class in scores.groupby(level=0):
         ranked = of_class.droplevel(0).sort_values(ascending=False, kind="stable")
-        if len(ranked) > 1 and ranked.iloc[0] - ranked.iloc[1] < max(margin, 1e-12):
+        tie = len(ranked) > 1 and ranked.iloc[0] - ranked.iloc[1] < max(margin, 1e-12)
+        best[str(label)] = None if tie else str(ranked.index[0])
+        # A majority that holds in some classes alone would tilt the groups; accuracies tie by chance, class by class.
+        last = len(best) == scores.index.get_level_values(0).nunique()
+        if tie and (rule == "majority" or (last and not any(best.values()))):
             what = "commonest" if rule == "majority" else "best predicted"
             raise LocateError(
                 f"one {what} value in class {label!r}, ahead of the next by {margin:g}",
@@ -169,15 +178,14 @@ def _best_values(
                 "Name the conflicting groups (groups=), take the majority from a split that is not balanced "
                 "(reference=), or choose rule='accuracy' with the model's predictions.",
             )
-        best[str(label)] = str(ranked.index[0])
     return best
 
 
-def _present_but(best: dict[str, str], frame: pd.DataFrame) -> list[tuple[str, str]]:
+def _present_but(best: dict[str, str | None], frame: pd.DataFrame) -> list[tuple[str, str]]:
     present = sorted(set(zip(frame["label"], frame["value"], strict=True)))
     unknown = sorted({label for label, _ in present} - set(best))
     if unknown:
         raise LocateError(
             "every class of this split in the reference split", f"none of {unknown[0]!r}", "Use another reference."
         )
-    return [(label, value) for label, value in present if value != best[label]]
+    return [(label, value) for label, value in present if best[label] is not None and value != best[label]]

@@ -5,11 +5,40 @@ carries the template of `headlens.plots.style`. Every figure has a text alternat
 turns to dark colours with `themed(figure, "dark")`.
 """
 
+from headlens.plots.candidates import candidates
+from headlens.plots.classes import classes
 from headlens.plots.controls import controls
+from headlens.plots.flow import flow
+from headlens.plots.gallery import gallery
 from headlens.plots.groups import groups
 from headlens.plots.heatmap import heatmap
 from headlens.plots.location import location
+from headlens.plots.margins import margins
+from headlens.plots.occupations import Occupation, occupations
+from headlens.plots.overview import overview
+from headlens.plots.shapley import shapley
+from headlens.plots.shares import shares
 from headlens.plots.style import describe, themed
+from headlens.plots.textspan import textspan
 from headlens.plots.tokens import tokens
 
-__all__ = ["controls", "describe", "groups", "heatmap", "location", "themed", "tokens"]
+__all__ = [
+    "Occupation",
+    "candidates",
+    "classes",
+    "controls",
+    "describe",
+    "flow",
+    "gallery",
+    "groups",
+    "heatmap",
+    "location",
+    "margins",
+    "occupations",
+    "overview",
+    "shapley",
+    "shares",
+    "textspan",
+    "themed",
+    "tokens",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -21,6 +22,8 @@ def controls(
     baseline_name: str = "zero-shot",
     quantity: str = "worst-group accuracy",
     others: Mapping[str, float] | None = None,
+    unit: Literal["per cent", "number"] = "per cent",
+    smaller_is_better: bool = False,
 ) -> go.Figure:
     """A histogram of a measure over layer-matched random sets of heads, with lines for comparison.
 
@@ -33,6 +36,9 @@ def controls(
         baseline_name: how the line at `baseline` is called.
         quantity: the measure's name, for the axis.
         others: further lines by name.
+        unit: how values are written: "per cent" for shares such as accuracies, "number" for measures such as
+            Cramér's V, to three decimals.
+        smaller_is_better: whether a random set does as well by a value at most, or at least, the observed one.
 
     Raises:
         HeadlensError: for no random set, or a value that is not a number.
@@ -59,6 +65,8 @@ def controls(
     bin_width = max((stop - start) / 50, 0.004)
     counts, edges = np.histogram(draws, bins=np.arange(start, stop + bin_width, bin_width))
     top = max(int(counts.max()), 1)
+    write = _per_cent if unit == "per cent" else _number
+    digits = (2 if unit == "number" else 0) + (0 if stop - start > 0.08 else 1)
     figure = go.Figure(
         go.Bar(
             x=(edges[:-1] + edges[1:]) / 2,
@@ -67,7 +75,7 @@ def controls(
             name=f"{draws.size} random sets of heads, same layers",
             marker={"color": palette.METHODS[1][0]},
             text=[
-                f"{n} of {draws.size} sets: {a:.1%} to {b:.1%}"
+                f"{n} of {draws.size} sets: {write(a)} to {write(b)}"
                 for n, a, b in zip(counts, edges, edges[1:], strict=False)
             ],
             textposition="none",
@@ -81,20 +89,20 @@ def controls(
                 y=[0, 1.08 * top],
                 mode="lines",
                 line={"color": colour, "width": 3, "dash": dash},
-                name=f"{style.label(name, 40)} {value:.1%}",
-                hovertemplate=f"{style.label(name, 40)} {value:.1%}<extra></extra>",
+                name=f"{style.label(name, 40)} {write(value)}",
+                hovertemplate=f"{style.label(name, 40)} {write(value)}<extra></extra>",
             )
         )
     return style.finish(
         figure,
         title,
-        _alt(draws, lines, quantity),
+        _alt(draws, lines, quantity, unit, smaller_is_better),
         height=320 + (32 if title else 0),
         min_width=420,
         margin={"t": 56 + (32 if title else 0)},
         xaxis={
             "title": {"text": style.label(quantity)},
-            "tickformat": ".0%" if stop - start > 0.08 else ".1%",
+            "tickformat": f".{digits}{'f' if unit == 'number' else '%'}",
             "range": [start, stop],
         },
         yaxis={"title": {"text": "random sets"}, "range": [0, 1.1 * top], "tickformat": "d"}
@@ -102,11 +110,24 @@ def controls(
     )
 
 
-def _alt(draws: np.ndarray, lines: Sequence[tuple[str, float, str, str]], quantity: str) -> str:
-    named = ", ".join(f"{name} {value:.1%}" for name, value, _, _ in lines)
-    reach = int((draws >= lines[1][1]).sum())
+def _per_cent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _alt(
+    draws: np.ndarray, lines: Sequence[tuple[str, float, str, str]], quantity: str, unit: str, smaller_is_better: bool
+) -> str:
+    write = _per_cent if unit == "per cent" else _number
+    named = ", ".join(f"{name} {write(value)}" for name, value, _, _ in lines)
+    located, observed = lines[1][0], lines[1][1]
+    reach = int((draws <= observed if smaller_is_better else draws >= observed).sum())
+    how = f"are as low as {located}" if smaller_is_better else f"reach {located}"
     return (
         f"A histogram of {quantity} over {draws.size} layer-matched random sets of heads,"
-        f" from {draws.min():.1%} to {draws.max():.1%}, with lines at {named}."
-        f" {reach} of {draws.size} random sets reach {lines[1][0]}."
+        f" from {write(draws.min())} to {write(draws.max())}, with lines at {named}."
+        f" {reach} of {draws.size} random sets {how}."
     )

@@ -18,6 +18,20 @@ def limit(values: np.ndarray) -> float:
     return float(finite.max()) if finite.size and finite.max() > 0 else 1.0
 
 
+def extent(values: np.ndarray) -> tuple[float, float]:
+    """The ends of a scale from the smallest to the largest finite value, never one and the same."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def size(n_layers: int, n_heads: int) -> tuple[int, int]:
+    """The height of one heatmap of all heads, and the width that it needs, in pixels."""
+    return max(260, min(640, 110 + 30 * n_layers)), max(360, 90 + 40 * n_heads)
+
+
 def cells(values: np.ndarray, coloraxis: str, hovertemplate: str, **shown: Any) -> go.Heatmap:
     """One cell a head; `shown` is the text or the numbers that `hovertemplate` speaks of, [layer, head]."""
     return go.Heatmap(
@@ -51,18 +65,26 @@ def outlines(kinds: Sequence[tuple[Sequence[HeadId], str, str, str]], legend: bo
 _BOX = 0.45  # half a side; neighbouring boxes must not share a line
 
 
-def head_labels(heads: Sequence[HeadId], values: np.ndarray, end: float, diverging: bool) -> go.Scatter:
-    """The names of heads inside their cells, in ink that stands out from the cell."""
-    strong = [abs(values[h]) > (0.6 if diverging else 0.45) * end for h in heads]
+def head_labels(heads: Sequence[HeadId], values: np.ndarray, ends: tuple[float, float]) -> go.Scatter:
+    """The names of heads inside their cells, in ink that stands out from the cell; `ends` are those of the scale."""
+    strong = strong_cells(values, ends)
     return go.Scatter(
         x=[h.head for h in heads],
         y=[h.layer for h in heads],
         text=[str(h) for h in heads],
         mode="text",
-        textfont={"size": 10, "color": [palette.INK_STRONG[0] if s else palette.INK[0] for s in strong]},
+        textfont={"size": 10, "color": [palette.INK_STRONG[0] if strong[h] else palette.INK[0] for h in heads]},
         hoverinfo="skip",
         showlegend=False,
     )
+
+
+def strong_cells(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """Which cells are so dark (on dark paper: so bright) that the paper's ink would be lost on them."""
+    low, high = ends
+    if low == -high:
+        return np.abs(values) > 0.6 * high
+    return values - low > 0.65 * (high - low)
 
 
 def head_axis(n_heads: int, room: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def heatmap(
     selected: Sequence[tuple[int, int]] | None = None,
     title: str | None = None,
     unit: str = "",
-    diverging: bool = True,
+    diverging: bool | None = None,
     hover_extra: Sequence[Sequence[str]] | None = None,
 ) -> go.Figure:
     """The scores of all heads as a heatmap; the last layer is on top, selected heads are outlined and named.
@@ -30,7 +30,7 @@ def heatmap(
         title: plain text; None for the name of `HeadScores`.
         unit: what the numbers are, beside the colour bar and after the number that the pointer shows.
         diverging: a scale centred on zero, as far to both sides; False for one from the smallest to the
-            largest.
+            largest. None chooses the first where a score is below zero.
         hover_extra: [layer, head] further plain text for the pointer, one line a head.
 
     Raises:
@@ -43,6 +43,8 @@ def heatmap(
         values = style.array(scores.values)
     else:
         values = style.array(scores)
+    if diverging is None:
+        diverging = bool((values[np.isfinite(values)] < 0).any())
     n_layers, n_heads = values.shape
     heads = as_heads(selected or (), n_layers, n_heads)
     if hover_extra is not None and [len(row) for row in hover_extra] != [n_heads] * n_layers:
@@ -65,17 +67,17 @@ def heatmap(
     text = [[hover(layer, head) for head in range(n_heads)] for layer in range(n_layers)]
     figure = go.Figure(grid.cells(values, "coloraxis", "%{text}<extra></extra>", text=text))
     end = grid.limit(values)
+    ends = (-end, end) if diverging else grid.extent(values)
     if heads:
         figure.add_traces(grid.outlines([(heads, palette.INK[0], "selected", "solid")], legend=False))
-        figure.add_trace(grid.head_labels(heads, values, end, diverging))
-    ends = (-end, end) if diverging else _extent(values)
-    height = max(260, min(640, 110 + 30 * n_layers))
+        figure.add_trace(grid.head_labels(heads, values, ends))
+    height, min_width = grid.size(n_layers, n_heads)
     return style.finish(
         figure,
         title or "",
         _alt(values, heads, title or "A score", unit),
         height=height,
-        min_width=max(360, 90 + 40 * n_heads),
+        min_width=min_width,
         xaxis=grid.head_axis(n_heads, room=40 * n_heads),
         yaxis=grid.layer_axis(n_layers, room=height - 110),
         coloraxis={
@@ -85,14 +87,6 @@ def heatmap(
             "colorbar": grid.colour_bar(unit),
         },
     )
-
-
-def _extent(values: np.ndarray) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def _alt(values: np.ndarray, heads: Sequence[tuple[int, int]], name: str, unit: str) -> str:

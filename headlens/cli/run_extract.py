@@ -1,0 +1,60 @@
+"""What `headlens extract` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headlens.cli import show
+from headlens.manifest import read_manifest
+from headlens.models import load
+from headlens.states import extract
+
+
+@dataclass(frozen=True)
+class ExtractRequest:
+    """What `headlens extract` was asked, as it was typed. The fields are the command's options."""
+
+    model: str
+    pretrained: str | None
+    data: str
+    out: str
+    batch_size: int
+    on_error: str
+    device: str
+    precision: str
+    dtype: str
+    moments: bool
+    groups: list[str]
+    engine: str
+    address: str | None
+    workers: int | None
+
+
+def run_extract(request: ExtractRequest, *, as_json: bool) -> None:
+    """Fill a store and say what is in it."""
+    manifest = read_manifest(request.data)
+    clip = load(request.model, pretrained=request.pretrained, device=request.device, precision=request.precision)
+    how: dict[str, Any] = {
+        "batch_size": request.batch_size,
+        "on_error": request.on_error,
+        "workers": request.workers,
+        "dtype": request.dtype,
+        "engine": request.engine,
+        "address": request.address,
+    }
+    if request.moments:
+        how |= {"keep": "moments", "groups": request.groups}
+    store = extract(clip, manifest, request.out, **how)
+    facts = {
+        "store": request.out,
+        "images": len(store),
+        "skipped": len(store.skipped),
+        "layers": store.n_layers,
+        "heads": store.n_heads,
+        "model": store.model_name,
+        "fingerprint": store.fingerprint,
+    }
+    if request.moments:
+        facts["groups"] = len(store.cells)
+    show.facts(facts, as_json=as_json)

@@ -1,0 +1,264 @@
+"""The fairness audit: its numbers are those of interventions, its verdict follows its rule, it survives a folder."""
+
+import numpy as np
+import pytest
+import torch
+
+import headlens as hl
+from headlens.audit import FairnessRule, judge_fairness
+from headlens.errors import ExplainError, HeadlensError, LocateError, ManifestError, TaskError
+from headlens.metrics import Association, AssociationChange, WithinClass, cramers_v
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
+    """An audit of background on a few hundred of the testbed's birds, with a column that means nothing."""
+    folder = tmp_path_factory.mktemp("birds")
+    clip, card = hl.load("testbed"), hl.testbed.card("testbed")
+    manifest = hl.testbed.images(folder, n=420)
+    generator = np.random.default_rng(3)
+    manifest["facing"] = generator.choice(["left", "right"], len(manifest))
+    store = hl.extract(clip, manifest, folder / "store.zarr")
+    task = hl.ZeroShotTask(card["classes"], card["templates"])
+    attribute = hl.Attribute(card["attribute"]["name"], card["attribute"]["values"])
+    return hl.Audit(clip, store, task, attribute)
+
+
+@pytest.fixture(scope="module")
+def judged(audit: hl.Audit) -> hl.audit.FairnessResults:
+    audit.locate("concept")
+    audit.explain([(3, 0), (3, 5)], count=5, draws=2)
+    return audit.fairness(draws=20, bootstrap=100, permutations=200, total=40)
+
+
+def test_the_concept_vectors_find_planted_heads_and_nothing_else(judged: hl.audit.FairnessResults) -> None:
+    planted = {tuple(head) for head in hl.testbed.card("testbed")["planted_heads"]}
+    assert judged.candidates
+    assert set(judged.candidates) <= planted
+
+
+def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged: hl.audit.FairnessResults) -> None:
+    view = hl.correct.MeanAblation(judged.candidates).fit(audit.reference).apply(audit.test)
+    after = audit.logits(view.embedding).argmax(-1).numpy()
+    np.testing.assert_array_equal(judged.predictions["after"], after)
+    values, labels = audit.values[audit.splits.test], audit.labels[audit.splits.test]
+    assert judged.change.after.cramers_v == pytest.approx(cramers_v(values, after))
+    assert judged.change.after.accuracy == pytest.approx((after == labels).mean())
+    assert judged.change.difference["cramers_v"] < -0.2
+    for one in judged.shares:
+        alone = hl.correct.MeanAblation([one.head]).fit(audit.reference).apply(audit.test)
+        assert one.cramers_v == pytest.approx(cramers_v(values, audit.logits(alone.embedding).argmax(-1).numpy()))
+
+
+def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl.audit.FairnessResults) -> None:
+    assert judged.control is not None
+    layers = sorted(head.layer for head in judged.candidates)
+    for heads, v in zip(judged.control.sets, judged.control.cramers_v, strict=True):
+        assert sorted(head.layer for head in heads) == layers
+        assert not set(heads) & set(judged.candidates)
+        assert 0 <= v <= 1
+    assert judged.control.beaten == 1.0
+    assert judged.control.comparison.p == pytest.approx(1 / (1 + len(judged.control.sets)))
+
+
+def test_changed_predictions_are_all_accounted_for(judged: hl.audit.FairnessResults) -> None:
+    moved = judged.predictions["before"] != judged.predictions["after"]
+    assert judged.transitions.sum() == moved.sum() == sum(judged.fate.values())
+    assert (np.diag(judged.transitions) == 0).all()
+    assert sum(one.changed for one in judged.by_class) == moved.sum()
+    assert sum(one.corrected for one in judged.by_class) == judged.fate["corrected"]
+    assert sum(one.newly_wrong for one in judged.by_class) == judged.fate["newly wrong"]
+    assert sum(one.images for one in judged.by_class) == len(moved)
+
+
+def test_inside_the_forward_pass_the_effect_is_of_the_same_kind(judged: hl.audit.FairnessResults) -> None:
+    assert judged.total is not None
+    assert judged.total.images == 40
+    assert judged.total.direct.before.cramers_v == judged.total.total.before.cramers_v
+    assert judged.total.total.difference["cramers_v"] < 0
+
+
+def test_heads_of_the_last_layer_have_nothing_behind_them_but_its_mlp(audit: hl.Audit) -> None:
+    """With that layer's MLP silenced, the total effect is the direct one, up to the final LayerNorm's scale."""
+    from headlens.correct import mean_z, total_ablation_hooks
+
+    assert audit.clip is not None
+    vision, last = audit.clip.vision, audit.store.n_layers - 1
+    pixels = torch.randn(7, 3, *vision.cfg.image_size, generator=torch.Generator().manual_seed(0))
+    silence = [(f"blocks.{last}.hook_mlp_out", lambda out, hook: torch.zeros_like(out))]
+    means = mean_z(vision, [pixels], [(last, 0)], "class")
+    with torch.no_grad():
+        before = vision.run_with_hooks(pixels, fwd_hooks=silence)
+        after = vision.run_with_hooks(pixels, fwd_hooks=[*silence, *total_ablation_hooks(means, "class")])
+    states = hl.decompose(vision, pixels)
+    direct = states.heads[:, last, 0] - states.heads[:, last, 0].mean(0)
+    # Directions agree closely; lengths differ by the scale that the LayerNorm takes anew.
+    cosine = torch.nn.functional.cosine_similarity(before - after, direct, dim=-1)
+    assert float(cosine.min()) > 0.9
+
+
+def test_a_fairness_audit_survives_its_folder(
+    audit: hl.Audit, judged: hl.audit.FairnessResults, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit.save(tmp_path / "saved")
+    again = hl.Audit.load(tmp_path / "saved")
+    assert again.fairness_results is not None
+    assert again.location is not None
+    assert audit.location is not None
+    assert again.fairness_results.to_dict() == judged.to_dict()
+    assert again.location.table().equals(audit.location.table())
+    assert {head: one.to_dict() for head, one in again.explanations.items()} == {
+        head: one.to_dict() for head, one in audit.explanations.items()
+    }
+    # Without the model the pixels stay where they are, and everything else can be asked again.
+    repeated = again.fairness(draws=20, bootstrap=100, permutations=200, total=40)
+    assert repeated.total is None
+    assert repeated.change == judged.change
+
+
+def test_a_new_attribute_costs_no_forward_pass(audit: hl.Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert audit.clip is not None
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("an image went through the model")
+
+    monkeypatch.setattr(audit.clip.vision, "forward", never)
+    monkeypatch.setattr(audit.clip.vision, "head_states", never)
+    other = audit.with_attribute(
+        hl.Attribute("light", {"sun": "a photo on a sunny day", "cloud": "a photo on a cloudy day", "dark": "at night"})
+    )
+    assert other.inferred
+    other.locate("concept")
+    found = other.fairness(draws=5, bootstrap=50, permutations=50, total=0)
+    assert found.inferred
+    assert found.values == ("sun", "cloud", "dark")
+    assert found.to_dict()["attribute_inferred"] is True
+
+
+def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
+    """At alpha = .05 one shuffle in twenty may reach its threshold; with the minimal excess beside it, hardly one."""
+    claims = 0
+    for seed in range(20):
+        manifest = audit.store.manifest.copy()
+        manifest["facing"] = np.random.default_rng(seed).permutation(manifest["facing"].to_numpy())
+        other = hl.Audit(
+            audit.clip,
+            audit.store.with_manifest(manifest),
+            audit.task,
+            hl.Attribute("facing", {"left": "a bird facing left", "right": "a bird facing right"}),
+            seed=seed,
+            texts=audit.texts,
+        )
+        other.location = hl.locate.Candidates("by hand", [hl.HeadId(3, 1)])
+        claims += other.fairness(draws=0, bootstrap=20, permutations=200, total=0).verdict.word != "not shown"
+    assert claims <= 1
+
+
+def change(before: float, after: float, low: float, high: float) -> AssociationChange:
+    ends = {"cramers_v": (low, high), "corrected": (low, high), "accuracy": (-0.01, 0.02)}
+    one, two = (Association(v, v, 0.8, dict.fromkeys(ends, (v, v))) for v in (before, after))
+    difference = {"cramers_v": after - before, "corrected": after - before, "accuracy": 0.005}
+    return AssociationChange(one, two, difference, ends, 100, 0.95, 0)
+
+
+STRONG = WithinClass(0.5, 0.1, 0.001, 999, 0)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "moved", "within", "beaten", "word", "said"),
+    [
+        (2, change(0.5, 0.2, -0.4, -0.2), STRONG, 0.99, "focal", "1 of 100"),
+        (2, change(0.5, 0.2, -0.4, -0.2), STRONG, 0.90, "diffuse", "10 % of 100"),
+        (2, change(0.5, 0.2, -0.4, 0.01), STRONG, 1.00, "diffuse", "not reliably"),
+        (2, change(0.5, 0.45, -0.06, -0.04), STRONG, 1.0, "diffuse", "less than 20 %"),
+        (13, change(0.5, 0.2, -0.4, -0.2), STRONG, 1.0, "diffuse", "13 of 100 heads"),
+        (0, change(0.5, 0.5, 0.0, 0.0), STRONG, None, "diffuse", "no head"),
+        (2, change(0.5, 0.2, -0.4, -0.2), STRONG, None, "diffuse", "no layer-matched"),
+        (2, change(0.5, 0.2, -0.4, -0.2), WithinClass(0.5, 0.1, 0.2, 999, 0), 1.0, "not shown", "too often"),
+        (2, change(0.5, 0.2, -0.4, -0.2), WithinClass(0.5, 0.45, 0.01, 999, 0), 1.0, "not shown", "less than 0.1"),
+    ],
+)
+def test_the_verdict_follows_its_rule(candidates, moved, within, beaten, word, said) -> None:
+    verdict = judge_fairness("age", candidates, 100, moved, within, beaten, 0.01, 100, FairnessRule())
+    assert verdict.word == word
+    assert said in verdict.sentence
+    assert "+0.5 points" in verdict.cost
+
+
+def test_few_sets_are_called_few() -> None:
+    verdict = judge_fairness("age", 2, 100, change(0.5, 0.2, -0.4, -0.2), STRONG, 1.0, 1 / 8, 7)
+    assert verdict.word == "focal"
+    assert "so few sets cannot give p below 0.125" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "said"),
+    [
+        (lambda a: hl.Attribute("age", {"young": "", "old": "an old bird"}), TaskError, "Write a prompt"),
+        (lambda a: hl.Attribute("age", {"young": "a young bird"}), TaskError, "two values"),
+        (
+            lambda a: a.with_attribute(hl.Attribute("x", {"one": "a bird", "two": "a bird"})).locate("concept"),
+            TaskError,
+            "Reword",
+        ),
+        (lambda a: a.locate("saliency"), LocateError, "concept"),
+        (lambda a: a.locate("concept", last=3), LocateError, "rule"),
+        (lambda a: a.locate("textspan", enter="twice"), LocateError, "vectors"),
+        (lambda a: a.explain(count=4000), ExplainError, "4000"),
+        (lambda a: a.explain([(9, 0)]), LocateError, "9.0"),
+    ],
+    ids=["empty prompt", "one value", "values coincide", "locator", "option", "enter", "k above the bank", "head"],
+)
+def test_bad_input_is_answered_with_what_to_do(audit: hl.Audit, what, error: type[HeadlensError], said: str) -> None:
+    with pytest.raises(error, match=said):
+        what(audit)
+
+
+def test_a_part_without_both_groups_is_refused(audit: hl.Audit) -> None:
+    manifest = audit.store.manifest.copy()
+    manifest.loc[manifest["split"] == "test", "facing"] = "left"
+    store = audit.store.with_manifest(manifest)
+    attribute = hl.Attribute("facing", {"left": "a bird facing left", "right": "a bird facing right"})
+    with pytest.raises(ManifestError, match="test part"):
+        hl.Audit(audit.clip, store, audit.task, attribute)
+
+
+def test_images_without_a_value_are_left_out_where_that_is_asked(audit: hl.Audit) -> None:
+    manifest = audit.store.manifest.copy()
+    manifest.loc[manifest.index[::7], "facing"] = "na"
+    store = audit.store.with_manifest(manifest)
+    attribute = hl.Attribute("facing", {"left": "a bird facing left", "right": "a bird facing right"})
+    with pytest.raises(ManifestError, match="'na'"):
+        hl.Audit(audit.clip, store, audit.task, attribute)
+    without = hl.Audit(audit.clip, store, audit.task, attribute, skip_unlabelled=True)
+    assert len(without.splits.reference) + len(without.splits.test) == len(manifest) - len(manifest.index[::7])
+    assert f"{len(manifest.index[::7])} images without a value" in without.splits.note
+
+
+def test_an_image_is_weighed_between_its_candidates_alone(audit: hl.Audit) -> None:
+    manifest = audit.store.manifest.copy()
+    classes = ["landbird", "waterbird", "sparrow"]
+    # Of three classes each image has two: its own, and the sparrow.
+    manifest["candidates"] = [f"{label}|sparrow" for label in manifest["label"]]
+    asked = hl.Audit(audit.clip, audit.store.with_manifest(manifest), hl.ZeroShotTask(classes), audit.attribute)
+    results = asked.evaluate(["ablation"], draws=3, bootstrap=20)
+    rows = asked.splits.test
+    scores = asked.logits(asked.test.embedding).numpy()
+    own = asked.labels[rows]
+    expected = np.where(scores[np.arange(len(rows)), own] >= scores[:, 2], own, 2)
+    np.testing.assert_array_equal(results.predictions["zero-shot"], expected)
+    for predicted in results.predictions.values():
+        assert np.isin(predicted, [0, 1, 2]).all()
+        assert ((predicted == own) | (predicted == 2)).all()
+
+
+def test_effects_head_by_head_are_the_effects_of_all_heads_at_once(audit: hl.Audit) -> None:
+    logits = audit.logits(audit.test.embedding)
+    all_heads = (audit.test.project(audit.classifier), audit.reference.project(audit.classifier))
+    at_once = hl.locate.HeadEffects.of(logits, *all_heads)
+    one_by_one = hl.locate.ViewEffects(logits, audit.test, audit.reference, audit.classifier)
+    heads = [(3, 0), (0, 2), (2, 5)]
+    torch.testing.assert_close(one_by_one.without(heads), at_once.without(heads), atol=2e-6, rtol=0)
+    assert torch.equal(one_by_one.without([]), logits)
+    with pytest.raises(LocateError, match=r"9\.0"):
+        one_by_one.predictions([(9, 0)])

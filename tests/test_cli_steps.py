@@ -1,0 +1,178 @@
+"""The shell one step at a time: each step goes on from the folder of the one before."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import headlens as hl
+from headlens.cli import app
+
+STEPS = ("locate", "explain", "correct", "evaluate", "report")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("birds")
+    hl.testbed.images(folder, n=240)
+    return folder
+
+
+def inputs(world: Path, out: Path) -> list[str]:
+    data = ["--data", str(world / "manifest.csv"), "--store", str(world / "acts.zarr"), "--out", str(out)]
+    return ["--model", "testbed", *data, "--classes", "landbird,waterbird", "--attribute", "background"]
+
+
+def told(*arguments: object) -> dict:
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def refused(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert isinstance(done.exception, hl.HeadlensError), done.output
+    return str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def located(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an audit that was located, and nothing more."""
+    folder = tmp_path_factory.mktemp("steps") / "audit"
+    found = told("locate", *inputs(world, folder))
+    assert found["locator"] == "contrastive"
+    assert found["spurious"]
+    return folder
+
+
+def test_the_steps_give_what_an_audit_in_python_gives(world: Path, located: Path) -> None:
+    heads = told("explain", located, "--texts", 3)["heads"]
+    assert len(heads) == 32
+    assert all(len(one["texts"]) <= 3 for one in heads.values())
+
+    fitted = told("correct", located, "--methods", "ablation")
+    correction = hl.correct.load_correction(fitted["corrections"]["ablation"])
+    assert correction.fitted
+
+    record = told("evaluate", located, "--draws", 5, "--bootstrap", 20)
+    methods = [method["method"] for method in record["methods"]]
+    assert methods == ["zero-shot", "ablation", "random heads (ablation)"]  # what was fitted, and nothing else
+
+    saved = hl.Audit.load(located)
+    assert saved.results is not None
+    assert len(saved.explanations) == 32  # what a step found, the next one keeps
+    again = hl.Audit.load(located, hl.load("testbed"))
+    again.locate()
+    again.evaluate(["ablation"], draws=5, bootstrap=20)
+    assert again.results is not None
+    assert again.results.table().equals(saved.results.table())
+
+    written = told(
+        "report", located, "--images", 0, "--out", located / "again.html", "--card", located / "own" / "c.md"
+    )
+    assert saved.results.verdict.sentence[:40] in (located / "again.html").read_text(encoding="utf-8")
+    assert Path(written["card"]).read_text(encoding="utf-8") == saved.card()
+
+
+def test_the_same_question_typed_again_goes_on_from_its_folder(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "audit"
+    told("locate", *inputs(world, out), "--locator", "concept")
+    fitted = told("correct", *inputs(world, out))
+    assert hl.Audit.load(out).location.method == "concept"  # type: ignore[union-attr]
+    assert list(fitted["corrections"]) == ["ltc"]
+    told("evaluate", out, "--methods", "ablation", "--draws", 3, "--bootstrap", 20)
+    assert (out / "evaluation.json").is_file()
+    # Other heads: what rested on the old ones is gone from the folder, too.
+    told("locate", out)
+    again = hl.Audit.load(out)
+    assert again.corrections == {}
+    assert again.results is None
+    assert not (out / "evaluation.json").exists()
+
+
+def test_people_get_tables(located: Path) -> None:
+    shown = CliRunner().invoke(app, ["explain", str(located), "--texts", "3"])
+    assert shown.exit_code == 0, shown.output
+    assert all(said in shown.output for said in ("What heads encode", "label", "3.0"))
+    one = CliRunner().invoke(app, ["explain", str(located), "--head", "3.0"])
+    assert one.exit_code == 0, one.output
+    assert one.output.startswith("Head 3.0: ")
+    assert "Head 2.0" not in one.output
+    heads = CliRunner().invoke(app, ["locate", str(located)])
+    assert "spurious" in heads.output
+    fitted = CliRunner().invoke(app, ["correct", str(located)])
+    assert "ltc" in fitted.output
+
+
+def test_a_requirement_stops_a_step_as_it_stops_an_audit(located: Path) -> None:
+    asked = ["evaluate", str(located), "--methods", "ablation", "--draws", "3", "--bootstrap", "20", "--require"]
+    assert CliRunner().invoke(app, [*asked, "worst_group >= 0.99"]).exit_code == 3
+    assert CliRunner().invoke(app, [*asked, "ablation.average >= 0.01"]).exit_code == 0
+
+
+def test_an_audit_that_was_never_scored_is_scored_for_its_report(world: Path, tmp_path: Path) -> None:
+    store = hl.HeadStore.open(world / "acts.zarr")
+    clip = hl.load("testbed")
+    task = hl.ZeroShotTask(["landbird", "waterbird"], "a photo of a {}")
+    background = hl.Attribute("background", {"land": "a photo of the land", "water": "a photo of the water"})
+    audit = hl.Audit(clip, store, task, background)
+    audit.locate()
+    audit.save(tmp_path / "audit")
+    told("report", tmp_path / "audit", "--images", 1)
+    assert hl.Audit.load(tmp_path / "audit").results is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "--model, --data"),
+        (["--model", "testbed"], "no --attribute"),
+        (["--attribute", "background"], "no --model"),
+    ],
+)
+def test_what_is_missing_is_named(more: list[str], said: str) -> None:
+    for step in STEPS[:-1]:
+        assert said in refused(step, *more)
+
+
+def test_slips_are_answered_with_what_to_write(located: Path, tmp_path: Path) -> None:
+    for step in STEPS:
+        assert "audit.json" in refused(step, tmp_path)
+    assert "--seed" in refused("locate", located, "--seed", 0)  # typed, though it is the default
+    assert "--template" in refused("evaluate", located, "--template", "{}")
+    assert "contrastive" in refused("locate", located, "--locator", "contrast")
+    assert "landbird/fire" in refused("locate", located, "--conflicting", "landbird/fire")
+    assert "4 layers of 8 heads" in refused("explain", located, "--head", "9.1")
+    assert "10.3" in refused("explain", located, "--head", "three")
+    assert "ltc" in refused("correct", located, "--methods", "magic")
+    assert "Load that model" in refused("explain", located, "--model", "testbed-plain")
+
+
+def test_every_command_of_the_map_is_there_speaks_json_and_is_completed() -> None:
+    commands = ["demo", "extract", "audit", "fairness", *STEPS, "benchmark", "doctor"]
+    code = "import sys; sys.argv[0] = 'headlens'; from headlens.cli import main; main()"
+
+    def run(*arguments: str, **environment: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"COLUMNS": "200"} | environment,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    from typer.main import get_command
+
+    group = get_command(app)
+    assert list(group.commands) == commands  # type: ignore[attr-defined]
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        assert any("--json" in parameter.opts for parameter in command.params), name
+    offered = run(_HEADLENS_COMPLETE="complete_bash", COMP_WORDS="headlens e", COMP_CWORD="1").split()
+    assert offered == ["extract", "explain", "evaluate"]
+    options = run(_HEADLENS_COMPLETE="complete_bash", COMP_WORDS="headlens correct --me", COMP_CWORD="2").split()
+    assert options == ["--methods"]

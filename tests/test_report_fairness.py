@@ -1,0 +1,247 @@
+"""The report of a fairness audit: verdict first, every number in place, 'inferred' said, and safe whatever is typed."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fairness_example import audit as made
+from report_page import HOSTILE, Page
+from tiny_clip import tiny_clip
+
+import headlens as hl
+from headlens.report import render
+from headlens.report.by_class import transitions_by_fate
+from headlens.report.from_audit import content
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("fair") / "images")
+
+
+@pytest.fixture(scope="module")
+def page(audit):
+    return content(audit)
+
+
+def titles(page):
+    return [section.title for section in page.sections]
+
+
+def section(page, start):
+    return next(one for one in page.sections if one.title.startswith(start))
+
+
+def test_the_verdict_comes_first_with_its_cost(audit, page):
+    verdict = audit.fairness_results.verdict
+    assert page.verdict == [f"{verdict.sentence} {verdict.cost}"]
+    assert page.tone == ("neutral" if verdict.word == "not shown" else "caution")
+    assert titles(page)[:6] == [
+        "Does presentation go together with the predictions?",
+        "Which heads",
+        "Would any heads do?",
+        "Which candidate does how much",
+        "Class by class",
+        "Where the changed predictions went",
+    ]
+
+
+def test_the_table_of_the_association_holds_the_results(audit, page):
+    found = audit.fairness_results
+    table = section(page, "Does").table.set_index("measure")
+    before = found.change.before
+    low, high = before.interval["cramers_v"]
+    assert table.loc["Cramér's V", "before"] == f"{before.cramers_v:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = (100 * end for end in found.change.interval["accuracy"])
+    difference = 100 * found.change.difference["accuracy"]
+    assert table.loc["accuracy, %", "change"] == f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    text = section(page, "Does").text
+    assert f"V would be {found.within.expected:.3f} on average" in text
+    assert f"V = {found.labels_v:.3f}" in text
+
+
+def test_random_heads_and_shares_are_told(audit, page):
+    found = audit.fairness_results
+    compared = found.control.comparison
+    text = section(page, "Would any").text
+    assert f"{100 * found.control.beaten:.1f} % of them lower V by less" in text
+    assert f"p = {compared.p:.3f}" in text
+    table = section(page, "Which candidate").table
+    assert table["head"].tolist() == [str(head) for head in found.candidates]
+    assert "was not measured" in section(page, "Which candidate").text
+
+
+def test_classes_and_flow_hold_every_image(audit, page):
+    found = audit.fairness_results
+    table = section(page, "Class by class").table
+    assert table["images"].sum() == len(audit.splits.test)
+    flow = section(page, "Where the changed").figure
+    assert sum(sum(bar.x) for bar in flow.data) == found.transitions.sum() > 0
+
+
+def test_fates_part_the_transitions():
+    generator = np.random.default_rng(0)
+    labels, before, after = generator.integers(0, 5, (3, 211))
+    parts = transitions_by_fate(labels, before, after, 5)
+    moved = before != after
+    assert sum(parts.values()).sum() == moved.sum()
+    assert all(np.diagonal(part).sum() == 0 for part in parts.values())
+    assert parts["corrected"].sum() == (moved & (after == labels)).sum()
+    assert parts["newly wrong"][2, 3] == ((before == 2) & (after == 3) & (labels == 2)).sum()
+
+
+def test_each_candidate_has_its_texts_and_its_images(audit, page):
+    for head in audit.location.spurious:
+        texts, images = section(page, f"What head {head}"), section(page, f"Images of head {head}")
+        assert texts.table["text"].tolist() == list(audit.explanations[head].texts)
+        assert len(images.table) == 16
+        assert len(images.figure.layout.images) == 16
+        assert images.table["end"].tolist() == ["towards masculine"] * 8 + ["towards feminine"] * 8
+    assert not [one for one in content(audit, images=0).sections if one.title.startswith("Images of")]
+
+
+def test_top_images_are_those_of_the_head_along_the_concept_vector(audit, page):
+    head = audit.location.spurious[0]
+    own = audit.test.heads(*head) @ audit.location.concept.directions[0].float()
+    table = section(page, f"Images of head {head}").table
+    best = int((own - own.mean()).argmax())
+    assert table["file"][0] == audit.test.manifest["path"][best]
+    assert float(table["score"][0]) == pytest.approx(float(own[best] - own.mean()), abs=6e-5)
+
+
+def test_the_settings_repeat_the_audit(audit, page):
+    exec_lines = page.command.splitlines()
+    assert 'audit.locate("concept", rule=hl.locate.ConceptRule(' in page.command
+    assert any(line.startswith("audit.fairness(draws=7, ") and "permutations=19" in line for line in exec_lines)
+    assert "audit.explain(count=2)" in page.command
+    assert page.settings["random sets of heads"].startswith("7, drawn with seed 0")
+    compile(page.command, "command", "exec")
+
+
+def test_small_groups_are_named(page):
+    notes = " ".join(page.notes)
+    assert "Groups under 30 images" in notes
+    assert "Classes under 30 images" in notes
+    assert "cook (16)" in notes
+
+
+def test_both_kinds_of_results_share_one_report(audit):
+    both = made_again(audit)
+    both.evaluate(draws=2, bootstrap=5)
+    both.fairness(draws=3, bootstrap=5, permutations=5)
+    page = content(both, images=0)
+    assert page.verdict[-1] == both.results.verdict.sentence
+    assert titles(page).count("Which heads") == 1
+    assert {"What correcting does", "Class by class"} <= set(titles(page))
+    assert "audit.evaluate(" in page.command
+    assert "audit.fairness(" in page.command
+    render(page)
+
+
+def made_again(audit, attribute=None):
+    return hl.Audit(None, audit.store, audit.task, attribute or audit.attribute, texts=audit.texts, bank=audit.bank)
+
+
+def test_a_report_takes_the_step_that_fits_the_locator(audit, tmp_path):
+    again = made_again(audit)
+    again.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
+    again.location.spurious[1:] = []
+    assert "Class by class" in again.report(tmp_path / "report.html").read_text("utf-8")
+    assert again.results is None
+
+
+def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
+    other = made_again(audit, hl.Attribute("warmth", {"warm": "warm one", "cold": "cold one"}))
+    other.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
+    other.location.spurious[2:] = []
+    other.fairness(draws=3, bootstrap=5, permutations=5)
+    page = content(other)
+    assert page.title.endswith("by warmth (inferred)")
+    assert any("inferred" in sentence for sentence in page.verdict)
+    assert any("inferred" in note for note in page.notes)
+    for one in page.sections:
+        for text in (one.title, one.caption, one.table_caption):
+            assert "warmth" not in text.replace("warmth (inferred)", "")
+        if one.figure is not None and one.title.startswith("Would any"):
+            assert "inferred" in one.figure.layout.xaxis.title.text
+    assert "inferred" in page.settings["attribute values"]
+
+
+def test_no_candidate_is_an_answer(audit):
+    empty = made_again(audit)
+    empty.locate("concept", rule=hl.locate.ConceptRule(0, 99, 0.5, 0))
+    assert empty.location.spurious == []
+    empty.fairness(draws=3, bootstrap=5, permutations=5)
+    page = content(empty)
+    assert "No candidate was located" in page.sections[0].text
+    assert not {"Would any heads do?", "Which candidate does how much"} & set(titles(page))
+    render(page)
+
+
+def test_heads_from_anywhere_are_reported(audit):
+    own = made_again(audit)
+    own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
+    own.fairness(draws=3, bootstrap=5, permutations=5)
+    page = content(own)
+    assert section(page, "Which heads").text == "Heads by the locator by hand: 2.4."
+    assert section(page, "Images of head 2.4").table["end"].unique().tolist() == ["most", "least"]
+
+
+def test_no_random_set_is_said_so(audit):
+    alone = made_again(audit)
+    alone.location = audit.location
+    alone.fairness_results = replace(audit.fairness_results, control=None)
+    text = section(content(alone, images=0), "Would any").text
+    assert "No layer-matched random sets could be drawn" in text
+
+
+def test_image_files_that_are_gone_leave_blanks(tmp_path):
+    here = made(tmp_path / "images")
+    head = here.location.spurious[0]
+    for path in (tmp_path / "images").glob("*.png"):
+        path.unlink()
+    page = content(here)
+    one = section(page, f"Images of head {head}")
+    assert not one.figure.layout.images
+    assert "16 of them could not be read again" in one.text
+    render(page)
+
+
+@pytest.fixture(scope="module")
+def plain(page):
+    return Page(render(page))
+
+
+@pytest.mark.parametrize("text", [HOSTILE[0], HOSTILE[1] + HOSTILE[4] + HOSTILE[-1]])
+def test_hostile_words_change_nothing_of_the_page(audit, plain, text, tmp_path):
+    names = tuple(f"{text}{i}" for i in range(3))
+    stem = text.replace("/", "-").replace("\u2028", "")
+    hostile = made(tmp_path / "images", names, text, (f"a{text}", f"b{text}"), text, stem)
+    own = content(hostile)
+    page = Page(render(own))
+    assert not page.open
+    own_scripts = [script for attributes, script in page.scripts if attributes.get("type") is None]
+    assert own_scripts == [script for attributes, script in plain.scripts if attributes.get("type") is None]
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in plain.elements}
+    known = {(tag, name) for tag, attributes in plain.elements for name in attributes}
+    assert {(tag, name) for tag, attributes in page.elements for name in attributes} <= known
+    assert "".join(page.text).count(text) > 30
+    for attributes, script in page.scripts:
+        if attributes.get("type") == "application/json":
+            drawn = json.loads(script)
+            drawn["layout"]["meta"] = None
+            assert not set(text) & set("<%") or all(
+                sign not in str(drawn) for sign in ("<script", "<img", "<a ", "%{x}")
+            )
+
+
+def test_maps_show_both_ends_where_the_model_is_at_hand(audit, without_shape_checks):
+    own = made_again(audit)
+    own.clip = tiny_clip()  # not a HookedCLIP, which the shape checks would ask for
+    own.location, own.fairness_results = audit.location, audit.fairness_results
+    figure = section(content(own, images=3), "Where the candidates").figure
+    assert len(figure.layout.images) == 3 * (1 + len(own.location.spurious))
+    told = " ".join(note.text for note in figure.layout.annotations)
+    assert "masculine" in told
+    assert "feminine" in told
