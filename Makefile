@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format wheel testbed images benchmark docs clean
+.PHONY: help demo test test-all lint types format wheel testbed images benchmark docs clean
 
 help:           ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,10 @@ demo: $(VENV)/run.stamp  ## The main job on the embedded testbed: locate, correc
 	$(BIN)/headlens demo
 
 test: $(VENV)/dev.stamp  ## All tests
+	$(BIN)/python -m pytest -n auto
+
+test-all: $(VENV)/dev.stamp  ## With the tests of many machines, object storage and the browser, which are skipped else
+	$(PIP) -e '.[dev-all]'
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev.stamp  ## Style

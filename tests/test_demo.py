@@ -214,7 +214,11 @@ def test_ctrl_c_says_that_nothing_is_lost_and_the_same_command_goes_on(world: Pa
     store = tmp_path / "acts.zarr"
     arguments = ["extract", "--model", "testbed", "--data", str(world / "manifest.csv"), "--out", str(store)]
     running = subprocess.Popen(
-        [sys.executable, "-m", "headlens", *arguments, "--batch-size", "1"], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "headlens", *arguments, "--batch-size", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (store / "blocks").is_dir() and running.poll() is None:
         time.sleep(0.02)
