@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from headlens.models.block import Block
     from headlens.models.vision_transformer import HookedVisionTransformer
 
 
@@ -73,25 +74,20 @@ def residual_parts(
         return patches.mean(axis, keepdim=True) if cfg.ln_after_pool else patches
 
     resid = vision.embed(images)
-    stem, zs, mlps, patterns, values = pooled(resid), [], [], [], []
+    stem, zs, mlps, tokens = pooled(resid), [], [], []
     for index, block in enumerate(vision.layers):
-        normalized = block.ln1(resid)
-        if class_token and index == cfg.n_layers - 1:
-            resid = resid[:, :1]
-        queries = normalized[:, : resid.shape[1]]
-        if per_token or queries.shape[1] > 1:
-            q, k, v = (block.attn.project(x, to) for x, to in ((queries, "Q"), (normalized, "K"), (normalized, "V")))
-            z = block.attn.mix(q, k, v)
-        else:
-            z = block.attn.mix_from_one(queries, normalized)
-        resid = resid + block.attn.out(z)
+        only_one = class_token and index == cfg.n_layers - 1
+        # A function of its own, so that queries, keys and values are gone before the MLP needs its memory.
+        z, by_token = _attend(block, resid, only_one, class_token, per_token)
+        resid = (resid[:, :1] if only_one else resid) + block.attn.out(z)
+        zs.append(pooled(z))
+        del z
         added = block.mlp(block.ln2(resid))
         resid = resid + added
-        zs.append(pooled(z))
         mlps.append(pooled(added))
-        if per_token:
-            patterns.append(pooled(block.attn.pattern(q[:, :1] if class_token else q, k), axis=2))
-            values.append(v)
+        if by_token is not None:
+            pattern, v = by_token
+            tokens.append((pattern if class_token else pooled(pattern, axis=2), v))
 
     last = pooled(resid)
     mean, sigma = vision.ln_final.statistics(last)
@@ -106,7 +102,7 @@ def residual_parts(
         token_z = torch.stack(
             [
                 einsum(a.to(wide), weight, "image head query key, image query -> image key head").unsqueeze(-1) * v
-                for a, v in zip(patterns, values, strict=True)
+                for a, v in tokens
             ]
         ).permute(1, 0, 3, 2, 4)
     return ResidualParts(
@@ -118,3 +114,16 @@ def residual_parts(
         embedding=(vision.ln_final(last).mean(1) @ vision.W_P).to(wide),
         token_z=token_z,
     )
+
+
+def _attend(
+    block: Block, resid: Float[Tensor, "image token d_model"], only_one: bool, class_token: bool, per_token: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    """z of every query, or of the class token's alone; per token also the attention that counts, and the values."""
+    normalized = block.ln1(resid)
+    queries = normalized[:, :1] if only_one else normalized
+    if not per_token and queries.shape[1] == 1:
+        return block.attn.mix_from_one(queries, normalized), None
+    q, k, v = (block.attn.project(x, to) for x, to in ((queries, "Q"), (normalized, "K"), (normalized, "V")))
+    z = block.attn.mix(q, k, v)
+    return z, (block.attn.pattern(q[:, :1] if class_token else q, k), v) if per_token else None

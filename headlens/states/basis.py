@@ -50,9 +50,13 @@ class HeadBasis:
         outputs = [block.attn.weighted_output() for block in vision.layers]
         weights, biases = [w for w, _ in outputs], torch.stack([b for _, b in outputs])
         layer_bias = vision.read_out(biases)
+        # Into place, layer by layer: it is the one large thing here, and a list of parts would hold it twice.
+        folded = weights[0].new_empty(len(weights), *weights[0].shape[:2], vision.cfg.d_embed)
+        for layer, weight in enumerate(weights):
+            folded[layer] = vision.read_out(weight)
         ones = torch.ones(vision.cfg.d_model, dtype=biases.dtype, device=biases.device)
         return cls(
-            B=torch.stack([vision.read_out(w) for w in weights]),
+            B=folded,
             bias=layer_bias.sum(0),
             beta=vision.ln_final.b.to(biases.dtype) @ vision.W_P.to(biases.dtype),
             layer_bias=layer_bias,

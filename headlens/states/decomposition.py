@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -11,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ModelError
+from headlens.states.basis import HeadBasis
+from headlens.states.kept_basis import kept_basis
 
 if TYPE_CHECKING:
     from headlens.models.residual_parts import ResidualParts
@@ -76,59 +79,43 @@ def decompose(
         raise ModelError("constants to be 'separate' or 'spread'", repr(constants), "Choose one of the two.")
     parts = vision.residual_parts(images, per_token)
     norm = parts.embedding.norm(dim=-1) if normalize else torch.ones_like(parts.scale)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
+    wanted = torch.is_grad_enabled() and images.requires_grad
+    with torch.set_grad_enabled(wanted), torch.autocast(images.device.type, enabled=False):
         return _from_parts(vision, parts, norm, centre=constants == "separate")
 
 
 def _from_parts(
     vision: HookedVisionTransformer, parts: ResidualParts, norm: Float[Tensor, "image"], centre: bool
 ) -> Decomposition:
+    basis = kept_basis(vision)
+
     def divided(x: Tensor) -> Tensor:
         return x / norm.view(-1, *[1] * (x.ndim - 1))
 
-    outputs = [block.attn.weighted_output() for block in vision.layers]
-    weights = [weight for weight, _ in outputs]
-    layer_bias = vision.read_out(torch.stack([bias for _, bias in outputs]), centre)
-    scale, wide = divided(parts.scale), parts.scale.dtype
-    biases = torch.einsum("i,le->ile", scale, layer_bias.to(wide))
-    beta = divided((vision.ln_final.b.to(wide) @ vision.W_P.to(wide)).expand(len(norm), -1))
-
-    if parts.token_z is None:
-        heads = _head_contributions(vision, divided(parts.z), weights, centre)
-        sharing = parts.z.shape[2]
-    else:
-        heads = _token_contributions(vision, divided(parts.token_z), weights, centre)
-        sharing = parts.token_z.shape[2] * parts.token_z.shape[3]
+    scale = divided(parts.scale)
+    beta = divided(basis.beta.expand(len(norm), -1))
+    heads = _contributions(divided(parts.z if parts.token_z is None else parts.token_z), basis, centre)
     mlps = vision.read_out(divided(parts.mlps), centre)
     stem = vision.read_out(divided(parts.stem), centre)
     if centre:
-        return Decomposition(heads, mlps, stem, biases.sum(1) + beta)
+        return Decomposition(heads, mlps, stem, scale[:, None] * basis.bias + beta)
 
-    ones = vision.read_out(torch.ones_like(parts.stem[0]), centre=False)
-    share = (beta - divided(parts.shift)[:, None] * ones) / (2 * vision.cfg.n_layers + 1)
-    heads += ((biases + share[:, None]) / sharing).view(len(norm), -1, *[1] * (heads.ndim - 3), heads.shape[-1])
+    layer_bias = basis.layer_bias + basis.bias_mean[:, None] * basis.ones
+    share = (beta - divided(parts.shift)[:, None] * basis.ones) / (2 * vision.cfg.n_layers + 1)
+    sharing = prod(heads.shape[2:-1])
+    heads += ((scale[:, None, None] * layer_bias + share[:, None]) / sharing).view(
+        len(norm), -1, *[1] * (heads.ndim - 3), heads.shape[-1]
+    )
     return Decomposition(heads, mlps + share[:, None], stem + share, torch.zeros_like(stem))
 
 
-def _head_contributions(
-    vision: HookedVisionTransformer,
-    z: Float[Tensor, "image layer head d_head"],
-    weights: list[Tensor],
-    centre: bool,
-) -> Float[Tensor, "image layer head embed"]:
-    # Through the residual stream, layer by layer: for few images this is cheaper than folding W_O and P first.
-    written = (torch.einsum("ihd,hdm->ihm", z[:, layer], weight.to(z)) for layer, weight in enumerate(weights))
-    return torch.stack([vision.read_out(x, centre) for x in written], dim=1)
-
-
-def _token_contributions(
-    vision: HookedVisionTransformer,
-    z: Float[Tensor, "image layer head token d_head"],
-    weights: list[Tensor],
-    centre: bool,
-) -> Float[Tensor, "image layer head token embed"]:
+def _contributions(
+    z: Float[Tensor, "image layer head *token d_head"], basis: HeadBasis, centre: bool
+) -> Float[Tensor, "image layer head *token embed"]:
+    """z B for every head (and token), with each row's own mean left in unless `centre`."""
+    matrix = basis.B if centre else basis.B + basis.head_mean[..., None] * basis.ones
     # One batched product writes the result once; its memory order is layer, head, image, token.
-    n_images, n_layers, n_heads, n_tokens, _ = z.shape
-    basis = torch.cat([vision.read_out(weight, centre) for weight in weights]).to(z)
-    rows = rearrange(z, "image layer head token d_head -> (layer head) (image token) d_head")
-    return (rows @ basis).view(n_layers, n_heads, n_images, n_tokens, -1).permute(2, 0, 1, 3, 4)
+    rows = rearrange(z, "image layer head ... d_head -> (layer head) image ... d_head").flatten(1, -2)
+    written = rows @ matrix.flatten(0, 1).to(z)
+    by_head = written.view(*z.shape[1:3], z.shape[0], *z.shape[3:-1], -1)
+    return rearrange(by_head, "layer head image ... embed -> image layer head ... embed")
