@@ -33,8 +33,8 @@ figures in sight. Without the term that raises the presentation's share, 700 ste
 within 100 steps. The planted heads then wrote it against one another (cosine −0.63), which hid it from tests by
 prompts; hence the last stretch of phase one, `settle`, in which they are made to write it in one direction and to
 be quiet on the birds. Phase two was tried with an agreement of 0.98 (V 0.19) before the one with 0.995 that is
-shipped. Its weights come from the steps of the recipe, run one by one with the same generators; phase one was kept
-while the rest was tried. So the figures are those of a world that was built for the question.
+shipped. While recipes were tried, phase one was kept; the script, run as a whole from its seed, then gave the shipped
+weights again, byte for byte. So the figures are those of a world that was built for the question.
 """
 
 
