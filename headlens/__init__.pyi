@@ -6,7 +6,7 @@ from .heads import HeadId, HeadScores
 from .manifest import read_manifest
 from .models import HookedCLIP, HookedVisionTransformer, load, parity
 from .prompts import Attribute, ZeroShotTask
-from .states import Decomposition, HeadStore, decompose, extract
+from .states import Decomposition, HeadStore, MomentStore, decompose, extract
 
 __all__ = [
     "Attribute",
@@ -18,6 +18,7 @@ __all__ = [
     "HeadlensError",
     "HookedCLIP",
     "HookedVisionTransformer",
+    "MomentStore",
     "ZeroShotTask",
     "__version__",
     "audit",
