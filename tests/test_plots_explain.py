@@ -126,6 +126,21 @@ def test_pictures_stand_in_rows_with_their_captions():
     assert plots.describe(figure) == "most: 2 images (a cook; a nurse). least: 1 images (a farmer)."
 
 
+@pytest.mark.parametrize(
+    ("caption", "shown"),
+    [
+        ("cook/feminine +0.213", "cook/feminine<br>+0.213"),
+        ("police officer/masculine +0.05", "police officer/<br>masculine +0.05"),
+        ("short", "short"),
+        ("a" * 40, "a" * 17 + "<br>…" + "a" * 16),
+        ("<b>bold</b> and more", "&lt;b&gt;bold&lt;/b&gt; and<br>more"),
+    ],
+)
+def test_captions_break_between_words_and_after_a_stroke(caption, shown):
+    figure = plots.gallery({"most": [pixels(13, 17)]}, {"most": [caption]})
+    assert shown in [note.text for note in figure.layout.annotations]
+
+
 def test_a_missing_picture_leaves_a_labelled_blank():
     figure = plots.gallery({"most": [None, pixels(13, 17)]}, {"most": ["gone", "here"]})
     assert len(figure.layout.images) == len(figure.layout.shapes) == 1

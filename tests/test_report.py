@@ -201,3 +201,29 @@ def test_a_path_that_is_no_text_can_be_reported(tmp_path):
     section = Section(name, figure=hostile_figure(name))
     page = write(ReportContent(name, name, sections=[section]), tmp_path / "report.html").read_text("utf-8")
     assert r"caf\udce9.png" in page
+
+
+def test_a_folded_table_waits_to_be_opened_and_keeps_its_name(page):
+    table = pd.DataFrame({"a": ["x"], "b": [1]})
+    html = render(ReportContent("t", "v", sections=[Section("s", table=table, table_caption="All", table_folded=True)]))
+    folded = Page(html)
+    assert folded.all("details") == [{"class": "fold"}]
+    assert html.index('<details class="fold"><summary>All</summary>') < html.index("<table>") < html.index("</details>")
+    assert folded.all("caption") == [{"class": "hidden"}]
+    assert {"class": "fold"} not in page.all("details")
+
+
+def test_the_words_are_explained_where_there_are_any(page):
+    content = ReportContent("t", "v", question={"a": "b"}, words={HOSTILE[0]: HOSTILE[1]})
+    explained = Page(render(content))
+    assert {"class": "fold words"} in explained.all("details")
+    assert HOSTILE[0] in "".join(explained.text)
+    assert HOSTILE[1] in "".join(explained.text)
+    assert "What the words mean" not in "".join(page.text)
+
+
+def test_a_number_and_its_per_cent_stay_on_one_line():
+    html = render(ReportContent("t", "10.2 % of 5 images (p = 0.5)", sections=[Section("s", "from 1 % to 2 %")]))
+    assert "(p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.5)" in html
+    assert "10.2\N{NO-BREAK SPACE}% of 5 images" in html
+    assert "from 1\N{NO-BREAK SPACE}% to 2\N{NO-BREAK SPACE}%" in html

@@ -52,9 +52,10 @@ def test_the_verdicts_come_first_and_every_number_has_its_interval(audit: hl.Aud
     text = audit.card()
     assert audit.fairness_results is not None
     assert audit.results is not None
-    first, second, third = text.split("\n\n")[:3]
+    first, second, plainly, third = text.split("\n\n")[:4]
     assert first.startswith("## ")
     assert second == f"**{plain(audit.fairness_results.verdict.sentence + ' ' + audit.fairness_results.verdict.cost)}**"
+    assert plainly.startswith("**In plain words: ")
     assert third == f"**{plain(audit.results.verdict.sentence)}**"
     change = audit.fairness_results.change
     low, high = change.interval["cramers_v"]
@@ -102,3 +103,14 @@ def test_hostile_names_leave_the_cards_structure_as_it_is(audit: hl.Audit, tmp_p
     assert "<script" not in made
     assert "<a " not in made
     assert nasty in html.unescape(re.sub(r"<[^>]*>", "", made))
+
+
+def test_the_card_says_what_it_cost_elsewhere(audit: hl.Audit) -> None:
+    text = audit.card()
+    assert audit.collateral_results is not None
+    assert list(audit.collateral_results.methods) == ["ablation", "candidates ablated"]
+    part = text.partition("### What it cost elsewhere")[2].partition("### Limits")[0]
+    assert part.count("- With ") == 2
+    for note in audit.collateral_results.notes:
+        assert plain(note) in part
+    assert "audit.collateral()" in text

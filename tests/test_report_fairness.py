@@ -35,15 +35,25 @@ def section(page, start):
 
 def test_the_verdict_comes_first_with_its_cost(audit, page):
     verdict = audit.fairness_results.verdict
-    assert page.verdict == [f"{verdict.sentence} {verdict.cost}"]
+    assert page.verdict[0] == f"{verdict.sentence} {verdict.cost}"
+    assert page.verdict[1].startswith("In plain words: ")
+    assert len(page.verdict) == 2
     assert page.tone == ("neutral" if verdict.word == "not shown" else "caution")
+    first, second, *_ = audit.location.spurious
     assert titles(page)[:6] == [
         "Does presentation go together with the predictions?",
         "Which heads",
-        "Would any heads do?",
+        "What heads encode",
+        f"What head {first} encodes",
+        f"Images of head {first}",
+        f"What head {second} encodes",
+    ]
+    assert titles(page)[-5:] == [
         "Which candidate does how much",
         "Class by class",
         "Where the changed predictions went",
+        "What it cost elsewhere",
+        "Would any heads do?",
     ]
 
 
@@ -131,7 +141,8 @@ def test_both_kinds_of_results_share_one_report(audit):
     both.evaluate(draws=2, bootstrap=5)
     both.fairness(draws=3, bootstrap=5, permutations=5)
     page = content(both, images=0)
-    assert page.verdict[-1] == both.results.verdict.sentence
+    assert page.verdict[0].startswith(both.fairness_results.verdict.sentence)
+    assert page.verdict[2] == both.results.verdict.sentence
     assert titles(page).count("Which heads") == 1
     assert {"What correcting does", "Class by class"} <= set(titles(page))
     assert "audit.evaluate(" in page.command
@@ -245,3 +256,33 @@ def test_maps_show_both_ends_where_the_model_is_at_hand(audit, without_shape_che
     told = " ".join(note.text for note in figure.layout.annotations)
     assert "masculine" in told
     assert "feminine" in told
+
+
+def test_a_correction_tells_heads_first_then_what_it_does_what_it_costs_and_the_control(audit):
+    own = made_again(audit)
+    own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
+    own.evaluate(["ablation"], draws=2, bootstrap=5)
+    own.collateral(bootstrap=5)
+    page = content(own, images=3)
+    found = titles(page)
+    assert found[0] == "Which heads"
+    order = [next(i for i, one in enumerate(found) if one.startswith(start)) for start in (
+        "Images of head", "What correcting does", "Group by group", "What it cost elsewhere",
+    )]  # fmt: skip
+    assert order == sorted(order)
+    assert page.verdict[0] == own.results.verdict.sentence
+    before = own.results.evaluations["zero-shot"]
+    worst = min(before.groups, key=before.groups.get)
+    assert f"the model does worst on {worst}, where {100 * before.worst_group:.1f} %" in page.verdict[1]
+    assert {"zero-shot", "ablation", "worst group"} <= set(page.words)
+    assert "ltc" not in page.words
+
+
+def test_what_was_given_to_collateral_is_in_the_settings(audit):
+    own = made_again(audit)
+    own.location, own.fairness_results, own.explanations = audit.location, audit.fairness_results, audit.explanations
+    own.store.manifest["shape"] = [("round", "flat")[i % 2] for i in range(len(own.store))]
+    own.collateral([hl.Attribute("shape", {"round": "a round one", "flat": "a flat one"})], bootstrap=5)
+    line = content(own, images=0).command.splitlines()[-1]
+    assert line == 'audit.collateral([hl.Attribute("shape", {"round": ["a round one"], "flat": ["a flat one"]})])'
+    del own.store.manifest["shape"]

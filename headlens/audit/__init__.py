@@ -3,6 +3,7 @@
 from headlens.audit import builtin_methods
 from headlens.audit.ablated import Ablated, ablate, scored_effects
 from headlens.audit.audit import Audit
+from headlens.audit.collateral_results import CollateralResults, OtherTask
 from headlens.audit.controls import RandomHeads
 from headlens.audit.evidence import Evidence
 from headlens.audit.fairness_results import (
@@ -28,12 +29,14 @@ __all__ = [
     "Ablated",
     "Audit",
     "ClassEffect",
+    "CollateralResults",
     "Evidence",
     "FairnessResults",
     "FairnessRule",
     "FairnessVerdict",
     "HeadShare",
     "Ingredients",
+    "OtherTask",
     "Question",
     "RandomAssociation",
     "RandomHeads",

@@ -136,7 +136,7 @@ def scored_effects(audit: Question) -> HeadEffects:
     return HeadEffects.of(
         audit.among(audit.logits(audit.test.embedding), audit.splits.test),
         audit.test.project(audit.classifier),
-        audit.reference.project(audit.classifier),
+        audit.parts().head_logits,
     )
 
 

@@ -10,17 +10,20 @@ random heads. Every step can be taken alone; a later step takes the earlier ones
     audit.correct("ltc")      # fitted on the reference split
     audit.evaluate()          # scored on the test split, against random heads
     audit.fairness()          # Cramér's V before and after ablating the candidates, against random heads
+    audit.collateral()        # what the corrections cost elsewhere: other attributes, other classes
     audit.report("report.html")
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headlens.audit import folder as folder_of
+from headlens.audit.collateral import measure_collateral
+from headlens.audit.collateral_results import CollateralResults
 from headlens.audit.conflicts import conflict_note
 from headlens.audit.evidence import as_indices, attribute_prompts
 from headlens.audit.fairness import fairness
@@ -31,13 +34,13 @@ from headlens.audit.methods import Ingredients, build
 from headlens.audit.methods import method as registered
 from headlens.audit.question import Question
 from headlens.audit.results import Results
-from headlens.audit.scoring import score
+from headlens.audit.scoring import Remember, score
 from headlens.correct import Correction, Tokens
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.heads import HeadId
 from headlens.locate import Located
 from headlens.models import HookedCLIP
-from headlens.prompts import Attribute, encode_pairs
+from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
 from headlens.states import HeadStore
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Audit(Question):
         location_note: a sentence on the groups that the locator compared.
         results: what `evaluate` found.
         fairness_results: what `fairness` found.
+        collateral_results: what `collateral` found.
         folder: where the audit was last saved to or loaded from.
     """
 
@@ -62,6 +66,7 @@ class Audit(Question):
     location_note: str = ""
     results: Results | None = None
     fairness_results: FairnessResults | None = None
+    collateral_results: CollateralResults | None = None
     folder: Path | None = None
 
     @cached_property
@@ -99,7 +104,7 @@ class Audit(Question):
         """
         self.location, self.location_note = self._run_locator(method, conflicting, options)
         self._ingredients = {}
-        self.corrections, self.results, self.fairness_results = {}, None, None
+        self.corrections, self.results, self.fairness_results, self.collateral_results = {}, None, None, None
         return self.location
 
     def located(self) -> Located:
@@ -127,11 +132,12 @@ class Audit(Question):
         """
         evidence = self.evidence()
         explained = explain_heads(
-            evidence.store,
+            evidence.store if draws else evidence.moments,
             evidence.bank,
             evidence.bank_embeddings,
             count,
             heads=heads,
+            basis=evidence.store.basis,
             draws=draws,
             seed=self.seed,
             rule=rule,
@@ -149,7 +155,7 @@ class Audit(Question):
         correction = build(method, self.ingredients_of(method)) if isinstance(method, str) else method
         fitted = correction.fit(self.reference)
         self.corrections[name or (method if isinstance(method, str) else type(method).__name__)] = fitted
-        self.results = None
+        self.results = self.collateral_results = None
         return fitted
 
     def evaluate(
@@ -159,6 +165,7 @@ class Audit(Question):
         draws: int = 100,
         bootstrap: int = 1000,
         controls: Sequence[str] | None = None,
+        remember: Remember | None = None,
     ) -> Results:
         """Score zero-shot, the fitted corrections and `methods` on the test split, with intervals and controls.
 
@@ -167,11 +174,13 @@ class Audit(Question):
             draws: random head sets a method is compared with; all of them where no more exist.
             bootstrap: resamples behind every interval.
             controls: the methods that are compared with random heads; all of `methods` by default.
+            remember: keeps what random heads predict, for a run that may be interrupted.
         """
         for method in methods:
             if method not in self.corrections:
                 self.correct(method)
-        self.results = score(self, methods if controls is None else controls, draws, bootstrap)
+        self.results = score(self, methods if controls is None else controls, draws, bootstrap, remember)
+        self.collateral_results = None
         return self.results
 
     def fairness(
@@ -203,7 +212,36 @@ class Audit(Question):
         if self.location is None:
             self.locate("concept+textspan")
         self.fairness_results = fairness(self, draws, bootstrap, permutations, total, tokens, rule)
+        self.collateral_results = None
         return self.fairness_results
+
+    def collateral(
+        self,
+        attributes: Sequence[Attribute] = (),
+        tasks: Mapping[str, ZeroShotTask] | None = None,
+        *,
+        k: int = 10,
+        bootstrap: int = 1000,
+    ) -> CollateralResults:
+        """Measure what `evaluate`'s methods and `fairness`'s ablation cost elsewhere, on the scored images.
+
+        Scored are other attributes and tasks, each class of the audited task, the audited attribute itself, and how
+        many of every image's nearest images stay so. Images whose value is not among those named are left out.
+
+        Args:
+            attributes: further attributes, named after the manifest's columns that hold their values.
+            tasks: further tasks, by the column that holds their labels. Where neither is given, further columns of few
+                values in words are asked in the audited task's templates, where the model can tell them at all.
+            k: how many neighbours.
+            bootstrap: resamples behind every interval.
+
+        Raises:
+            TaskError: for an attribute or task without a column, or whose values no scored image has.
+        """
+        if self.results is None and self.fairness_results is None:
+            self.evaluate()
+        self.collateral_results = measure_collateral(self, attributes, tasks or {}, k, bootstrap)
+        return self.collateral_results
 
     # ---- variations -------------------------------------------------------------------------------------------------
 

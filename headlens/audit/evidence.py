@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from headlens.audit.parts import Parts
 from headlens.audit.texts import TextEmbeddings
 from headlens.locate import ConflictingGroups, HeadEffects, concept_directions
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
-from headlens.states import HeadStore, Moments, head_moments
+from headlens.states import HeadStore, Moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Evidence:
         texts: embeds prompts, and remembers them.
         bank_of: makes the general text bank, in words that the model knows.
         conflicting_of: finds the conflicting groups from the zero-shot predictions.
-        among: puts the classes that an image is not weighed between below all others.
+        parts: what of these does not depend on the attribute.
         seed: of every draw.
     """
 
@@ -47,23 +48,23 @@ class Evidence:
     texts: TextEmbeddings
     bank_of: Callable[[], TextBank] = field(repr=False)
     conflicting_of: Callable[[Int[Tensor, "image"]], ConflictingGroups] = field(repr=False)
-    among: Callable[[Float[Tensor, "image class"]], Float[Tensor, "image class"]] = field(repr=False)
+    parts: Parts = field(repr=False)
     seed: int = 0
 
-    @cached_property
+    @property
     def logits(self) -> Float[Tensor, "image class"]:
         """Class scores of the unit embeddings."""
-        return self.among(self.store.embedding @ self.classifier.T.to(self.store.embedding))
+        return self.parts.logits
 
-    @cached_property
+    @property
     def head_logits(self) -> Float[Tensor, "image layer head class"]:
         """Every head's part of them."""
-        return self.store.project(self.classifier)
+        return self.parts.head_logits
 
-    @cached_property
+    @property
     def effects(self) -> HeadEffects:
         """What ablating any heads does to the class scores of these images."""
-        return HeadEffects.of(self.logits, self.head_logits, self.head_logits)
+        return self.parts.effects
 
     @cached_property
     def conflicting(self) -> ConflictingGroups:
@@ -75,10 +76,10 @@ class Evidence:
         """The attribute's concept vectors."""
         return concept_directions(self.attribute.prototypes(self.texts))
 
-    @cached_property
+    @property
     def moments(self) -> Moments:
         """Mean and scatter of every head."""
-        return head_moments(self.store)
+        return self.parts.moments
 
     @cached_property
     def prompts(self) -> Float[Tensor, "prompt embed"]:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
 from headlens._version import __version__
+from headlens.audit.collateral_results import CollateralResults
 from headlens.audit.fairness_results import FairnessResults
 from headlens.audit.pack import Arrays, pack, unpack
 from headlens.audit.results import Results
@@ -44,6 +46,7 @@ _FOUND: dict[str, Any] = {
     "location": Location | Candidates | Oracle | None,
     "results": Results | None,
     "fairness_results": FairnessResults | None,
+    "collateral_results": CollateralResults | None,
     "explanations": dict[HeadId, Explanation],
 }
 """The attributes of an audit that hold what was found, with their types. A new kind of location joins the union."""
@@ -134,6 +137,7 @@ def evaluation_record(audit: Audit) -> dict[str, Any]:
         "salient": [list(head) for head in audit.location.salient] if audit.location else [],
         "controls": {name: control.to_dict() for name, control in audit.results.controls.items()},
         "verdict": audit.results.verdict.to_dict(),
+        "collateral": None if audit.collateral_results is None else audit.collateral_results.to_dict(),
     }
 
 
@@ -148,6 +152,7 @@ def fairness_record(audit: Audit) -> dict[str, Any]:
         "images": len(audit.splits.test),
         **audit.fairness_results.to_dict(),
         "heads": {str(head): one.to_dict() for head, one in audit.explanations.items()},
+        "collateral": None if audit.collateral_results is None else audit.collateral_results.to_dict(),
     }
 
 
@@ -187,17 +192,28 @@ def load(folder: Path, clip: HookedCLIP | None, store: HeadStore | None) -> Audi
     )
     arrays = load_file(folder / "arrays.safetensors")
     for name, kind in _FOUND.items():
-        setattr(audit, name, unpack(record["found"][name], kind, arrays))
+        if name in record["found"]:  # an audit of an earlier version lacks what was not measured then
+            setattr(audit, name, unpack(record["found"][name], kind, arrays))
     audit.location_note = record["location_note"]
     audit.corrections = {name: load_correction(folder / place) for name, place in record["corrections"].items()}
     return audit
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write whole or not at all."""
+    """Write whole or not at all; a number that is not finite as null, for JSON knows no other way."""
     temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(finite(record), indent=2, ensure_ascii=False, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def finite(value: Any) -> Any:
+    """A record with None in the place of every number that is not finite, and lists in that of tuples."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _fresh(path: Path) -> Path:

@@ -101,7 +101,12 @@ def attribution(evidence: Evidence, between: Sequence[str] | None = None) -> Hea
     Limit: a head may say the same of every image; the mean then is large, though the head tells no images apart.
     """
     direction, names = direction_between(evidence, between)
-    along = evidence.store.project(direction[None])[..., 0]
+    classes = evidence.task.classes
+    a, b = classes[:2] if between is None else between
+    if a in classes and b in classes:  # whose parts a locator has made, or will want
+        along = evidence.head_logits[..., classes.index(a)] - evidence.head_logits[..., classes.index(b)]
+    else:
+        along = evidence.store.project(direction[None])[..., 0]
     return HeadScores(f"attribution, {names}", along.mean(0, dtype=torch.float64))
 
 

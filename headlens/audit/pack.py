@@ -3,12 +3,16 @@
 Every result of an audit is a frozen dataclass of plain values, heads, tensors and arrays. `pack` takes one apart by its
 types and `unpack` puts it together again, so that a result that is added needs no code here. Types come from the
 annotations alone: nothing that a file names is ever imported or run.
+
+JSON has no number that is none and no infinite one: the first is null (which reads back as None where that is allowed,
+else as NaN), the others are the texts "inf" and "-inf".
 """
 
 from __future__ import annotations
 
 from functools import cache
 from inspect import isclass
+from math import isfinite, isnan, nan
 from typing import Any, TypeVar
 
 import cattrs
@@ -54,8 +58,10 @@ def _converter(arrays: Arrays) -> cattrs.Converter:
     converter.register_structure_hook_func(lambda kind: _array_type(kind) is not None, again)
     converter.register_unstructure_hook(HeadId, str)
     converter.register_structure_hook(HeadId, lambda text, _: HeadId.parse(text))
+    converter.register_unstructure_hook(float, _plain)
+    converter.register_structure_hook(float, lambda value, _: nan if value is None else float(value))
     # Numbers annotated `float | int` are JSON numbers as they stand; a threshold of None stays None.
-    converter.register_structure_hook_func(_is_number, lambda value, _: value)
+    converter.register_structure_hook_func(_is_number, _number)
     converter.register_structure_hook_func(_is_results_union, _by_name(converter))
     converter.register_unstructure_hook_func(_is_results_union, lambda value: _named(converter, value))
     return converter
@@ -77,6 +83,18 @@ def _members(kind: Any) -> tuple[Any, ...]:
 def _is_number(kind: Any) -> bool:
     members = _members(kind)
     return bool(members) and set(members) <= {int, float, type(None)} and len(set(members) - {type(None)}) > 1
+
+
+def _plain(value: float) -> float | str | None:
+    if isfinite(value):
+        return float(value)
+    return None if isnan(value) else str(float(value))
+
+
+def _number(value: Any, kind: Any) -> Any:
+    if value is None:
+        return None if type(None) in _members(kind) else nan
+    return float(value) if isinstance(value, str) else value
 
 
 def _is_results_union(kind: Any) -> bool:

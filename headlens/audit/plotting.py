@@ -4,7 +4,7 @@
     audit.plot.textspans((3, 1))          # what a head encodes
     audit.plot.images((3, 1))             # the images with the most and the least of it
     audit.plot.tokens(17, [(3, 1)])       # where in image 17 it reads
-    audit.plot.groups(); audit.plot.margins(); audit.plot.controls()
+    audit.plot.groups(); audit.plot.margins(); audit.plot.controls(); audit.plot.collateral()
 
 Each call takes the audit's steps that it needs and that were not taken yet, as the report does.
 """
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 
 from headlens import plots
 from headlens.audit.controls import RandomHeads
@@ -147,12 +146,7 @@ class Plots:
         classifier = audit.classifier.to(audit.test.embedding)
         logits = {"zero-shot": audit.logits(audit.test.embedding)}
         logits |= {name: one.logits(audit.test, classifier) for name, one in audit.corrections.items()}
-        true = torch.as_tensor(audit.labels[rows])[:, None]
-        values = {}
-        for name, scores in logits.items():
-            own = scores.gather(1, true)
-            others = audit.among(scores, rows).scatter(1, true, -torch.inf).max(dim=1, keepdim=True).values
-            values[name] = (own - others)[:, 0].detach().cpu().numpy()
+        values = {name: audit.margins(scores, rows) for name, scores in logits.items()}
         return plots.margins(values, [audit.groups[row] for row in rows])
 
     def groups(self, evaluations: Sequence[Evaluation] | None = None) -> go.Figure:
@@ -164,6 +158,10 @@ class Plots:
         if evaluations is None:
             evaluations = list((self._audit.results or self._audit.evaluate()).evaluations.values())
         return plots.groups(evaluations, chance=1 / len(self._audit.task.classes))
+
+    def collateral(self) -> go.Figure:
+        """What the corrections cost elsewhere: the change of other tasks' accuracy, with intervals."""
+        return plots.collateral(self._audit.collateral_results or self._audit.collateral())
 
     def controls(self, method: str | None = None) -> go.Figure:
         """Located heads against layer-matched random ones: a method's worst-group accuracy; where only the fairness

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
+from weakref import ref
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from headlens.audit import folder as folder_of
 from headlens.audit.codes import value_codes
 from headlens.audit.conflicts import choose_conflicting
 from headlens.audit.evidence import Evidence, as_indices
+from headlens.audit.parts import Parts
 from headlens.audit.splits import Splits, choose_splits
 from headlens.audit.texts import TextEmbeddings
 from headlens.errors import TaskError
@@ -56,6 +58,9 @@ class Question:
             without two values of the attribute.
         StoreError: where the store was made with another model.
     """
+
+    # Not held by the audit itself: of many images and classes the parts are as large as the store.
+    _parts: ref[Parts] | None = None
 
     def __init__(
         self,
@@ -190,6 +195,19 @@ class Question:
             return logits
         return logits.masked_fill(~self.allowed[torch.as_tensor(rows)].to(logits.device), _NEVER)
 
+    def margins(
+        self, logits: Float[Tensor, "image class"], rows: Int[np.ndarray, "image"]
+    ) -> Float[np.ndarray, "image"]:
+        """An image's score of its true class less the best score of another that it is weighed against.
+
+        Args:
+            logits: class scores of these rows.
+            rows: rows of the store.
+        """
+        true = torch.as_tensor(self.labels[rows])[:, None].to(logits.device)
+        others = self.among(logits, rows).scatter(1, true, -torch.inf).amax(dim=1)
+        return (logits.gather(1, true)[:, 0] - others).detach().cpu().numpy()
+
     def evidence(self, conflicting: Sequence[tuple[str, str]] | None = None) -> Evidence:
         """The reference split as locators and explanations read it."""
         rows = self.splits.reference
@@ -206,9 +224,18 @@ class Question:
             conflicting_of=lambda predicted: choose_conflicting(
                 self.task, self.attribute, labels, values, predicted, conflicting
             ),
-            among=lambda logits: self.among(logits, rows),
+            parts=self.parts(),
             seed=self.seed,
         )
+
+    def parts(self) -> Parts:
+        """What of the reference split does not depend on the attribute; the same object as long as one is held."""
+        living = None if self._parts is None else self._parts()
+        if living is None:
+            rows = self.splits.reference
+            living = Parts(self.reference, self.classifier, lambda logits: self.among(logits, rows))
+            self._parts = ref(living)
+        return living
 
 
 def _neighbours(prompts: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     from headlens.audit.audit import Audit
 
 
-def score(audit: Audit, controlled: Sequence[str], draws: int, bootstrap: int) -> Results:
+Predict = Callable[[], Int[np.ndarray, "image"]]
+Remember = Callable[[Correction, Predict], Int[np.ndarray, "image"]]
+"""From an unfitted correction, and what would predict with it, to its predictions: made now, or kept from before."""
+
+
+def score(
+    audit: Audit, controlled: Sequence[str], draws: int, bootstrap: int, remember: Remember | None = None
+) -> Results:
     """Evaluate zero-shot and every fitted correction; `controlled` also against random heads. See `Audit.evaluate`."""
     labels = audit.labels[audit.splits.test]
     groups = [audit.groups[row] for row in audit.splits.test]
@@ -35,7 +43,7 @@ def score(audit: Audit, controlled: Sequence[str], draws: int, bootstrap: int) -
     controls = {
         name: control
         for name in controlled
-        if (control := _control(audit, name, evaluations, labels, groups, draws)) is not None
+        if (control := _control(audit, name, evaluations, labels, groups, draws, remember)) is not None
     }
     judged = "ltc" if "ltc" in evaluations else next(reversed(evaluations))
     difference = paired_difference(
@@ -59,6 +67,10 @@ def _predict(audit: Audit, correction: Correction | None) -> Int[np.ndarray, "im
     return audit.among(logits, audit.splits.test).argmax(dim=-1).numpy()
 
 
+def _fit_and_predict(audit: Audit, correction: Correction) -> Int[np.ndarray, "image"]:
+    return _predict(audit, correction.fit(audit.reference))
+
+
 def _control(
     audit: Audit,
     method: str,
@@ -66,6 +78,7 @@ def _control(
     labels: Int[np.ndarray, "image"],
     groups: list[str],
     draws: int,
+    remember: Remember | None,
 ) -> RandomHeads | None:
     known = audit.ingredients_of(method)
     casts, exhaustive = random_casts(
@@ -78,8 +91,9 @@ def _control(
     rows, averages = [], []
     with progress(f"Random heads for {method}", len(casts), unit="sets") as advance:
         for cast in casts:
-            correction = build(method, known.recast(cast)).fit(audit.reference)
-            right = _predict(audit, correction) == labels
+            correction = build(method, known.recast(cast))
+            predict = partial(_fit_and_predict, audit, correction)
+            right = (predict() if remember is None else remember(correction, predict)) == labels
             rows.append(membership @ right / membership.sum(axis=1))
             averages.append(right.mean())
             advance(1)

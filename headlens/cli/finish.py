@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from headlens.audit import Audit
+from headlens.audit.folder import finite
 from headlens.audit.requirements import Requirement, check_requirements
 from headlens.cli.app import EXIT_MISSED
 
@@ -35,7 +36,7 @@ def finish(
     if outcomes:
         record |= {"requirements": [{"required": str(o.requirement), **asdict(o)} for o in outcomes]}
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(finite(record), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         show(report)
     if open_report:

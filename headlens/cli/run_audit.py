@@ -13,6 +13,7 @@ from headlens.cli import show
 from headlens.cli.finish import finish
 from headlens.cli.inputs import Inputs, check, group_of, listed, open_audit
 from headlens.errors import LocateError
+from headlens.report.steps import take_missing
 
 
 def run_audit(
@@ -57,6 +58,7 @@ def finish_audit(
     planted: list[tuple[int, int]] | None = None,
 ) -> None:
     """Save the audit, with the planted heads where they are known, then report and show it."""
+    take_missing(audit)
     audit.save(out)
     record = evaluation_record(audit)
     if planted is not None:

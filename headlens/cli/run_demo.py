@@ -14,6 +14,7 @@ from headlens.cli.run_audit import finish_audit
 from headlens.cli.run_fairness import steps
 from headlens.models import load
 from headlens.prompts import Attribute, ZeroShotTask
+from headlens.report.steps import take_missing
 from headlens.states import extract
 
 _MODELS = {"birds": "testbed", "figures": "testbed-figures"}
@@ -54,6 +55,7 @@ def run_demo(
         draws=draws,
         bootstrap=bootstrap,
     )
+    take_missing(audit)
     audit.save(out)
     control = audit.with_attribute(Attribute(card["control"]["name"], card["control"]["values"]))
     control.locate("concept+textspan")

@@ -11,6 +11,7 @@ from headlens.cli import show_fairness
 from headlens.cli.finish import finish
 from headlens.cli.inputs import Inputs, check, open_audit
 from headlens.cli.run_audit import check_locator
+from headlens.report.steps import take_missing
 
 
 def run_fairness(
@@ -42,6 +43,7 @@ def run_fairness(
         draws=draws,
         bootstrap=bootstrap,
     )
+    take_missing(audit)
     audit.save(typed.out)
     finish(
         audit,

@@ -7,6 +7,7 @@ turns to dark colours with `themed(figure, "dark")`.
 
 from headlens.plots.candidates import candidates
 from headlens.plots.classes import classes
+from headlens.plots.collateral import collateral
 from headlens.plots.controls import controls
 from headlens.plots.flow import flow
 from headlens.plots.gallery import gallery
@@ -26,6 +27,7 @@ __all__ = [
     "Occupation",
     "candidates",
     "classes",
+    "collateral",
     "controls",
     "describe",
     "flow",

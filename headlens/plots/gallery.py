@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,13 +10,14 @@ from PIL import Image
 
 from headlens.errors import HeadlensError
 from headlens.plots import palette, style
+from headlens.plots.embedded import picture_uri
 
 SIDE = 96
 """Pixels of an embedded picture's longer side: more would not be seen, and a report has to stay small."""
 _CELL = 104  # pixels of a picture's place on the page
 _CAPTION = 34
 _LEFT = 84
-_LETTERS = 15  # of a caption's line
+_LETTERS = 17  # of a caption's line
 
 Picture = Image.Image | np.ndarray | None
 
@@ -101,14 +100,7 @@ def thumbnail(picture: Image.Image | np.ndarray, side: int = SIDE) -> str:
     """A picture as a data URI, at most `side` pixels long: PNG where that is small, else JPEG."""
     small = (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).convert("RGB")
     small.thumbnail((side, side))
-    encoded = io.BytesIO()
-    small.save(encoded, "PNG", optimize=True)
-    kind = "png"
-    if encoded.tell() > 6_000:
-        encoded = io.BytesIO()
-        small.save(encoded, "JPEG", quality=80, optimize=True)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    return picture_uri(small, 6_000, 80)
 
 
 def _place(figure: go.Figure, picture: Image.Image | np.ndarray, left: float | int, top: float | int) -> None:
@@ -133,13 +125,14 @@ def _note(figure: go.Figure, x: float | int, y: float | int, text: str, yanchor:
 
 
 def _two_lines(text: str, letters: int) -> str:
-    """A text on at most two lines, broken between words where that can be."""
+    """A text on at most two lines, broken after a word or a stroke where both lines then fit."""
     text = style.shorten(style.plain(text), 2 * letters)
     if len(text) <= letters:
         return style.label(text)
-    cut = text.rfind(" ", 0, letters + 1)
-    cut = cut if cut > 0 else letters
-    return f"{style.label(text[:cut])}<br>{style.label(text[cut:].strip(), letters)}"
+    cuts = [i + 1 for i, sign in enumerate(text) if sign in " /" and len(text[: i + 1].strip()) <= letters]
+    fitting = [cut for cut in cuts if len(text[cut:].strip()) <= letters]
+    cut = (fitting or cuts or [letters])[-1]
+    return f"{style.label(text[:cut].strip())}<br>{style.label(text[cut:].strip(), letters)}"
 
 
 def _alt(images: Mapping[str, Sequence[Picture]], captions: Mapping[str, Sequence[str]]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from headlens.errors import HeadlensError
 from headlens.plots import grid, palette, style
+from headlens.plots.embedded import picture_uri
 
 _SIDE = 224  # pixels of an embedded picture's longer side: more would not be seen, and the file has to stay small
 _PALE = [90 + round(0.62 * level) for level in range(256)]  # colours would drown in the dark of a grey picture
@@ -127,14 +126,7 @@ def data_uri(image: UInt8[np.ndarray, "height width 3"], grey: bool = False) -> 
     picture.thumbnail((_SIDE, _SIDE))
     if grey:
         picture = picture.convert("L").point(_PALE)
-    encoded = io.BytesIO()
-    picture.save(encoded, "PNG", optimize=True)
-    kind = "png"
-    if encoded.tell() > 16_000:
-        encoded = io.BytesIO()
-        picture.save(encoded, "JPEG", quality=82, optimize=True)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    return picture_uri(picture, 16_000, 82)
 
 
 def _whole(width: int, height: int) -> dict[str, Any]:

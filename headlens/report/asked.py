@@ -14,6 +14,7 @@ from headlens.report.words import counted, few
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
+    from headlens.audit.collateral_results import CollateralResults
 
 
 def attribute_name(audit: Audit) -> str:
@@ -29,11 +30,15 @@ def title(audit: Audit) -> str:
 
 
 def question(audit: Audit) -> dict[str, object]:
-    """Model, images, classes and attribute."""
+    """The question in a sentence; model, images, classes and attribute."""
     inferred = " (inferred zero-shot: the manifest has no such column)" if audit.inferred else ""
+    name = shorten(plain(audit.attribute.name), 60)
     return {
+        "Question": f"When the model tells these classes apart, does it go by {name}? Which of its attention heads "
+        "bring that about, and what does correcting them do?",
         "Model": audit.store.model_name,
-        "Images": f"{len(audit.splits.test)} scored, {len(audit.splits.reference)} to locate and fit on",
+        "Images": f"{len(audit.splits.test)} scored; {len(audit.splits.reference)} others, the reference, to find "
+        "heads and fit corrections on",
         "Classes": ", ".join(audit.task.classes),
         "Attribute": f"{audit.attribute.name}: {', '.join(audit.attribute.value_names)}{inferred}",
     }
@@ -114,6 +119,8 @@ def command(audit: Audit) -> str:
         lines.append(f"audit.fairness({draws}bootstrap={bootstrap}, permutations={permutations}, {total})")
     if audit.explanations:
         lines.append(_explain(audit))
+    if audit.collateral_results is not None:
+        lines.append(_collateral(audit.collateral_results))
     return "\n".join(lines)
 
 
@@ -122,6 +129,10 @@ def _locate(audit: Audit) -> str:
     if location is None or isinstance(location, Location):
         method = "" if location is None or location.method == "contrastive" else _quoted(location.method)
         return f"audit.locate({method})"
+    if isinstance(location, Candidates) and location.concept is None and location.spans is None:
+        # Nothing located these here: they were carried over from another data set.
+        spurious, salient = ([tuple(head) for head in own] for own in (location.spurious, location.salient))
+        return f"audit.location = hl.locate.Candidates({_quoted(location.method)}, {spurious}, salient={salient})"
     options = ""
     if isinstance(location, Candidates):
         if (concept := location.concept) is not None:
@@ -143,6 +154,16 @@ def _explain(audit: Audit) -> str:
     heads = [tuple(head) for head in audit.explanations]
     chosen = "" if len(heads) == audit.store.n_layers * audit.store.n_heads else f"{heads}, "
     return f"audit.explain({chosen}count={max(len(one.texts) for one in audit.explanations.values())})"
+
+
+def _collateral(found: CollateralResults) -> str:
+    """Tasks are written as attributes: both are names with prompts."""
+    given = [task for task in found.tasks if task.kind == "other" and task.given]
+    named = ", ".join(
+        f"hl.Attribute({_quoted(one.name)}, {_quoted({value: list(texts) for value, texts in one.prompts.items()})})"
+        for one in given
+    )
+    return f"audit.collateral({f'[{named}]' if named else ''})"
 
 
 def _quoted(value: object) -> str:

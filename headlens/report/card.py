@@ -13,12 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from headlens.heads import HeadId
-from headlens.locate import Candidates
 from headlens.report import asked
 from headlens.report import from_audit as whole
 from headlens.report import from_correction as correction
 from headlens.report import from_fairness as fairness
+from headlens.report.elsewhere import TITLE, elsewhere_sentences
 from headlens.report.pieces import setting
+from headlens.report.steps import take_missing
 from headlens.report.words import change, listed, number, percent, points
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def card(audit: Audit, level: int = 2) -> str:
         audit: with located heads or without; the results of `evaluate`, of `fairness`, or of both are told.
         level: of the section's heading, from 1 to 5; what stands under it is one level lower.
     """
-    if audit.results is None and audit.fairness_results is None:
-        _ = audit.fairness() if isinstance(audit.location, Candidates) else audit.evaluate()
+    take_missing(audit)
     verdict, notes = [], asked.notes(audit)
     parts: list[str] = []
     settings, limits = asked.settings(audit), list(whole.LIMITS)
@@ -51,7 +51,7 @@ def card(audit: Audit, level: int = 2) -> str:
         settings |= fairness.fairness_settings(audit)
         limits += fairness.LIMITS
     if audit.results is not None:
-        verdict.append(audit.results.verdict.sentence)
+        verdict += correction.correction_verdict(audit)
         notes += correction.correction_notes(audit)
         parts += _correction(audit, level + 1)
         settings |= correction.correction_settings(audit)
@@ -64,6 +64,7 @@ def card(audit: Audit, level: int = 2) -> str:
         _table(("what was asked", "of what"), question.items()),
         _list(notes),
         *parts,
+        *_elsewhere(audit, level + 1),
         f"{'#' * (level + 1)} Limits",
         _list(limits),
         f"{'#' * (level + 1)} To repeat it",
@@ -148,6 +149,13 @@ def _fairness(audit: Audit, level: int) -> list[str]:
         _table(("measure", "before", "after", "change"), rows),
         _list(told),
     ]
+
+
+def _elsewhere(audit: Audit, level: int) -> list[str]:
+    found = audit.collateral_results
+    assert found is not None
+    told = [*elsewhere_sentences(found), *found.notes]
+    return [f"{'#' * level} {TITLE}", _list(told)] if told else []
 
 
 def _located(audit: Audit, what: str) -> str:

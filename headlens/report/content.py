@@ -22,6 +22,7 @@ class Section:
         table: the first column heads the rows. Numbers stand right; floating-point numbers are shown to three
             decimals, so a column of percentages is best given as text.
         table_caption: plain text above the table.
+        table_folded: whether the table is there only when it is opened, on the screen and on paper.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Section:
     caption: str = ""
     table: pd.DataFrame | None = None
     table_caption: str = ""
+    table_folded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class ReportContent:
         verdict: one sentence, or several, that answer the question; they come first.
         tone: how the verdict is set off: "good", "caution" or "neutral". The words have to say it as well.
         question: what was asked, on what: name and value, such as model, data, task, attribute.
+        words: what the words of the page mean: word and meaning.
         notes: what a reader has to know before believing the numbers, such as groups of few images.
         sections: in the order of the page.
         settings: everything needed to repeat the result: name and value.
@@ -52,6 +55,7 @@ class ReportContent:
     verdict: str | Sequence[str]
     tone: Literal["good", "caution", "neutral"] = "neutral"
     question: Mapping[str, object] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
     settings: Mapping[str, object] = field(default_factory=dict)

@@ -4,42 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 from torch import Tensor
 
 from headlens import plots
-from headlens.errors import ImageError
+from headlens.audit.pictures import thumbnails
 from headlens.explain import Explanation, TopImages, top_images
 from headlens.heads import HeadId
-from headlens.images import read_image
 from headlens.locate import Candidates
-from headlens.manifest import image_files
-from headlens.plots.gallery import SIDE
 from headlens.report.asked import attribute_name
 from headlens.report.content import Section
 from headlens.report.words import percent
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
-    from headlens.states import HeadStore
 
 MOST_HEADS = 4
 """Heads with sections of their own: each brings its pictures, and the report is one file."""
+_TITLE = 40  # pixels of a figure's title
+
+
+def shown_heads(audit: Audit) -> list[HeadId]:
+    """The located heads that have sections of their own, spurious ones first."""
+    location = audit.location
+    located = [] if location is None else [*location.spurious, *location.salient]
+    return [HeadId(*head) for head in located[:MOST_HEADS]]
 
 
 def encoded_sections(audit: Audit, images: int = 8) -> list[Section]:
-    """An overview of the explained heads; then, for each of the first candidates, its texts and its images.
+    """An overview of the explained heads; then, for each of the first located heads, its texts and its images.
 
     Args:
         audit: with located heads.
         images: how many images stand at each end of a gallery; 0 for none.
     """
-    location = audit.location
-    heads = [HeadId(*head) for head in location.spurious[:MOST_HEADS]] if location is not None else []
+    heads = shown_heads(audit)
     sections = []
-    if len(audit.explanations) > 1:
+    if set(audit.explanations) - set(heads):
         sections.append(_overview(audit))
     for head in heads:
         if head in audit.explanations:
@@ -51,18 +52,17 @@ def encoded_sections(audit: Audit, images: int = 8) -> list[Section]:
 
 def _overview(audit: Audit) -> Section:
     shape = (audit.store.n_layers, audit.store.n_heads)
-    few = f" The first {MOST_HEADS} candidates follow by themselves." if _left_out(audit) else ""
+    location = audit.location
+    many = location is not None and len(location.spurious) + len(location.salient) > MOST_HEADS
+    few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
     return Section(
         "What heads encode",
-        "For each head the share of its variance that a few texts of the bank explain, with its label. A label is a "
-        f"summary to check against the head's images, not a finding.{few}",
+        "Each cell is a head. Its colour is the share of its variation over the images that a few short texts explain; "
+        "its word is the kind of text that explains most. A label is a summary to check against the head's images, not "
+        f"a finding.{few}",
         plots.overview(audit.explanations, shape=shape),
         caption="A stroke marks a head without a clear meaning: its first texts explain too little of it.",
     )
-
-
-def _left_out(audit: Audit) -> bool:
-    return audit.location is not None and len(audit.location.spurious) > MOST_HEADS
 
 
 def _texts(audit: Audit, one: Explanation) -> Section:
@@ -76,23 +76,28 @@ def _texts(audit: Audit, one: Explanation) -> Section:
     )
     if one.again is not None:
         table["chosen again, %"] = [percent(value) for value in one.again]
+    figure = plots.textspan(one, title="")  # the heading and the label say it
+    figure.update_layout(height=figure.layout.height - _TITLE, margin_t=figure.layout.margin.t - _TITLE)
     return Section(
         f"What head {one.head} encodes",
-        f"Label: {one.label}. {len(one.texts)} texts explain {percent(one.explained)} % of its variance over the "
-        "reference images.",
-        plots.textspan(one),
+        f"Label: {one.label}. {len(one.texts)} texts of a bank of general ones explain {percent(one.explained)} % of "
+        "what varies in the head over the reference images: what it tells images apart by.",
+        figure,
         caption="Each text counts for what is left when its turn comes. The bank can only name what is in it.",
         table=table,
         table_caption=f"The texts of head {one.head}, in the order of choice.",
+        table_folded=True,
     )
 
 
 def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
     direction, up, down = concept_vector(audit, head)
+    name = attribute_name(audit)
+    told = f"that the head pushes hardest along the concept vector of {name}, towards one end and the other"
+    if direction is None:
+        direction, up, down, told = _class_direction(audit)
     count = min(images, max(1, len(audit.test) // 2))
     top = top_images(audit.test, head, direction, count)
-    name = attribute_name(audit)
-    along = f"along the concept vector of {name}" if direction is not None else "by its distance from its mean"
     rows = {up: (top.highest, top.highest_scores), down: (top.lowest, top.lowest_scores)}
     pictures = {end: thumbnails(audit.test, list(places)) for end, (places, _) in rows.items()}
     groups = [audit.groups[row] for row in audit.splits.test]
@@ -104,11 +109,12 @@ def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
     note = f" {gone} of them could not be read again." if gone else ""
     return Section(
         f"Images of head {head}",
-        f"The scored images to which the head contributes most and least {along}.{note}",
+        f"The scored images {told}.{note}",
         plots.gallery(pictures, captions),
         caption=f"Below each its class and {name}, and the head's contribution less its mean.",
         table=_places(audit, top, (up, down), groups),
         table_caption=f"The files of head {head}'s images.",
+        table_folded=True,
     )
 
 
@@ -124,6 +130,16 @@ def concept_vector(audit: Audit, head: HeadId) -> tuple[Tensor | None, str, str]
     return concept.directions[value], f"towards {values[value]}", f"away from {values[value]}"
 
 
+def _class_direction(audit: Audit) -> tuple[Tensor | None, str, str, str]:
+    """Of two classes, from the first to the second, with the names of its ends and of the images; of more, none."""
+    classes = audit.task.classes
+    if len(classes) != 2:
+        return None, "most", "least", "in which the head is furthest from its mean, and nearest to it"
+    first, second = audit.classifier
+    ends = f"towards {classes[1]}", f"towards {classes[0]}"
+    return second - first, *ends, f"that the head pushes hardest towards {classes[1]} and towards {classes[0]}"
+
+
 def _places(audit: Audit, top: TopImages, ends: tuple[str, str], groups: list[str]) -> pd.DataFrame:
     paths = audit.test.manifest["path"]
     rows = [
@@ -134,19 +150,3 @@ def _places(audit: Audit, top: TopImages, ends: tuple[str, str], groups: list[st
         for place, score in zip(places, scores, strict=True)
     ]
     return pd.DataFrame(rows)
-
-
-def thumbnails(store: HeadStore, rows: list[int]) -> list[Image.Image | np.ndarray | None]:
-    """The pictures of some rows, cut to their boxes and made small; None where a file cannot be read."""
-    manifest = store.manifest.iloc[rows]
-    manifest.attrs.update(store.manifest.attrs)
-    pictures: list[Image.Image | np.ndarray | None] = []
-    for path, box in image_files(manifest):
-        try:
-            picture = read_image(path, box)
-        except ImageError:
-            pictures.append(None)
-        else:
-            picture.thumbnail((SIDE, SIDE))
-            pictures.append(picture)
-    return pictures

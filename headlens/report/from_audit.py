@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from headlens.locate import Candidates
 from headlens.report import asked
 from headlens.report import from_correction as correction
 from headlens.report import from_fairness as fairness
 from headlens.report.content import ReportContent, Section
+from headlens.report.elsewhere import elsewhere_section
+from headlens.report.glossary import glossary
+from headlens.report.steps import take_missing
 from headlens.report.write import write
 
 if TYPE_CHECKING:
@@ -19,21 +21,22 @@ if TYPE_CHECKING:
 LIMITS = (
     "The result holds for this model, these images and these prompts. Other prompts for the same classes can move "
     "every number.",
+    "The cost elsewhere was measured on these same images, for the tasks that are named alone: other tasks may "
+    "lose more.",
 )
 
 
 def write_report(audit: Audit, path: Path, images: int) -> Path:
     """See `Audit.report`. Steps that were not taken yet are taken first."""
-    if audit.results is None and audit.fairness_results is None:
-        if isinstance(audit.location, Candidates):
-            audit.fairness()
-        else:
-            audit.evaluate()
+    take_missing(audit)
     return write(content(audit, images), path)
 
 
 def content(audit: Audit, images: int = 4) -> ReportContent:
     """The report's content, without writing it: a correction, a fairness audit, or both, as far as there are results.
+
+    In this order: what was found, the heads and what they encode, what correcting them does, what it costs elsewhere,
+    and whether random heads do as much.
 
     Args:
         audit: with the results of `evaluate`, of `fairness`, or of both.
@@ -43,19 +46,22 @@ def content(audit: Audit, images: int = 4) -> ReportContent:
     verdict: list[str] = []
     notes, settings = asked.notes(audit), asked.settings(audit)
     sections: list[Section] = []
+    controls: list[Section] = []
     limits: list[str] = [*LIMITS]
     tones: list[Literal["good", "caution", "neutral"]] = []
     if found is not None:
         verdict += fairness.fairness_verdict(audit)
         tones.append("neutral" if found.verdict.word == "not shown" else "caution")
         sections += fairness.fairness_sections(audit, images=8 if images else 0, maps=images)
+        controls += fairness.control_sections(audit)
         notes += fairness.fairness_notes(audit)
         settings |= fairness.fairness_settings(audit)
         limits += fairness.LIMITS
     if results is not None:
-        verdict.append(results.verdict.sentence)
+        verdict += correction.correction_verdict(audit)
         tones.append("good" if results.verdict.supported else "caution")
         sections += correction.correction_sections(audit, images, heads=found is None)
+        controls += correction.control_sections(audit)
         notes += correction.correction_notes(audit)
         settings |= correction.correction_settings(audit)
         limits += correction.LIMITS
@@ -64,8 +70,9 @@ def content(audit: Audit, images: int = 4) -> ReportContent:
         verdict=verdict,
         tone=_tone(tones),
         question=asked.question(audit),
+        words=glossary(audit),
         notes=notes,
-        sections=sections,
+        sections=[*sections, elsewhere_section(audit), *controls],
         settings=settings,
         command=asked.command(audit),
         limits=limits,

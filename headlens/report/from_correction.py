@@ -1,4 +1,4 @@
-"""The sections of a correction audit: what correcting does, group by group, and against random heads."""
+"""The parts of a correction audit's report: what correcting does, group by group, and against random heads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import numpy as np
 import pandas as pd
 
 from headlens import plots
+from headlens.metrics import Evaluation
 from headlens.report.content import Section
+from headlens.report.elsewhere import elsewhere_verdict
+from headlens.report.encoded import encoded_sections
 from headlens.report.located import heads_section
 from headlens.report.pictures import token_figure
+from headlens.report.words import percent
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
@@ -23,26 +27,48 @@ LIMITS = (
 )
 
 
+def correction_verdict(audit: Audit) -> list[str]:
+    """The verdict by its rule, then the same in plain words, with its cost."""
+    assert audit.results is not None
+    results, name = audit.results, audit.results.verdict.method
+    before, after = results.evaluations["zero-shot"], results.evaluations[name]
+    there = "" if _worst(before) == _worst(after) else f"it does worst on {_worst(after)}, where "
+    plain = (
+        f"In plain words: the model does worst on {_worst(before)}, where {percent(before.worst_group)} % of its "
+        f"answers are right. With {name} {there}{percent(after.worst_group)} % are. Over all images "
+        f"{percent(before.average)} % are right before and {percent(after.average)} % after."
+    )
+    return [results.verdict.sentence, f"{plain} {elsewhere_verdict(audit)}"]
+
+
+def _worst(evaluation: Evaluation) -> str:
+    return min(evaluation.groups, key=lambda group: evaluation.groups[group])
+
+
 def correction_sections(audit: Audit, images: int, heads: bool = True) -> list[Section]:
-    """Everything that `audit.evaluate()` found.
+    """Everything that `audit.evaluate()` found, but the cost elsewhere.
 
     Args:
         audit: with results.
-        images: how many images to draw per-token maps for.
-        heads: whether the located heads have their section here.
+        images: how many images to draw per-token maps for; with 0 no picture is drawn at all.
+        heads: whether the located heads, and what they encode, have their sections here.
     """
-    sections = [_methods(audit), *([heads_section(audit)] if heads else []), _groups(audit), *_controls(audit)]
+    located = [heads_section(audit), *encoded_sections(audit, 8 if images else 0)] if heads else []
+    return [*located, *_maps(audit, images), _methods(audit), _groups(audit)]
+
+
+def _maps(audit: Audit, images: int) -> list[Section]:
     figure = token_figure(audit, images) if images else None
-    if figure is not None:
-        sections.append(
-            Section(
-                "Where the heads read",
-                "Images that zero-shot gets wrong. Each map shows, patch by patch, what a head contributes along the "
-                "difference between the predicted and the true class: orange pushes towards the mistake, blue against.",
-                figure,
-            )
+    if figure is None:
+        return []
+    return [
+        Section(
+            "Where the heads read",
+            "Images that zero-shot gets wrong. Each map shows, patch by patch, what a head contributes along the "
+            "difference between the predicted and the true class: orange pushes towards the mistake, blue against.",
+            figure,
         )
-    return sections
+    ]
 
 
 def correction_notes(audit: Audit) -> list[str]:
@@ -71,10 +97,13 @@ def _methods(audit: Audit) -> Section:
         cells = {"method": record["method"]}
         for name, heading in (("average", "average"), ("worst_group", "worst group"), ("gap", "gap")):
             low, high = record["interval"][name]
-            cells[heading] = f"{100 * record[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            cells[heading] = f"{percent(record[name])} [{percent(low)}, {percent(high)}]"
         rows.append(cells)
     return Section(
         "What correcting does",
+        "Each row is a way to answer: the model as it is (zero-shot), the corrections, and each correction with random "
+        "heads in the place of the located ones. A correction is worth its name where its worst group gains and random "
+        "heads do not do as much.",
         table=pd.DataFrame(rows),
         table_caption="Accuracy in per cent, with 95 % bootstrap intervals over images; for random heads the central "
         "95 % of the draws. The gap is average less worst group.",
@@ -85,25 +114,31 @@ def _groups(audit: Audit) -> Section:
     assert audit.results is not None
     return Section(
         "Group by group",
+        "A group is a class with a value of the attribute. A correction that helps the groups in which the two "
+        "conflict often costs those in which they agree.",
         figure=plots.groups(list(audit.results.evaluations.values()), chance=1 / len(audit.task.classes)),
         caption="Accuracy before and after, with 95 % bootstrap intervals.",
     )
 
 
-def _controls(audit: Audit) -> list[Section]:
+def control_sections(audit: Audit) -> list[Section]:
+    """Every method against random heads."""
     assert audit.results is not None
     sections = []
     for name, control in audit.results.controls.items():
         compared = control.comparison
         kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
-        z = f", z = {compared.z:.1f}" if np.isfinite(compared.z) else ""
+        z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
         sections.append(
             Section(
                 f"Would any heads do? ({name})",
-                f"The same method with {len(control.sets)} sets of as many heads from the same layers ({kind}): mean "
-                f"{100 * compared.mean:.1f} %, best {100 * compared.best:.1f} %, against "
-                f"{100 * compared.observed:.1f} % with the located heads{z}, p = {compared.p:.3f}.",
+                f"The method {name} once more, with {len(control.sets)} sets of as many other heads from the same "
+                f"layers ({kind}). The worst group then reaches {percent(compared.mean)} % on average and "
+                f"{percent(compared.best)} % at best, against {percent(compared.observed)} % with the located heads "
+                f"({z}p = {compared.p:.3f}).",
                 plots.controls(control.worst_group, control.observed, control.baseline),
+                caption="Worst-group accuracy of each random set; the located heads count where they stand to the "
+                "right of nearly all.",
             )
         )
     return sections

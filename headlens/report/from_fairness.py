@@ -1,4 +1,4 @@
-"""The sections of a fairness audit: V before and after, random heads, candidates, classes, flow, what heads encode."""
+"""The parts of a fairness audit's report: V before and after, candidates, what they encode, classes, flow, control."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from headlens.metrics import Association
 from headlens.report.asked import attribute_name
 from headlens.report.by_class import classes_section, flow_section
 from headlens.report.content import Section
+from headlens.report.elsewhere import elsewhere_verdict
 from headlens.report.encoded import encoded_sections
 from headlens.report.located import heads_section
 from headlens.report.pictures import concept_figure
@@ -36,25 +37,28 @@ LIMITS = (
 
 
 def fairness_sections(audit: Audit, heads: bool = True, images: int = 8, maps: int = 4) -> list[Section]:
-    """Everything that `audit.fairness()` found.
+    """Everything that `audit.fairness()` found, but the cost elsewhere and the control.
 
     Args:
         audit: with fairness results.
-        heads: whether the located heads have their section here.
+        heads: whether the located heads, and what they encode, have their sections here.
         images: how many images stand at each end of a candidate's gallery; 0 for none.
         maps: how many images to draw per-token maps for; 0 for none.
     """
-    found = _found(audit)
-    named = bool(found.candidates)
+    named = bool(_found(audit).candidates)
+    located = [heads_section(audit), *encoded_sections(audit, images), *_tokens_section(audit, maps)]
     return [
         _association(audit),
-        *([heads_section(audit)] if heads else []),
-        *([_control(audit), _shares(audit)] if named else []),
+        *(located if heads else []),
+        *([_shares(audit)] if named else []),
         classes_section(audit),
         *([flow_section(audit)] if named else []),
-        *encoded_sections(audit, images),
-        *_tokens_section(audit, maps),
     ]
+
+
+def control_sections(audit: Audit) -> list[Section]:
+    """The candidates against random heads, where there are candidates."""
+    return [_control(audit)] if _found(audit).candidates else []
 
 
 def fairness_notes(audit: Audit) -> list[str]:
@@ -65,10 +69,27 @@ def fairness_notes(audit: Audit) -> list[str]:
 
 
 def fairness_verdict(audit: Audit) -> list[str]:
-    """The verdict in words, with its cost."""
+    """The verdict by its rule, with its cost in accuracy; then the same in plain words."""
     found = _found(audit)
-    inferred = f"The values of {found.attribute} are inferred zero-shot." if found.inferred else ""
-    return [f"{found.verdict.sentence} {found.verdict.cost}", *([inferred] if inferred else [])]
+    inferred = [f"The values of {found.attribute} are inferred zero-shot."] if found.inferred else []
+    return [f"{found.verdict.sentence} {found.verdict.cost}", _plain(audit), *inferred]
+
+
+def _plain(audit: Audit) -> str:
+    found, n_heads = _found(audit), audit.store.n_layers * audit.store.n_heads
+    name, heads = attribute_name(audit), len(found.candidates)
+    if found.verdict.word == "not shown":
+        return f"In plain words: these images do not show that the model's answers lean on {name}."
+    leans = f"In plain words: the model's answers lean on {name} more than the true classes explain"
+    if found.verdict.word == "diffuse":
+        return f"{leans}, and no few heads were found that bring it about."
+    removed = -found.change.difference["cramers_v"] / found.within.excess
+    most = f"about {100 * removed:.0f} %" if removed < 1 else "all"
+    few = "one" if heads == 1 else str(heads)
+    return (
+        f"{leans}. Replacing what {few} of its {n_heads} attention heads say by their average takes away {most} of "
+        f"that. {elsewhere_verdict(audit)}"
+    )
 
 
 def fairness_settings(audit: Audit) -> dict[str, object]:
@@ -178,13 +199,13 @@ def _control(audit: Audit) -> Section:
         )
     compared = control.comparison
     kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
-    z = f", z = {compared.z:.1f}" if np.isfinite(compared.z) else ""
+    z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
     return Section(
         "Would any heads do?",
-        f"The same ablation of {len(control.sets)} sets of as many heads from the same layers, never a candidate "
-        f"({kind}). {percent(control.beaten)} % of them lower V by less than the candidates do{z}, p = "
-        f"{compared.p:.3f}. V changes by {change(-compared.observed)} with the candidates; with random heads by "
-        f"{change(-compared.mean)} on average, and at best by {change(-compared.best)}. Accuracy is "
+        f"The same ablation, of {len(control.sets)} sets of as many other heads from the same layers ({kind}). "
+        f"{percent(control.beaten)} % of them lower V by less than the candidates do ({z}p = {compared.p:.3f}). V "
+        f"changes by {change(-compared.observed)} with the candidates, and with random heads by "
+        f"{change(-compared.mean)} on average and {change(-compared.best)} at best. Accuracy is "
         f"{percent(found.change.after.accuracy)} % with the candidates ablated, and "
         f"{percent(float(control.accuracy.mean()))} % on average with random heads.",
         plots.controls(

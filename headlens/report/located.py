@@ -24,7 +24,9 @@ def heads_section(audit: Audit) -> Section:
         return _decisions(location)
     if isinstance(location, Candidates) and (location.concept is not None or location.spans is not None):
         return _candidates(location, attribute_name(audit))
-    return Section("Which heads", f"Heads by the locator {location.method}: {listed(location.spurious, 40)}.")
+    salient = f" Salient heads: {listed(location.salient, 40)}." if location.salient else ""
+    how = location.method if location.method == "carried over" else f"by the locator {location.method}"
+    return Section("Which heads", f"Heads {how}: {listed(location.spurious, 40)}.{salient}")
 
 
 def _decisions(location: Location) -> Section:
@@ -40,9 +42,10 @@ def _decisions(location: Location) -> Section:
     what = "A head's mean score over" if soft else "The share of images whose decision rests most on each head:"
     return Section(
         "Which heads",
-        f"Spurious heads: {listed(location.spurious, 40)}. Salient heads: {listed(location.salient, 40)}. Located on "
-        f"{location.n_wrong} wrongly and {location.n_correct} rightly classified images of the conflicting groups; a "
-        f"head is named {apart}.",
+        f"Spurious heads: {listed(location.spurious, 40)}. Salient heads: {listed(location.salient, 40)}.\n\nSpurious "
+        "heads weigh in more where the answer is wrong than where it is right; salient heads the other way round. "
+        f"Compared are {location.n_wrong} wrongly and {location.n_correct} rightly classified images of the reference, "
+        f"from the groups in which class and attribute conflict; a head is named {apart}.",
         plots.location(location),
         caption=f"{what} {'the right images' if soft else 'right ones'} (V_C) and wrong ones (V_W).",
         table=frame,

@@ -1,4 +1,5 @@
-// Draws the figures in the colours of the page, again whenever those change, and in light colours on printed paper.
+// Draws the figures in the colours of the page, again whenever those change, and in light colours on printed paper,
+// where the meaning of the words is open.
 (() => {
   "use strict";
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -29,12 +30,20 @@
 
   // Paper is narrower than most windows and cannot be scrolled: a figure that needs more room is made smaller as a whole.
   const PAPER = 660;
-  const print = () =>
+  let opened = [];
+  const print = () => {
+    opened = Array.from(document.querySelectorAll("details.words:not([open])"));
+    opened.forEach((fold) => (fold.open = true));
     figures.forEach((figure) => {
       const width = Math.max(PAPER, parseFloat(figure.place.style.minWidth) || 0);
       figure.place.style.zoom = String(PAPER / width);
       draw(figure, false, width);
     });
+  };
+  const printed = () => {
+    opened.forEach((fold) => (fold.open = false));
+    drawAll();
+  };
 
   // A button of the page's own: plotly's lie inside the figure, which is one image to those who hear the page.
   const offerPicture = ({ place }) => {
@@ -52,5 +61,5 @@
   figures.forEach(offerPicture);
   dark.addEventListener("change", drawAll);
   window.addEventListener("beforeprint", print);
-  window.addEventListener("afterprint", drawAll);
+  window.addEventListener("afterprint", printed);
 })();

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
-from jaxtyping import Float, Int
-from PIL import Image
+from jaxtyping import Int
 from torch import Tensor
 
-from headlens import plots
-from headlens.errors import ImageError
-from headlens.explain import token_maps, top_images
+from headlens.audit.pictures import token_figure as token_maps_figure
+from headlens.errors import ImageError, ModelError
+from headlens.explain import top_images
 from headlens.heads import HeadId
-from headlens.images import read_image
-from headlens.manifest import image_files
-from headlens.models import HookedCLIP
 from headlens.report.encoded import concept_vector
 
 if TYPE_CHECKING:
@@ -67,28 +63,14 @@ def concept_figure(audit: Audit, count: int) -> go.Figure | None:
 
 
 def _maps(
-    audit: Audit,
-    rows: Int[np.ndarray, "image"],
-    heads: dict[str, HeadId],
-    directions: Float[Tensor, "image embed"],
-    titles: list[str],
+    audit: Audit, rows: Int[np.ndarray, "image"], heads: dict[str, HeadId], directions: Tensor, titles: list[str]
 ) -> go.Figure | None:
-    """Maps of heads, by the names of their rows, on some rows of the store; None without the model or an image."""
-    manifest = audit.store.manifest.iloc[rows]
-    try:
-        pictures = [read_image(path, box) for path, box in image_files(manifest)]
-    except ImageError:
+    """Maps of heads on some rows of the store; None without the model or an image."""
+    if not len(rows):
         return None
-    if audit.clip is None or not pictures:
-        return None
-    vision = audit.clip.vision
-    pixels = torch.stack([audit.clip.preprocess(picture) for picture in pictures]).to(vision.device)
-    maps = token_maps(vision, pixels, list(heads.values()), directions.to(vision.device)).cpu()
-    return plots.tokens(
-        [_as_seen(audit.clip, image) for image in pixels],
-        {name: maps[:, i] for i, name in enumerate(heads)},
-        titles,
-    )
+    with suppress(ModelError, ImageError):
+        return token_maps_figure(audit, rows.tolist(), heads, directions, titles)
+    return None
 
 
 def _examples(audit: Audit, count: int) -> np.ndarray:
@@ -106,14 +88,3 @@ def _examples(audit: Audit, count: int) -> np.ndarray:
         seen[names[i]] = rank + 1
         order.append((not mended[i], rank, i))
     return rows[[i for _, _, i in sorted(order)[:count]]]
-
-
-def _as_seen(clip: HookedCLIP, image: torch.Tensor) -> np.ndarray:
-    """The pixels that the model saw, cropped as it saw them, in the colours that a person would see.
-
-    A preprocessing ends in an affine map of each channel; what it makes of black and of white tells how to undo it.
-    """
-    black, white = (clip.preprocess(Image.new("RGB", (64, 64), colour)).to(image) for colour in ("black", "white"))
-    low, high = black.amin(dim=(1, 2), keepdim=True), white.amax(dim=(1, 2), keepdim=True)
-    pixels = ((image - low) / (high - low)).clamp(0, 1)
-    return (255 * pixels).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -73,18 +74,20 @@ def render(content: ReportContent) -> str:
     sections = [
         {
             "title": section.title,
-            "paragraphs": [part.strip() for part in section.text.split("\n\n") if part.strip()],
+            "paragraphs": [_together(part.strip()) for part in section.text.split("\n\n") if part.strip()],
             "figure": None if section.figure is None else figure_piece(section.figure),
             "caption": section.caption,
             "table": None if section.table is None else table_piece(section.table),
             "table_caption": section.table_caption,
+            "table_folded": section.table_folded,
         }
         for section in content.sections
     ]
+    verdict = [content.verdict] if isinstance(content.verdict, str) else content.verdict
     scripts = [get_plotlyjs(), _resource("page.js")] if any(s["figure"] for s in sections) else []
     return environment.get_template("page.html.jinja").render(
         content=content,
-        verdict=[content.verdict] if isinstance(content.verdict, str) else list(content.verdict),
+        verdict=[_together(sentence) for sentence in verdict],
         question={name: setting(value) for name, value in content.question.items()},
         settings={name: setting(value) for name, value in content.settings.items()},
         sections=sections,
@@ -93,6 +96,12 @@ def render(content: ReportContent) -> str:
         hashes=[_hash(script) for script in scripts],
         version=__version__,
     )
+
+
+def _together(text: str) -> str:
+    """Text whose lines never break between a number and its sign of per cent, nor within "p = 0.01"."""
+    text = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r"\b([pVz]) = (?=\d)", "\\1\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
 
 
 def _resource(name: str) -> str:
