@@ -4,8 +4,10 @@ import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
+from benchmark_trees import small_testbed
 
 import headlens as hl
 from headlens import benchmark
@@ -16,9 +18,7 @@ from headlens.benchmark.head_sets import attribute_location, caption_figure, exa
 from headlens.benchmark.proposed import NAME, method_of_proposed_pairs
 from headlens.benchmark.report import write_report
 from headlens.correct import MeanAblation, load_correction
-from headlens.datasets import Dataset
 from headlens.errors import CorrectionError, TaskError
-from headlens.metrics import Measures
 
 SOME = ["ltc", "ablation", "roboshot", "leace", "erm probe", "ablation (self)", "mine <b>|&%", "impossible"]
 
@@ -41,16 +41,12 @@ def registered():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("birds")
-    hl.testbed.images(folder / "images", n=240)
-    return folder
+    return tmp_path_factory.mktemp("birds")
 
 
 @pytest.fixture(scope="module")
 def asked(world):
-    suite = benchmark.suite("testbed")
-    classes = tuple(hl.testbed.card("testbed")["classes"])
-    return replace(suite, read=lambda root: Dataset(hl.read_manifest(root / "manifest.csv"), classes))
+    return small_testbed(world)
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +161,15 @@ def test_the_forms_hold_the_same_numbers(done):
     assert any("one image's result depends" in note for note in table.footnotes())
 
 
+def test_the_sizes_of_groups_are_told(done):
+    table, _ = done
+    told = next(note for note in table.footnotes() if note.startswith("Images a group"))
+    for name, size in table.sizes.items():
+        assert f"{name} {size}" in told
+    many = replace(table, sizes={f"class {i}/land": 10 + i for i in range(13)})
+    assert any("Images a group: 13 groups of 10 to 22" in note for note in many.footnotes())
+
+
 def test_published_numbers_stand_beside_and_those_out_of_reach_are_named(done):
     table, _ = done
     told = benchmark.published_numbers("waterbirds", "ViT-H-14", "laion2b_s32b_b79k")
@@ -228,8 +233,6 @@ def test_a_correction_by_candidates_is_saved_and_loaded(tmp_path):
 
     class View:
         def __init__(self, rows):
-            import pandas as pd
-
             self.rows = rows
             self.n_layers, self.n_heads, self.fingerprint = 2, 3, "model-a"
             self.embedding = states[rows].sum((1, 2))
@@ -254,37 +257,13 @@ def test_a_correction_by_candidates_is_saved_and_loaded(tmp_path):
     torch.testing.assert_close(found[1::2], own[1::2])
     assert fitted.transductive
     torch.testing.assert_close(load_correction(fitted.save(tmp_path / "c")).logits(view, classifier), found)
-    with pytest.raises(CorrectionError, match="scores"):
-        fitted.apply(view)
+    edited = fitted.apply(view)
+    torch.testing.assert_close(edited.embedding @ classifier.T, found)
+    torch.testing.assert_close(edited.heads(1, 2)[::2], view.heads(1, 2)[::2])  # the other two's correction edits it
+    with pytest.raises(CorrectionError, match="a store"):
+        fitted.logits(view.embedding, classifier)
     with pytest.raises(CorrectionError, match="built for"):
         benchmark.ByCandidates({(0, 1): parts[0, 1]}, ("baker", "nurse", "pilot")).fit(view).logits(view, classifier)
-
-
-def test_disparities_are_fairlearns_and_the_attributes_own_task_is_scored(done):
-    table, audit = done
-    disparities, left = table.extras
-    rows = audit.splits.test
-    labels, values = audit.labels[rows], audit.values[rows]
-    for one in disparities.rows:
-        predicted = audit.results.predictions[one.method]
-        expected = hl.metrics.demographic_parity_difference(predicted, values, 1)
-        assert one.values["parity"] == pytest.approx(expected)
-        assert one.values["odds"] == pytest.approx(hl.metrics.equalized_odds_difference(predicted, labels, values, 1))
-    by_method = {one.method: one for one in left.rows}
-    assert "erm probe" not in by_method
-    prototypes = audit.attribute.prototypes(audit.texts)
-    told = (audit.test.embedding @ prototypes.T).argmax(dim=-1).numpy()
-    assert by_method["zero-shot"].values["accuracy"] == pytest.approx((told == values).mean())
-    assert by_method["leace"].values["accuracy"] < by_method["zero-shot"].values["accuracy"]
-
-
-def test_an_extra_table_shows_numbers_as_shares_or_as_they_are():
-    one = Measures("m", {"gap": 0.1234}, {"gap": (0.1, 0.15)}, {"gap": -0.01}, {"gap": (-0.02, 0.0)})
-    shares = benchmark.ExtraTable("t", "n", {"gap": "gap"}, True, (one,))
-    assert shares.cells().to_dict("records") == [
-        {"method": "m", "gap": "12.3 [10.0, 15.0]", "gap, change": "-1.0 [-2.0, +0.0]"}
-    ]
-    assert replace(shares, percent=False).cells()["gap"].tolist() == ["0.123 [0.100, 0.150]"]
 
 
 def test_pairs_that_nobody_wrote_make_a_method_that_ends_with_the_run(done):

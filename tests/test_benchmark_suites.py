@@ -2,119 +2,30 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from dataset_trees import PAIRS
-from PIL import Image
-from tower_factory import randomize
+from benchmark_trees import (
+    CASES,
+    QUICK,
+    genderbias_vl,
+    occupations_in_two,
+    run_case,
+    small_clip,
+)
 
 import headlens as hl
 from headlens import benchmark
+from headlens.benchmark.elsewhere import celeba_questions
+from headlens.benchmark.extras import occupation_skew
 from headlens.benchmark.report import figures
-from headlens.datasets import read
 from headlens.errors import ManifestError
-from headlens.models.open_clip_import import open_clip
-
-SIDE = 12
-QUICK = {"draws": 2, "bootstrap": 10}
-SOME = ["ablation", "ablation (self)", "ltc", "roboshot", "ortho-cali", "leace", "erm probe"]
-
-
-def noise(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-class Pixels:
-    def __call__(self, image):
-        image = image.resize((SIDE, SIDE))
-        return torch.from_numpy(np.asarray(image, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)
-
-    def __repr__(self):
-        return "Pixels()"
 
 
 @pytest.fixture(scope="module")
 def clip():
-    vision = {"image_size": SIDE, "layers": 3, "width": 20, "head_width": 5, "patch_size": 4}
-    text = {"context_length": 19, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 2}
-    model = randomize(open_clip().CLIP(23, vision, text), seed=2)
-    return hl.HookedCLIP.from_open_clip(model, Pixels(), open_clip().SimpleTokenizer(context_length=19), name="tiny")
-
-
-def waterbirds(root: Path) -> None:
-    rows = []
-    for split in (1, 2):
-        for y in (0, 1):
-            for place in (0, 1):
-                for i in range(5 if y == place else 3):
-                    name = f"{split}{y}{place}.Bird/{i}.png"
-                    noise(root / name, len(rows))
-                    rows.append((len(rows), name, y, split, place, "/l/lake/0.jpg"))
-    columns = ["img_id", "img_filename", "y", "split", "place", "place_filename"]
-    pd.DataFrame(rows, columns=columns).to_csv(root / "metadata.csv", index=False)
-
-
-def celeba(root: Path) -> None:
-    lines, parts = [], []
-    for split in (1, 2):
-        for i in range(17):
-            name = f"{split}{i:05d}.png"
-            noise(root / "img_align_celeba" / name, 100 * split + i)
-            lines.append(f"{name} {1 if i % 3 == 0 else -1} {1 if i % 2 == 0 else -1}")
-            parts.append(f"{name} {split}")
-    (root / "list_attr_celeba.txt").write_text("\n".join([str(len(lines)), "Blond_Hair Male ", *lines]) + "\n")
-    (root / "list_eval_partition.txt").write_text("\n".join(parts) + "\n")
-
-
-def counteranimal(root: Path) -> None:
-    for number, (animal, common, counter) in enumerate(
-        (("9 ostrich", "ground", "water"), ("100 black swan", "water", "grass"), ("76 tarantula", "sand", "hand"))
-    ):
-        for i in range(11):
-            noise(root / animal / f"common-{common}" / f"{i}.png", 1000 * number + i)
-        for i in range(7):
-            noise(root / animal / f"counter-{counter}" / f"{i}.png", 1000 * number + 500 + i)
-
-
-def genderbias_vl(root: Path) -> None:
-    names = ("Civil_engineer", "Sales_manager", "Marketing_manager", "File_Clerk", "Dental_hygienist", "Baker")
-    for number, occupation in enumerate(names):
-        for j, gender in enumerate(("female", "male")):
-            for i in range(5 + j):
-                noise(root / occupation / gender / f"{i}.png", 1000 * number + 100 * j + i)
-    (root / "genderbias_occ.csv").write_text(PAIRS)
-
-
-def fairface(root: Path) -> None:
-    ages = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
-    races = ("White", "Black", "Indian")
-    for split, count in (("train", 29), ("val", 31)):
-        lines = ["file,age,gender,race,service_test"]
-        for i in range(count):
-            noise(root / split / f"{i}.png", 100 * count + i)
-            gender = "Male" if i % 5 < 2 else "Female"
-            lines.append(f"{split}/{i}.png,{ages[i % 9]},{gender},{races[i % 3]},False")
-        (root / f"fairface_label_{split}.csv").write_text("\n".join(lines) + "\n")
-
-
-def occupations_in_two(root: Path) -> hl.datasets.Dataset:
-    return read("genderbias-vl", root, val=2)
-
-
-CASES = {
-    "waterbirds": (waterbirds, {}, SOME),
-    "celeba": (celeba, {}, SOME),
-    "counteranimal": (counteranimal, {}, SOME),
-    "counteranimal-imagenet": (counteranimal, {}, ["ablation", "ltc", "erm probe"]),
-    "genderbias-vl": (genderbias_vl, {"read": occupations_in_two}, ["ablation", "ltc", "ltc (self)", "erm probe"]),
-    "fairface": (fairface, {}, ["ablation", "ltc", "roboshot", "erm probe"]),
-}
+    return small_clip()
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +34,7 @@ def run_once(clip, tmp_path_factory):
 
     def run(name):
         if name not in found:
-            tree, changed, methods = CASES[name]
-            folder = tmp_path_factory.mktemp(name)
-            tree(folder / "data")
-            asked = replace(benchmark.suite(name), **changed)
-            found[name] = benchmark.run(asked, clip, folder / "data", folder / "acts.zarr", methods=methods, **QUICK)
+            found[name] = run_case(name, clip, tmp_path_factory.mktemp(name))
         return found[name]
 
     return run
@@ -158,7 +65,7 @@ def test_every_suite_has_a_case() -> None:
 
 def test_the_common_counter_gap_is_the_difference_of_two_accuracies(run_once) -> None:
     table, audit = run_once("counteranimal")
-    (extra,) = table.extras
+    extra = table.extras[0]
     rows = audit.splits.test
     right = audit.results.predictions["zero-shot"] == audit.labels[rows]
     common = audit.values[rows] == audit.attribute.value_names.index("common")
@@ -199,7 +106,7 @@ def test_the_figures_of_occupations_stand_before_and_after(run_once) -> None:
 
 def test_neutral_prompts_rank_the_corrected_embeddings(run_once) -> None:
     table, audit = run_once("fairface")
-    (extra,) = table.extras
+    extra = table.extras[0]
     by_method = {one.method: one for one in extra.rows}
     assert "erm probe" in {row.method for row in table.rows if not row.failure}
     assert "erm probe" not in by_method  # a probe has no place for other texts
@@ -213,6 +120,71 @@ def test_neutral_prompts_rank_the_corrected_embeddings(run_once) -> None:
     k = len(scores) // 2
     names = np.asarray(audit.attribute.value_names)[audit.values[audit.splits.test]]
     assert zero.values["maxskew"] == pytest.approx(hl.metrics.max_skew(scores.detach(), names, k))
+
+
+BESIDE = ["Other classes and attributes", "What is left of the attribute", "Retrieval"]
+MEASURES = {
+    "waterbirds": ["Other averages", "Disparities", *BESIDE],
+    "celeba": ["Other averages", "Disparities", *BESIDE],
+    "counteranimal": ["Common − counter gap", BESIDE[0], BESIDE[2]],
+    "counteranimal-imagenet": ["Common − counter gap", BESIDE[0], BESIDE[2]],
+    "genderbias-vl": ["Occupation gap", "Retrieval skew within occupations, top 10", *BESIDE],
+    "fairface": ["Ranking by neutral prompts", *BESIDE],
+}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_suite_measures_what_a_correction_costs_elsewhere(run_once, name) -> None:
+    table, _ = run_once(name)
+    assert [extra.title for extra in table.extras] == MEASURES[name]
+    kept = next(extra for extra in table.extras if extra.title == "Retrieval").rows
+    assert kept[0].values == {"image": 1.0, "text": 1.0}  # zero-shot finds what zero-shot finds
+    assert all(0 <= value <= 1 for one in kept for value in one.values.values())
+    assert any(one.values["image"] < 1 for one in kept[1:])
+
+
+def test_small_groups_behind_a_measure_are_named(run_once) -> None:
+    table, _ = run_once("waterbirds")
+    extra = next(one for one in table.extras if one.title == "Other classes and attributes")
+    assert extra.rows[0].sizes["species"] == table.images < 30
+    assert extra.note.endswith("Fewer than 30 each, which says little: species, place, mean.")
+
+
+def test_celebas_other_attributes_are_all_asked_and_their_mean_is_shown(run_once) -> None:
+    table, audit = run_once("celeba")
+    extra = next(one for one in table.extras if one.title == "Other classes and attributes")
+    assert list(extra.columns) == ["mean"]
+    first = extra.rows[0]
+    assert set(first.values) == {"smiling", "wearing_hat", "mean"}
+    assert set(extra.frame()["measure"]) == {"smiling", "wearing_hat", "mean"}
+    prompts = ["a photo of a person with a serious face", "a photo of a smiling person"]
+    texts = torch.nn.functional.normalize(audit.texts(prompts), dim=1)
+    told = (audit.test.embedding @ texts.T).argmax(dim=1).numpy()
+    assert first.values["smiling"] == pytest.approx((told == (audit.test.manifest["smiling"] == "yes")).mean())
+    assert first.values["mean"] == pytest.approx((first.values["smiling"] + first.values["wearing_hat"]) / 2)
+    names = {"Blond_Hair", "Male"} | {question.column for question in celeba_questions()}
+    assert len(names) == 40
+
+
+def test_skew_within_occupations_is_the_mean_of_their_own_rankings(clip, tmp_path) -> None:
+    genderbias_vl(tmp_path / "data")
+    asked = replace(benchmark.suite("genderbias-vl"), read=occupations_in_two, extras=(occupation_skew(4),))
+    table, audit = benchmark.run(
+        asked, clip, tmp_path / "data", tmp_path / "acts.zarr", methods=["roboshot", "erm probe"], **QUICK
+    )
+    found = {one.method: one for one in table.extras[0].rows}
+    assert "erm probe" not in found
+    labels, values = (of[audit.splits.test] for of in (audit.labels, audit.values))
+    scores = audit.test.embedding @ audit.classifier.T
+    skews = []
+    for label in np.unique(labels):
+        own = labels == label
+        front = values[own][np.argsort(-scores[own, label].detach().numpy(), kind="stable")[:4]]
+        skews.append(max(np.log(max((front == v).mean(), 0.25) / (values[own] == v).mean()) for v in (0, 1)))
+    assert found["zero-shot"].values["skew"] == pytest.approx(np.mean(skews))
+    assert found["roboshot"].difference["skew"] == pytest.approx(
+        found["roboshot"].values["skew"] - found["zero-shot"].values["skew"]
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in benchmark.SUITES if n != "testbed"])

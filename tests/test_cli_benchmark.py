@@ -11,7 +11,7 @@ from headlens import benchmark
 from headlens.benchmark import suites
 from headlens.cli import app
 from headlens.datasets import Dataset
-from headlens.errors import CorrectionError, ManifestError, TaskError
+from headlens.errors import CorrectionError, LocateError, ManifestError, TaskError
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def test_one_command_writes_the_table_in_every_form_and_the_report(small):
     assert "worst" in done.output
     files = {path.name for path in small.iterdir()}
     assert {"table.md", "table.csv", "table.json", "table.tex", "report.html", "store.zarr", "images"} <= files
+    assert {"located.json", *(f"measure-{i}.csv" for i in range(1, 6))} <= files
     table = json.loads((small / "table.json").read_text(encoding="utf-8"))
     assert table["rows"][0]["method"] == "zero-shot"
     assert (small / "report.html").stat().st_size < 8e6
@@ -42,6 +43,29 @@ def test_one_command_writes_the_table_in_every_form_and_the_report(small):
     again = invoke("testbed", "--out", small, *quick, "--json")
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout) == table
+
+
+def test_heads_are_carried_over_by_the_name_of_a_folder(small, tmp_path):
+    quick = ("--methods", "ablation", "--draws", 2, "--bootstrap", 20)
+    assert invoke("testbed", "--out", small, *quick).exit_code == 0
+    record = json.loads((small / "located.json").read_text(encoding="utf-8"))
+    planted = {str(hl.heads.HeadId(*head)) for head in hl.testbed.card("testbed")["planted_heads"]}
+    assert record["spurious"]
+    assert set(record["spurious"]) <= planted
+    record["spurious"] = ["1.2"]
+    (tmp_path / "located.json").write_text(json.dumps(record), encoding="utf-8")
+    shared = ("--root", small / "images", "--store", small / "store.zarr", "--out", tmp_path / "other")
+    for source in (tmp_path, tmp_path / "located.json", "1.2"):
+        done = invoke("testbed", *shared, *quick, "--heads-from", source, "--json")
+        assert done.exit_code == 0, done.output
+        notes = " ".join(json.loads(done.stdout)["notes"])
+        assert "carried over from" in notes
+        assert "spurious 1.2" in notes
+
+    other = invoke("testbed", *shared, *quick, "--model", "testbed-birds-1", "--heads-from", tmp_path)
+    assert isinstance(other.exception, LocateError)
+    assert record["model"]["fingerprint"] in other.exception.received
+    assert "another model" in other.exception.remedy
 
 
 @pytest.mark.parametrize(
@@ -52,12 +76,20 @@ def test_one_command_writes_the_table_in_every_form_and_the_report(small):
         (("waterbirds", "--root", "."), TaskError, "--model"),
         (("waterbirds", "--root", "nowhere", "--model", "testbed"), ManifestError, "laid out as published"),
         (("testbed", "--methods", "ltd"), CorrectionError, "Choose among"),
+        (("testbed", "--heads-from", "nowhere"), LocateError, "located heads to carry over"),
     ],
 )
 def test_a_slip_is_told_before_anything_is_computed(tmp_path, arguments, error, said):
     done = invoke(*arguments, "--out", tmp_path / "out")
     assert isinstance(done.exception, error)
     assert said in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_option_that_is_not_there_is_told_with_its_neighbour(tmp_path):
+    done = invoke("testbed", "--head-from", "10.10", "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "--heads-from" in done.output
     assert not (tmp_path / "out").exists()
 
 

@@ -166,6 +166,12 @@ def test_other_attributes_of_celeba(tmp_path: Path) -> None:
     assert data.manifest["label"].tolist() == ["a man", "a woman", "a man"]
     assert data.manifest["wearing_hat"].tolist() == ["no", "yes", "no"]
     assert data.manifest["blond_hair"].tolist() == ["no", "yes", "yes"]
+    every = datasets.read("celeba", tmp_path, attributes="all").manifest
+    assert every["gender_presentation"].tolist() == ["male", "female", "male"]
+    assert every["wearing_hat"].tolist() == ["no", "yes", "no"]
+    assert "blond_hair" not in every.columns
+    with pytest.raises(ManifestError, match="unless they are a list"):
+        datasets.read("celeba", tmp_path, attributes="Male")
     with pytest.raises(ManifestError, match=r"two class names, for −1 and for 1"):
         datasets.read("celeba", tmp_path, classes=["blond"])
     with pytest.raises(ManifestError, match=r"without the column 'Blonde_Hair', .*Rename 'Blond_Hair'"):

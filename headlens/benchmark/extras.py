@@ -1,13 +1,14 @@
 """The measures that the suites have beside accuracy by group.
 
-- common − counter gap (CounterAnimal) and occupation gap (GenderBias-VL): from predictions.
-- MaxSkew@k, retrieval skew@k and NDKL over neutral prompts (FairFace): from the scores of a corrected embedding. A
-  method that puts a probe in the classifier's place leaves the embedding as it is, and has no row there.
+- averages over groups, common − counter gap (CounterAnimal) and occupation gap (GenderBias-VL): from predictions.
+- MaxSkew@k, retrieval skew@k and NDKL over neutral prompts (FairFace), retrieval skew@k within an occupation
+  (GenderBias-VL): from the scores of a corrected embedding. A method that puts a probe in the classifier's place leaves
+  the embedding as it is, and has no row there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,63 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from headlens.benchmark.measures import Extra, Scored
-from headlens.metrics import Measures, ndkl, occupation_gap, retrieval_skew, value_gap
+from headlens.benchmark.measures import Extra, Scored, joined, only
+from headlens.metrics import (
+    SMALL,
+    Measures,
+    evaluate,
+    max_skew,
+    ndkl,
+    occupation_gap,
+    paired_difference,
+    retrieval_skew,
+    value_gap,
+)
+from headlens.metrics.bootstrap import interval
+from headlens.metrics.groups import Weighting
 from headlens.prompts import ZeroShotTask
 
 _NDKL_DRAWS = 100  # each ranks all images again for every prompt
+
+
+def averages() -> Extra:
+    """The average accuracy where every group counts once, and where groups count as in the training split."""
+
+    def measure(one: Scored) -> Measures:
+        groups = [one.audit.groups[row] for row in one.audit.splits.test]
+        weightings: dict[str, Weighting] = {"groups": "groups", "training": _training_shares(one, groups)}
+        settings: dict[str, Any] = {"draws": one.draws, "seed": one.audit.seed}
+        parts = []
+        for name, weighting in weightings.items():
+            own = evaluate(one.method, one.predictions, one.labels, groups, weighting=weighting, **settings)
+            part = Measures(one.method, {name: own.average}, {name: own.interval["average"]}, sizes=own.sizes)
+            if one.before is not None:
+                change = paired_difference(
+                    one.before.predictions, one.predictions, one.labels, groups, weighting=weighting, **settings
+                )
+                moved = {name: change.difference["average"]}
+                part = replace(part, difference=moved, difference_interval={name: change.interval["average"]})
+            parts.append(part)
+        small = tuple(name for name, size in parts[0].sizes.items() if size < SMALL)
+        return replace(joined(parts), small=small, draws=one.draws)
+
+    return Extra(
+        "Other averages",
+        {"groups": "over groups", "training": "weighted as in training"},
+        "The table's average counts every image once. Here every group counts once; or as often as in the split train, "
+        "where there is one, and else in the reference split, as published averages of Waterbirds do.",
+        measure,
+    )
+
+
+def _training_shares(one: Scored, scored: Sequence[str]) -> dict[str, float]:
+    """Each scored group's share of the split train, or of the reference split where there is none."""
+    audit = one.audit
+    splits = audit.store.manifest.get("split")
+    rows = audit.splits.reference if splits is None else np.flatnonzero((splits == "train").to_numpy())
+    counts = pd.Series([audit.groups[row] for row in (rows if len(rows) else audit.splits.reference)]).value_counts()
+    shares = {name: float(counts.get(name, 0)) for name in dict.fromkeys(scored)}
+    return shares if sum(shares.values()) else dict.fromkeys(shares, 1.0)
 
 
 def common_counter() -> Extra:
@@ -65,6 +118,33 @@ def occupations(worst: int = 10) -> Extra:
     )
 
 
+def occupation_skew(k: int = 10) -> Extra:
+    """How evenly the values share the top k of each occupation's own images, ranked by its score."""
+
+    def measure(one: Scored) -> Measures | None:
+        scores = one.scores(one.audit.task)
+        if scores is None:
+            return None
+        before = None if one.before is None else one.before.scores(one.audit.task)
+        methods = [each for each in (before, scores) if each is not None]
+        found = []
+        for label in np.unique(one.labels):
+            own = np.flatnonzero(one.labels == label)
+            if len(own) >= k and len(set(one.values[own])) > 1:
+                values = one.values[own]
+                found.append([max_skew(each[own, label], values, k, "data") for each in methods])
+        return _over_queries(one, "skew", np.asarray(found)) if found else None
+
+    return Extra(
+        f"Retrieval skew within occupations, top {k}",
+        {"skew": f"retrieval skew@{k}"},
+        f"The largest ln(share among the first {k} / share of all) over values, of each occupation's own images ranked "
+        f"by its score; the mean over the occupations that have {k} images. Intervals are over occupations.",
+        measure,
+        percent=False,
+    )
+
+
 def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
     """How evenly the values share the top k of the ranking by each of some prompts that name no value.
 
@@ -77,13 +157,13 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
         scores = one.scores(prompts)
         if scores is None:
             return None
-        before = None if one.correction is None else replace(one, correction=None).scores(prompts)
+        before = None if one.before is None else one.before.scores(prompts)
         top = max(1, min(k, len(scores) // 2))
         shared: dict[str, Any] = {"baseline": before, "draws": one.draws, "seed": one.audit.seed}
         even = retrieval_skew(one.method, scores, one.values, top, "uniform", **shared)
         own = retrieval_skew(one.method, scores, one.values, top, "data", **shared)
         divergence = _divergence(one, scores, before, top)
-        return _joined([_only(even, "max", "maxskew"), _only(own, "max", "skew"), divergence])
+        return joined([only(even, "max", "maxskew"), only(own, "max", "skew"), divergence])
 
     return Extra(
         "Ranking by neutral prompts",
@@ -93,6 +173,23 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
         measure,
         percent=False,
     )
+
+
+def _over_queries(one: Scored, name: str, found: np.ndarray) -> Measures:
+    """The mean of numbers of [query method], zero-shot first where there are two, with a bootstrap over queries."""
+    picks = np.random.default_rng(one.audit.seed).integers(len(found), size=(one.draws, len(found)))
+    means, drawn = found.mean(axis=0), found[picks].mean(axis=1)
+    measures = Measures(
+        one.method,
+        {name: float(means[-1])},
+        {name: interval(drawn[:, -1])},
+        sizes={"queries": len(found)},
+        draws=one.draws,
+    )
+    if found.shape[1] == 1:
+        return measures
+    change = {name: float(means[1] - means[0])}
+    return replace(measures, difference=change, difference_interval={name: interval(drawn[:, 1] - drawn[:, 0])})
 
 
 def _divergence(one: Scored, scores: Tensor, before: Tensor | None, k: int) -> Measures:
@@ -116,30 +213,6 @@ def _divergence(one: Scored, scores: Tensor, before: Tensor | None, k: int) -> M
         return found
     change, change_ends = observed[0] - observed[1], ends(samples[:, 0] - samples[:, 1])
     return replace(found, difference={"ndkl": change}, difference_interval={"ndkl": change_ends})
-
-
-def _only(measures: Measures, name: str, called: str) -> Measures:
-    """One of several measures, under another name."""
-
-    def one(of: Mapping[str, Any]) -> dict[str, Any]:
-        return {called: of[name]} if name in of else {}
-
-    return replace(
-        measures,
-        values=one(measures.values),
-        interval=one(measures.interval),
-        difference=one(measures.difference),
-        difference_interval=one(measures.difference_interval),
-    )
-
-
-def _joined(parts: Sequence[Measures]) -> Measures:
-    """Measures of one method side by side."""
-    joined: dict[str, Any] = {
-        name: {key: value for part in parts for key, value in getattr(part, name).items()}
-        for name in ("values", "interval", "difference", "difference_interval")
-    }
-    return replace(parts[0], **joined)
 
 
 def _of_both(classes: np.ndarray, values: np.ndarray) -> np.ndarray:

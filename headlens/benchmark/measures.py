@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.audit import Audit
-from headlens.benchmark.by_candidates import ByCandidates
+from headlens.benchmark.by_image import ByImage
 from headlens.correct import Compose, Correction, Probe
-from headlens.metrics import Measures
+from headlens.correct.targets import embedding_of
+from headlens.metrics import SMALL, Measures
+from headlens.progress import progress
 from headlens.prompts import ZeroShotTask
+
+_MOST = 12  # small groups that a note names
 
 
 @dataclass(frozen=True)
@@ -65,19 +70,44 @@ class Scored:
             return None
         return np.asarray(self.audit.task.classes, dtype=object)[self.audit.results.predictions["zero-shot"]]
 
-    def scores(self, texts: ZeroShotTask) -> Float[Tensor, "image text"] | None:
-        """The corrected embeddings along other texts; None for a method that has no place for them."""
-        rows = texts.classifier(self.audit.texts).to(self.audit.test.embedding)
+    @cached_property
+    def embedding(self) -> Float[Tensor, "image embed"] | None:
+        """The embeddings as the method leaves them; None where it changes the task's classifier alone."""
         if self.correction is None:
-            return self.audit.test.embedding @ rows.T
-        return None if is_probe(self.correction) else self.correction.logits(self.audit.test, rows)
+            return self.audit.test.embedding
+        # A probe on top of a correction is not asked other questions either: it has learnt to answer one.
+        if self.correction.changes_classifier:
+            return None
+        return embedding_of(self.correction.apply(self.audit.test))
+
+    def scores(self, texts: ZeroShotTask) -> Float[Tensor, "image text"] | None:
+        """The corrected scores of other texts; None for a method that has no place for them."""
+        rows = texts.classifier(self.audit.texts).to(self.audit.test.embedding)
+        if self.embedding is not None:
+            return self.embedding @ rows.T
+        # A calibrated classifier can be made of any texts, a probe not.
+        return None if self.correction is None or is_probe(self.correction) else self._calibrated(rows)
+
+    def _calibrated(self, rows: Float[Tensor, "text embed"]) -> Float[Tensor, "image text"]:
+        assert self.correction is not None
+        return self.correction.logits(self.audit.test, rows)
+
+    @property
+    def before(self) -> Scored | None:
+        """Zero-shot on the same images; None for zero-shot itself."""
+        assert self.audit.results is not None
+        if self.correction is None:
+            return None
+        return replace(
+            self, method="zero-shot", correction=None, predictions=self.audit.results.predictions["zero-shot"]
+        )
 
 
 def is_probe(correction: Correction) -> bool:
     """Whether the correction ends in a classifier that was trained for the task's own classes."""
     if isinstance(correction, Compose):
         return bool(correction.corrections) and is_probe(correction.corrections[-1])
-    if isinstance(correction, ByCandidates):
+    if isinstance(correction, ByImage):
         return any(map(is_probe, correction.parts.values()))
     return isinstance(correction, Probe)
 
@@ -124,15 +154,19 @@ class ExtraTable:
         frame = pd.concat(parts, ignore_index=True)
         return frame[["method", *[column for column in frame.columns if column != "method"]]]
 
-    def cells(self) -> pd.DataFrame:
-        """As people read it: value, interval, and the change from zero-shot with its own."""
+    def cells(self, intervals: bool = True) -> pd.DataFrame:
+        """As people read it: value, interval, and the change from zero-shot with its own; or without intervals."""
         rows = []
         for one in self.rows:
             cells = {"method": one.method}
             for name, heading in self.columns.items():
-                cells[heading] = self._written(one.values[name], one.interval[name], False)
+                if name not in one.values:
+                    continue
+                ends = one.interval[name] if intervals else None
+                cells[heading] = self._written(one.values[name], ends, False)
                 if name in one.difference:
-                    change = self._written(one.difference[name], one.difference_interval[name], True)
+                    ends = one.difference_interval[name] if intervals else None
+                    change = self._written(one.difference[name], ends, True)
                     cells[f"{heading}, change"] = change
             rows.append(cells)
         frame = pd.DataFrame(rows)
@@ -140,10 +174,14 @@ class ExtraTable:
         order = [name for heading in self.columns.values() for name in (heading, f"{heading}, change")]
         return frame[["method", *(name for name in order if name in frame.columns)]].fillna("–")
 
-    def _written(self, value: float, ends: tuple[float, float], sign: bool) -> str:
-        unit = 100 if self.percent else 1
-        form = ("{:+" if sign else "{:") + (".1f}" if self.percent else ".3f}")
-        return f"{form.format(unit * value)} [{form.format(unit * ends[0])}, {form.format(unit * ends[1])}]"
+    def _written(self, value: float, ends: tuple[float, float] | None, sign: bool) -> str:
+        unit, digits = (100, 1) if self.percent else (1, 3)
+        form = f"{{:{'+' if sign else ''}.{digits}f}}"
+
+        def written(share: float) -> str:
+            return form.format(round(unit * share, digits) + 0.0)  # no minus before a zero
+
+        return written(value) if ends is None else f"{written(value)} [{written(ends[0])}, {written(ends[1])}]"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -156,15 +194,53 @@ class ExtraTable:
         }
 
 
-def measure_all(extras: Sequence[Extra], audit: Audit, draws: int) -> tuple[ExtraTable, ...]:
-    """The extra measures of everything that an audit scored."""
+def only(measures: Measures, name: str, called: str) -> Measures:
+    """One of several measures, under another name."""
+
+    def one(of: Mapping[str, Any]) -> dict[str, Any]:
+        return {called: of[name]} if name in of else {}
+
+    return replace(
+        measures,
+        values=one(measures.values),
+        interval=one(measures.interval),
+        difference=one(measures.difference),
+        difference_interval=one(measures.difference_interval),
+    )
+
+
+def joined(parts: Sequence[Measures]) -> Measures:
+    """Measures of one method side by side."""
+    joined: dict[str, Any] = {
+        name: {key: value for part in parts for key, value in getattr(part, name).items()}
+        for name in ("values", "interval", "difference", "difference_interval")
+    }
+    return replace(parts[0], **joined)
+
+
+def _small(rows: Sequence[Measures]) -> str:
+    """A sentence on the groups behind a measure that are too small to say much."""
+    names = list(dict.fromkeys(name for one in rows for name in one.small))
+    if not names:
+        return ""
+    shown = ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
+    return f" Fewer than {SMALL} each, which says little: {shown}."
+
+
+def measure_all(extras: Sequence[Extra], audit: Audit, draws: int, methods: Sequence[str]) -> tuple[ExtraTable, ...]:
+    """The extra measures of methods that an audit scored, in this order."""
     assert audit.results is not None
-    tables = []
-    for extra in extras:
-        rows = []
-        for method, predictions in audit.results.predictions.items():
-            found = extra.measure(Scored(audit, method, audit.corrections.get(method), predictions, draws))
-            if found is not None:
-                rows.append(found)
-        tables.append(ExtraTable(extra.title, extra.note, dict(extra.columns), extra.percent, tuple(rows)))
-    return tuple(tables)
+    rows: list[list[Measures]] = [[] for _ in extras]
+    with progress("Measuring beside", len(methods), unit="methods") as advance:
+        for method in methods:
+            predictions = audit.results.predictions[method]
+            one = Scored(audit, method, audit.corrections.get(method), predictions, draws)
+            for own, extra in zip(rows, extras, strict=True):
+                if (found := extra.measure(one)) is not None:
+                    own.append(found)
+            advance(1)
+    return tuple(
+        ExtraTable(extra.title, extra.note + _small(own), dict(extra.columns), extra.percent, tuple(own))
+        for own, extra in zip(rows, extras, strict=True)
+        if own  # a manifest may lack what a measure is made of
+    )

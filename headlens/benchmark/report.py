@@ -7,13 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import torch
+import pandas as pd
 
 from headlens import plots
 from headlens.audit import Audit
 from headlens.benchmark.head_sets import attribute_location, caption_figure, head_sets, set_maps
 from headlens.benchmark.table import BenchmarkTable
 from headlens.errors import ExplainError, ImageError, LocateError
+from headlens.heads import HeadId
 from headlens.locate import Location
 from headlens.manifest import candidate_indices
 from headlens.report import ReportContent, Section, asked, write
@@ -61,7 +62,19 @@ def _tables(table: BenchmarkTable) -> list[Section]:
     of_row = {i: name for name, rows in table.families().items() for i in rows}
     cells.insert(1, "what it is", [of_row[i] for i in range(len(cells))])
     sections = [Section("All methods", table=cells, table_caption="Accuracy in per cent; see the notes above.")]
-    return sections + [Section(extra.title, extra.note, table=extra.cells()) for extra in table.extras]
+    sections += [Section(extra.title, extra.note, table=extra.cells()) for extra in table.extras]
+    return [*sections, *_by_class(table)]
+
+
+def _by_class(table: BenchmarkTable) -> list[Section]:
+    """The salient heads of each class, where they were located so."""
+    if table.heads is None or not table.heads.by_class:
+        return []
+    heads = {name: ", ".join(str(HeadId(*one)) for one in own) for name, own in table.heads.by_class.items()}
+    frame = pd.DataFrame({"class": list(heads), "salient heads": [own or "none" for own in heads.values()]})
+    return [
+        Section("Salient heads of each class", "Those that an image gets whose class is taken to be this.", table=frame)
+    ]
 
 
 def figures(audit: Audit, images: int = 4, kinds: Mapping[str, Sequence[str]] | None = None) -> list[Section]:
@@ -105,11 +118,7 @@ def _margins(audit: Audit) -> list[Section]:
         "zero-shot": audit.logits(audit.test.embedding),
         judged: audit.corrections[judged].logits(audit.test, classifier),
     }
-    true = torch.as_tensor(audit.labels[rows])[:, None]
-    values = {}
-    for name, logits in scores.items():
-        others = audit.among(logits, rows).scatter(1, true, -torch.inf).amax(dim=1)
-        values[name] = (logits.gather(1, true)[:, 0] - others).detach().cpu().numpy()
+    values = {name: audit.margins(logits, rows) for name, logits in scores.items()}
     groups = np.asarray([audit.groups[row] for row in rows], dtype=object)
     before = audit.results.evaluations["zero-shot"].groups
     worst = sorted(before, key=lambda name: before[name])[:_MOST_GROUPS]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headlens.audit import Audit
+from headlens.benchmark.carried import CarriedHeads
 from headlens.benchmark.measures import Extra
 from headlens.datasets import Dataset
 from headlens.errors import TaskError
@@ -34,9 +35,13 @@ class Suite:
         templates: prompts for a class.
         attribute: the attribute.
         pairs, spurious, crossed: text pairs; None for an audit's own defaults. Where the images have `candidates`,
-            pairs may hold {first} and {second}: each image gets those of its own two classes.
+            pairs may hold {first} and {second}: each image gets those of its own two classes. Under `salient_on` these
+            are the class that an image is taken for and that class's rival.
         reference, test: the splits.
         conflicting: names the groups in which class and attribute conflict; None for the audit's own rule.
+        salient_on: for many classes: the attribute's value on whose reference images salient heads are located class by
+            class; see `headlens.benchmark.by_class`. "" for one list over all classes.
+        heads_from: heads that were located elsewhere, in place of locating here; see `headlens.benchmark.read_heads`.
         extras: measures beside average, worst group and gap.
         notes: what to know about how the suite asks, a sentence each.
         model: the model that is meant where none is named; "" where one has to be.
@@ -56,6 +61,8 @@ class Suite:
     reference: str = "val"
     test: str = "test"
     conflicting: Conflicting | None = None
+    salient_on: str = ""
+    heads_from: str | Path | CarriedHeads | None = None
     extras: tuple[Extra, ...] = ()
     notes: tuple[str, ...] = ()
     model: str = ""

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from headlens.audit import Audit
-from headlens.benchmark.disparities import attribute_left, disparities
-from headlens.benchmark.extras import common_counter, neutral_ranking, occupations
+from headlens.benchmark.disparities import disparities
+from headlens.benchmark.elsewhere import Question, attribute_left, celeba_questions, elsewhere
+from headlens.benchmark.extras import averages, common_counter, neutral_ranking, occupation_skew, occupations
+from headlens.benchmark.retrieval import retrieval
 from headlens.benchmark.suite import Suite, register_suite
 from headlens.datasets import Dataset, read
 from headlens.datasets.layout import rooted
@@ -18,6 +20,7 @@ from headlens.manifest import manifest_root
 from headlens.prompts import Attribute, ZeroShotTask, load_pairs
 
 _PEOPLE = Attribute("gender_presentation", {"female": "a photo of a woman", "male": "a photo of a man"})
+_RACES = {"Latino_Hispanic": "Latino or Hispanic"}
 _WORST = 10
 _REFERENCE_FACES = 5000
 
@@ -41,6 +44,12 @@ def _testbed() -> Suite:
     species = [name for one in world.SPECIES for name in (one.name, one.plural)]
     features = [phrase for each in (*world.FEATURES, *world.PLURAL_FEATURES) for phrase in each]
     places = [one.name for one in world.PLACES] + [phrase for each in world.GENERIC_PLACES for phrase in each]
+    surroundings = {
+        one.name: [
+            f"a photo of a {bird} in {phrase}" for bird in world.CLASSES for phrase in dict.fromkeys(one.phrases)
+        ]
+        for one in world.PLACES
+    }
     card = testbed.card("testbed")
     return Suite(
         "testbed",
@@ -50,7 +59,13 @@ def _testbed() -> Suite:
         [tuple(pair) for pair in card["pairs"]],
         [tuple(pair) for pair in card["spurious_pairs"]],
         model="testbed",
-        extras=(disparities(), attribute_left()),
+        extras=(
+            averages(),
+            disparities(),
+            elsewhere([Question("species"), Question("place", prompts=surroundings)]),
+            attribute_left(),
+            retrieval(),
+        ),
         caption_kinds={
             "class": [*world.CLASSES, *world.PLURALS, *species],
             "features": features,
@@ -70,7 +85,13 @@ def _waterbirds() -> Suite:
         load_pairs("waterbirds"),
         load_pairs("waterbirds", "spurious"),
         load_pairs("waterbirds", "crossed"),
-        extras=(disparities(), attribute_left()),
+        extras=(
+            averages(),
+            disparities(),
+            elsewhere([Question("species", "a photo of a {}, a kind of bird"), Question("place", "a photo of a {}")]),
+            attribute_left(),
+            retrieval(),
+        ),
     )
 
 
@@ -78,13 +99,13 @@ def _waterbirds() -> Suite:
 def _celeba() -> Suite:
     return Suite(
         "celeba",
-        _reader("celeba", classes=("dark hair", "blond hair")),
+        _reader("celeba", classes=("dark hair", "blond hair"), attributes="all"),
         ("A photo of a celebrity with {}",),
         _PEOPLE,
         load_pairs("celeba-hair"),
         load_pairs("celeba-hair", "spurious"),
         load_pairs("celeba-hair", "crossed"),
-        extras=(disparities(), attribute_left()),
+        extras=(averages(), disparities(), elsewhere(celeba_questions()), attribute_left(), retrieval()),
         notes=("Every hair colour that is not blond is asked for as dark hair.",),
     )
 
@@ -117,14 +138,18 @@ def _animals(name: str, options: dict[str, Any]) -> Suite:
                 "counter": "an animal in unusual surroundings",
             },
         ),
-        load_pairs("animals"),
+        load_pairs("animals", "against"),
         load_pairs("animals", "spurious"),
+        load_pairs("animals", "crossed"),
         conflicting=_counter_groups,
-        extras=(common_counter(),),
+        salient_on="common",
+        extras=(common_counter(), elsewhere([Question("scene", "a photo with {} in the background")]), retrieval()),
         notes=(
-            "Salient heads are located over all classes at once; the publication locates them for each class.",
-            "Text pairs are of animals in general, the same for every image; the publication takes pairs for each "
-            "class and the one that it is mostly mistaken for.",
+            "Salient heads are located for each class on the rightly classified common images of the reference split, "
+            "less the spurious ones. Text pairs name a class and the one that its common images are mostly mistaken "
+            "for. An image gets heads and pairs of the class that zero-shot takes it for.",
+            "Spurious heads are located on the counter images of all classes at once, unless they are carried over: "
+            "the publication takes those of Waterbirds (heads_from).",
         ),
     )
 
@@ -148,7 +173,13 @@ def _genderbias_vl() -> Suite:
         load_pairs("occupations", "spurious"),
         load_pairs("occupations", "crossed"),
         conflicting=_disadvantaged,
-        extras=(occupations(_WORST),),
+        extras=(
+            occupations(_WORST),
+            occupation_skew(),
+            elsewhere([Question("label", "a photo of a {}", heading="all occupations at once")]),
+            attribute_left(),
+            retrieval(),
+        ),
         notes=(
             f"Heads are located on the disadvantaged gender presentation of the {_WORST} occupations of the reference "
             "split with the largest gaps; each image is weighed between its own two occupations, and gets the text "
@@ -184,11 +215,19 @@ def _fairface() -> Suite:
         spurious=[("a photo of a woman", "a photo of a man")],
         reference="train",
         test="val",
-        extras=(neutral_ranking(neutral),),
+        extras=(
+            neutral_ranking(neutral),
+            elsewhere(
+                [Question("perceived_race", "a photo of a {} person", {"Latino_Hispanic": "Latino or Hispanic"})]
+            ),
+            attribute_left(),
+            retrieval(),
+        ),
         notes=(
             f"Of the split train {_REFERENCE_FACES} faces at most are drawn (seed 0) to locate and to fit on; all of "
             "the split val is scored.",
-            "The task that heads are located on is telling age groups apart; the neutral prompts are our own.",
+            "The task that heads are located on is telling age groups apart, unless they are carried over: the "
+            "publication takes those of GenderBias-VL (heads_from). The neutral prompts are our own.",
         ),
     )
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from headlens.audit.folder import finite
+from headlens.benchmark.carried import CarriedHeads
 from headlens.benchmark.measures import ExtraTable
 from headlens.benchmark.published import Published
 from headlens.metrics import SMALL
@@ -70,6 +72,7 @@ class BenchmarkTable:
         notes: how the data were read and split.
         seed: of every draw.
         extras: what the suite measures beside, a table each.
+        heads: the located heads, for another benchmark to take over; `heads.write("located.json")`.
     """
 
     suite: str
@@ -83,6 +86,7 @@ class BenchmarkTable:
     notes: tuple[str, ...]
     seed: int
     extras: tuple[ExtraTable, ...] = ()
+    heads: CarriedHeads | None = None
 
     def frame(self) -> pd.DataFrame:
         """One row a method, all numbers as fractions: estimates, ends of intervals, published values beside them."""
@@ -142,14 +146,15 @@ class BenchmarkTable:
         inferred = " (inferred zero-shot)" if self.inferred else ""
         lines = [
             f"{self.suite}, {self.model}, {self.attribute}{inferred}: {self.images} scored images. Accuracy in per "
-            "cent [95 % bootstrap interval]; gains are against zero-shot and against "
+            "cent [95 % bootstrap interval], its average over images; gains are against zero-shot and against "
             f"{RIVAL}, paired; V is Cramér's V of attribute × "
             "prediction; p is (1 + sets of layer-matched random heads that do as well) / (1 + sets), and cannot be "
             "lower than 1 / (1 + sets); rows of random heads hold the mean and the central 95 % of the draws; seed "
             f"{self.seed}.",
-            "Given, of the reference split: heads that were located on it, which reads its labels; labels of its "
-            "classes, attribute its values of the attribute, to fit on. Methods with – read texts alone: rows that "
-            "are given different things are not rivals.",
+            f"Images a group: {self._group_sizes()}.",
+            "Given, of the reference split: heads that were located on it, which reads its labels, unless they are "
+            "carried over; labels of its classes, attribute its values of the attribute, to fit on. Methods with – "
+            "read texts alone: rows that are given different things are not rivals.",
             *self.notes,
         ]
         if small := [f"{name} ({size})" for name, size in self.sizes.items() if size < SMALL]:
@@ -168,6 +173,11 @@ class BenchmarkTable:
         if missed := self.missed():
             lines.append(f"Published and not reached here (the interval lies below it): {missed}.")
         return lines
+
+    def _group_sizes(self) -> str:
+        if len(self.sizes) > _MOST:
+            return f"{len(self.sizes)} groups of {min(self.sizes.values())} to {max(self.sizes.values())}"
+        return ", ".join(f"{name} {size}" for name, size in self.sizes.items())
 
     def missed(self) -> str:
         """The methods whose published worst-group accuracy lies above the interval measured here."""
@@ -199,12 +209,15 @@ class BenchmarkTable:
         ends = np.cumsum([len(rows) for rows in self.families().values()])[:-1]
         for end in reversed(ends.tolist()):
             lines.insert(first + end, "\\midrule")
-        return "\n\n".join(["\n".join(lines), *(_latex(extra.cells()) for extra in self.extras)]) + "\n"
+        return (
+            "\n\n".join(["\n".join(lines), *(f"% {extra.title}\n{_latex(extra.cells())}" for extra in self.extras)])
+            + "\n"
+        )
 
     def json(self) -> str:
-        """Everything, with fractions and intervals, as JSON."""
+        """Everything, with fractions and intervals, as JSON; a number that is not finite is null."""
         plain = asdict(self) | {"extras": [extra.to_dict() for extra in self.extras], "footnotes": self.footnotes()}
-        return json.dumps(plain, indent=2, ensure_ascii=False)
+        return json.dumps(finite(plain), indent=2, ensure_ascii=False, allow_nan=False)
 
     def csv(self) -> str:
         """`frame()` as CSV; the further measures have tables of their own, `extras[i].frame()`."""

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from headlens.audit.methods import method
-from headlens.benchmark import BenchmarkTable, run
+from headlens.benchmark import BenchmarkTable, read_heads, run
 from headlens.benchmark import suite as suite_of
+from headlens.benchmark.carried import LOCATED
 from headlens.benchmark.report import write_report
 from headlens.cli.inputs import listed
 from headlens.errors import TaskError
@@ -27,9 +28,10 @@ def run_benchmark(
     model: str | None,
     pretrained: str | None,
     methods: str | None,
+    heads_from: str | None,
     out: Path,
     store: Path | None,
-    batch_size: int,
+    batch_size: int | None,
     on_error: str,
     device: str,
     precision: str,
@@ -43,6 +45,7 @@ def run_benchmark(
     names = None if methods is None else listed(methods)
     for name in names or []:
         method(name)
+    carried = None if heads_from is None else read_heads(heads_from)
     if root is None:
         if not asked.makes_images:
             raise TaskError("the folder of the data set", "none", "Write --root FOLDER; nothing is downloaded.")
@@ -62,6 +65,8 @@ def run_benchmark(
         seed=seed,
         batch_size=batch_size,
         on_error=on_error,
+        heads_from=carried,
+        keep=out / "kept",
     )
     # The table first: figures need more packages, and files that may be gone.
     write_table(table, out)
@@ -73,7 +78,7 @@ def run_benchmark(
 
 
 def write_table(table: BenchmarkTable, out: Path) -> None:
-    """The table as table.md, .csv, .json and .tex; the suite's further measures as CSV files of their own."""
+    """The table as table.md, .csv, .json and .tex; further measures as CSV files; the heads for another benchmark."""
     out.mkdir(parents=True, exist_ok=True)
     forms = {"table.md": table.markdown(), "table.csv": table.csv(), "table.json": table.json()}
     forms["table.tex"] = table.latex()
@@ -81,21 +86,23 @@ def write_table(table: BenchmarkTable, out: Path) -> None:
         forms[f"measure-{number}.csv"] = extra.frame().to_csv(index=False)
     for name, text in forms.items():
         (out / name).write_text(text, encoding="utf-8")
+    if table.heads is not None:
+        table.heads.write(out / LOCATED)
 
 
 def show(table: BenchmarkTable, out: Path) -> None:
-    """The table in the terminal."""
+    """The table in the terminal; further measures without their intervals, for which there is no room."""
     console = Console()
     cells = table.cells()
     parts = [list(rows) for rows in table.families().values()]
     console.print(_drawn(cells, ends={rows[-1] for rows in parts}))
     for extra in table.extras:
         console.print(Text(f"\n{extra.title}", style="bold"))
-        console.print(_drawn(extra.cells(), ends=set()))
+        console.print(_drawn(extra.cells(intervals=False), ends=set()))
     console.print()
     for note in table.footnotes():
         console.print(Text(note, style="dim"))
-    console.print(Text(f"{out}/table.md, .csv, .json, .tex and report.html"))
+    console.print(Text(f"{out}/table.md, .csv, .json, .tex, report.html and {LOCATED}"))
 
 
 def _drawn(cells: pd.DataFrame, ends: set[int]) -> Table:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from headlens.datasets.dataset import Dataset
-from headlens.datasets.layout import Layout, rooted
+from headlens.datasets.layout import Layout, one_of, rooted
 from headlens.errors import ManifestError
 
 LAYOUT = Layout(
@@ -29,7 +29,7 @@ def read_celeba(
     *,
     target: str = "Blond_Hair",
     classes: Sequence[str] | None = None,
-    attributes: Sequence[str] = ("Male",),
+    attributes: Sequence[str] | Literal["all"] = ("Male",),
     missing: str = "error",
 ) -> Dataset:
     """CelebA: one of forty face attributes as the label, others as attributes; blond hair × gender presentation.
@@ -38,8 +38,8 @@ def read_celeba(
         root: the folder of the two lists, or the one above it.
         target: the published column that becomes the label.
         classes: the names for −1 and 1 of that column, in this order; by default "not blond hair" and "blond hair".
-        attributes: published columns that become attributes. Male becomes `gender_presentation` (female, male);
-            any other becomes a column of its own name in lower case (no, yes).
+        attributes: published columns that become attributes, or "all" but the target. Male becomes
+            `gender_presentation` (female, male); any other becomes a column of its own name in lower case (no, yes).
         missing: "error" refuses a missing image, "drop" leaves its row out.
 
     Raises:
@@ -49,6 +49,9 @@ def read_celeba(
     listed = LAYOUT.file(root, *_places("list_attr_celeba.txt", "Anno"))
     parted = LAYOUT.file(root, *_places("list_eval_partition.txt", "Eval"))
     table = _attributes(listed)
+    if isinstance(attributes, str):
+        one_of("attributes, unless they are a list,", attributes, ("all",))
+        attributes = [column for column in table.columns if column != target]
     LAYOUT.columns(table, listed, [target, *attributes])
     parts = _partition(parted)
     if set(parts.index) != set(table.index):

@@ -1,6 +1,7 @@
 """Locating heads: which of them decide rightly and wrongly classified images, and how sure that is."""
 
 from headlens.locate.attributes import attribute_heads
+from headlens.locate.by_class import rivals, routes, salient_by_class
 from headlens.locate.candidates import Candidates
 from headlens.locate.concept import ConceptRule, ConceptScores, concept_directions, concept_scores, head_variance
 from headlens.locate.concept_span import ConceptSpans, concept_candidates, concept_spans, contrast_spans
@@ -51,6 +52,9 @@ __all__ = [
     "head_variance",
     "layer_matched",
     "locator",
+    "rivals",
+    "routes",
+    "salient_by_class",
     "significance",
     "single_head_sweep",
     "weigh",

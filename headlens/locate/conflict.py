@@ -89,16 +89,15 @@ def conflicting_groups(
         best = _best_values(frame, rule, reference, predictions, margin)
         chosen, used = _present_but(best, frame), rule
         tied = tuple(label for label, value in best.items() if value is None)
-    pairs = pd.MultiIndex.from_frame(frame[["label", "value"]])
-    sizes = [int((pairs == pair).sum()) for pair in chosen]
     if not chosen:
         raise LocateError(
             "images in the conflicting groups",
             "none: every class has one value alone",
             "Take a split in which class and attribute do conflict.",
         )
-    mask = torch.from_numpy(np.asarray(pairs.isin(chosen)))
-    return ConflictingGroups(mask, tuple(chosen), tuple(sizes), used, tied)
+    held = [((frame["label"] == label) & (frame["value"] == value)).to_numpy() for label, value in chosen]
+    sizes = tuple(int(images.sum()) for images in held)
+    return ConflictingGroups(torch.from_numpy(np.any(held, axis=0)), tuple(chosen), sizes, used, tied)
 
 
 def _strings(column: Column) -> np.ndarray:

@@ -11,6 +11,7 @@ Tschuprow's T*: with φ² = χ²/n, r rows and c columns,
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency
 from scipy.stats.contingency import association
@@ -41,7 +42,8 @@ def cramers_v(attribute: Column, predictions: Column, corrected: bool = False) -
         raise MetricError("two attribute values or more", f"{row_names[0]!r} alone", "Check the attribute's column.")
     if len(column_names) < 2:
         return 0.0
-    table = pd.crosstab(rows, columns).to_numpy()
+    cells = rows * len(column_names) + columns
+    table = np.bincount(cells, minlength=len(row_names) * len(column_names)).reshape(len(row_names), -1)
     if not corrected:
         return float(association(table, method="cramer", correction=False))
     n, (r, c) = table.sum(), table.shape

@@ -27,7 +27,12 @@ from headlens.cli.options import (
 
 @app.command()
 def benchmark(
-    suite: Annotated[str, typer.Argument(help="testbed, waterbirds, celeba, counteranimal, genderbias-vl, fairface.")],
+    suite: Annotated[
+        str,
+        typer.Argument(
+            help="testbed, waterbirds, celeba, counteranimal, counteranimal-imagenet, genderbias-vl, fairface."
+        ),
+    ],
     root: Annotated[Path | None, typer.Option(help="The data set's folder; testbed draws its own images.")] = None,
     model: Annotated[
         str | None,
@@ -35,9 +40,16 @@ def benchmark(
     ] = None,
     pretrained: Pretrained = None,
     methods: Annotated[str | None, typer.Option(help="Methods, separated by commas; all that are registered.")] = None,
+    heads_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Carry heads over instead of locating them: the --out folder of another benchmark of this model, a "
+            "saved audit, a located.json, or heads written as 10.10,11.3."
+        ),
+    ] = None,
     out: Out = Path("benchmark"),
     store: Store = None,
-    batch_size: BatchSize = 64,
+    batch_size: BatchSize = None,
     on_error: OnErrorOption = OnError.stop,
     device: Device = "cpu",
     precision: PrecisionOption = Precision.fp32,
@@ -46,7 +58,11 @@ def benchmark(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Score every method on a data set: a table with intervals in five forms, and published numbers beside it."""
+    """Score every method on a data set: one table, in five forms and with figures, beside published numbers.
+
+    Everything is written to --out: the table (Markdown, CSV, JSON, LaTeX), further measures, the located heads, and a
+    report. A run that was stopped goes on where it stopped. `headlens benchmark testbed` needs no data.
+    """
     from headlens.cli.run_benchmark import run_benchmark
 
     run_benchmark(
@@ -55,6 +71,7 @@ def benchmark(
         model=model,
         pretrained=pretrained,
         methods=methods,
+        heads_from=heads_from,
         out=out,
         store=store,
         batch_size=batch_size,

@@ -1,0 +1,92 @@
+"""What an interrupted benchmark does not compute again: fitted corrections, and what random heads predicted.
+
+Head states are kept in the store. What takes minutes beyond them, on tens of thousands of images, are probes and a
+hundred draws of random heads; each is written as soon as it is there, under a name that is a digest of all that decides
+it: model, images, task, attribute, splits, labels, seed, version, and the correction before it was fitted. A method
+that rests on code from a notebook cell is fitted anew each time, since its code may have changed. The folder can be
+removed at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from headlens._version import __version__
+from headlens.audit import Audit
+from headlens.benchmark.digest import digest_of
+from headlens.correct import Correction, load_correction
+from headlens.errors import CorrectionError
+
+_PREDICTED = "predicted"
+
+
+class Kept:
+    """A folder of finished pieces of one audit's benchmark.
+
+    Args:
+        audit: the audit.
+        folder: where; None keeps nothing.
+    """
+
+    def __init__(self, audit: Audit, folder: str | Path | None):
+        self.audit, self.folder = audit, None if folder is None else Path(folder)
+
+    def fit(self, correction: Correction) -> Correction:
+        """The correction, fitted on the reference split: now, or before."""
+        place = self._place("fitted", correction)
+        if place is not None and place.is_dir():
+            try:
+                return load_correction(place)
+            except CorrectionError:
+                pass  # a run that was killed while it wrote
+        fitted = correction.fit(self.audit.reference)
+        if place is not None:
+            fitted.save(place, overwrite=True)
+        return fitted
+
+    def predictions(
+        self, correction: Correction, predict: Callable[[], Int[np.ndarray, "image"]]
+    ) -> Int[np.ndarray, "image"]:
+        """The class that an unfitted correction leads to, of every scored image: predicted now, or before."""
+        place = self._place("predictions", correction)
+        if place is None:
+            return predict()
+        place = place.with_suffix(".safetensors")
+        try:
+            found = load_file(place)[_PREDICTED].astype(np.int64)
+            if found.shape == (len(self.audit.splits.test),):
+                return found
+        except (OSError, SafetensorError, KeyError):
+            pass
+        predicted = predict()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_suffix(".part")
+        save_file({_PREDICTED: predicted.astype(np.int32)}, partial)
+        partial.replace(place)
+        return predicted
+
+    def _place(self, kind: str, correction: Correction) -> Path | None:
+        own = None if self.folder is None else digest_of(correction)
+        if self.folder is None or own is None:
+            return None
+        return self.folder / kind / hashlib.sha256(f"{self._context} {own}".encode()).hexdigest()[:24]
+
+    @cached_property
+    def _context(self) -> str:
+        audit = self.audit
+        found = hashlib.sha256(f"{__version__} {audit.identity} {audit.store.plan.dtype}".encode())
+        for rows in (audit.splits.reference, audit.splits.test, audit.labels, audit.values):
+            found.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+        found.update(audit.classifier.detach().cpu().to(torch.float64).contiguous().numpy().tobytes())
+        if audit.allowed is not None:
+            found.update(audit.allowed.numpy().tobytes())
+        return found.hexdigest()

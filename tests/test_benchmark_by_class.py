@@ -1,0 +1,133 @@
+"""Heads and pairs of the class that an image is taken for: which image gets which, what is shared, what is not read."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from benchmark_trees import QUICK, counteranimal, run_case, small_clip
+
+import headlens as hl
+from headlens import benchmark
+from headlens.audit.methods import build
+from headlens.benchmark import by_class
+from headlens.benchmark.report import write_report
+from headlens.correct import ErmProbe, MeanAblation, load_correction
+from headlens.errors import LocateError
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return small_clip()
+
+
+@pytest.fixture(scope="module")
+def run_once(clip, tmp_path_factory):
+    found = {}
+
+    def run(name):
+        if name not in found:
+            found[name] = run_case(name, clip, tmp_path_factory.mktemp(name))
+        return found[name]
+
+    return run
+
+
+def test_an_animal_gets_heads_and_pairs_of_the_class_that_it_is_taken_for(run_once) -> None:
+    table, audit = run_once("counteranimal")
+    ltc = audit.corrections["ltc"]
+    assert isinstance(ltc, benchmark.ByClass)
+    assert set(ltc.parts) == {0, 1, 2}
+    rows = audit.splits.reference
+    common = audit.values[rows] == audit.attribute.value_names.index("common")
+    scores = (audit.reference.embedding @ audit.classifier.T)[common]
+    labels = audit.labels[rows][common]
+    for label, part in ltc.parts.items():
+        ablation, injection = part.corrections
+        assert set(ablation.heads) == set(audit.location.spurious)
+        assert not set(injection.heads) & set(audit.location.spurious)
+        name = audit.task.classes[label]
+        assert list(injection.heads) == [hl.heads.HeadId(*one) for one in table.heads.by_class[name]]
+        mistaken = [int(s.argmax()) for s, true in zip(scores, labels, strict=True) if true == label != int(s.argmax())]
+        if mistaken:
+            rival = audit.task.classes[max(sorted(set(mistaken)), key=mistaken.count)]
+            texts = [f"the body shape of the {one}" for one in (name, rival)]
+            body = injection.pairs[1, 0] - injection.pairs[1, 1]
+            torch.testing.assert_close(body, -torch.diff(audit.texts(texts), dim=0)[0])
+    # Each image by itself, with nothing but its zero-shot prediction.
+    found = audit.among(ltc.logits(audit.test, audit.classifier), audit.splits.test).argmax(dim=-1)
+    assert found.tolist() == audit.results.predictions["ltc"].tolist()
+    for i in (0, 3, 7):
+        one = audit.test.subset([i])
+        taken_for = int((one.embedding @ audit.classifier.T).argmax())
+        torch.testing.assert_close(
+            ltc.logits(one, audit.classifier), ltc.parts[taken_for].logits(one, audit.classifier)
+        )
+
+
+def test_the_report_lists_the_heads_of_each_class(run_once, tmp_path) -> None:
+    table, audit = run_once("counteranimal")
+    page = write_report(table, audit, tmp_path / "report.html", images=0).read_text(encoding="utf-8")
+    assert "Salient heads of each class" in page
+    for name, heads in table.heads.by_class.items():
+        assert name in page
+        assert ", ".join(map(str, heads)) in page
+
+
+def test_no_label_of_a_scored_image_is_read(run_once) -> None:
+    _, audit = run_once("counteranimal")
+    manifest = audit.test.manifest.copy()
+    manifest["label"] = audit.task.classes[0]
+    manifest["background"] = "common"
+    other = audit.test.with_manifest(manifest)
+    for name, correction in audit.corrections.items():
+        before, after = (correction.logits(target, audit.classifier) for target in (audit.test, other))
+        torch.testing.assert_close(before, after, msg=name)
+
+
+def test_what_does_not_go_by_class_is_fitted_once_and_a_probe_reads_what_all_classes_leave(run_once) -> None:
+    _, audit = run_once("counteranimal")
+    assert isinstance(audit.corrections["ablation"], MeanAblation)
+    assert isinstance(audit.corrections["erm probe"], ErmProbe)
+    by_class, probe = audit.corrections["erm probe + ltc"].corrections
+    assert isinstance(by_class, benchmark.ByClass)
+    assert isinstance(probe, ErmProbe)
+    full = audit.corrections.get("ltc full")
+    if full is not None:  # its own locator's heads, and the pairs of each class
+        assert len({part.corrections[1].heads for part in full.parts.values()}) == 1
+
+
+def test_a_correction_by_class_is_saved_and_loaded(run_once, tmp_path) -> None:
+    _, audit = run_once("counteranimal")
+    for name in ("ltc", "erm probe + ltc"):
+        again = load_correction(audit.corrections[name].save(tmp_path / name.replace(" ", "-")))
+        found, expected = (one.logits(audit.test, audit.classifier) for one in (again, audit.corrections[name]))
+        torch.testing.assert_close(found, expected)
+
+
+def test_an_image_taken_for_a_class_without_heads_gets_the_highest_scored_one_that_has_some() -> None:
+    embedding = torch.eye(3)[[2, 1, 0]] + 0.1 * torch.eye(3)[[1, 0, 2]]
+    parts = {0: MeanAblation([(0, 0)]), 1: MeanAblation([(0, 1)])}
+    rule = benchmark.ByClass(parts, torch.eye(3), torch.tensor([0, 1, -1]))
+    assert rule.keys(embedding) == [1, 1, 0]
+    assert benchmark.ByClass(parts, torch.eye(3), torch.tensor([0, 1, 0])).keys(embedding) == [0, 1, 0]
+
+
+def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
+    _, audit = run_once("counteranimal")
+    known = audit.ingredients_of("ltc")
+    rivals = by_class.class_rivals(audit, "common")
+    heads = by_class.class_heads(audit, "common")
+    with by_class.methods_by_class(audit, rivals, heads, *(benchmark.suite("counteranimal").pairs, None)):
+        cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
+        drawn = build("ltc", known.recast(cast))
+    for label, part in drawn.parts.items():
+        own = part.corrections[1].heads
+        assert sorted(h.layer for h in own) == sorted(h.layer for h in heads[label])
+        assert part.corrections[0].heads == (hl.heads.HeadId(0, 0),)
+
+
+def test_salient_heads_are_located_on_a_value_that_there_is(clip, tmp_path) -> None:
+    counteranimal(tmp_path / "data")
+    asked = replace(benchmark.suite("counteranimal"), salient_on="usual")
+    with pytest.raises(LocateError, match=r"'usual'.*common, counter"):
+        benchmark.run(asked, clip, tmp_path / "data", tmp_path / "acts.zarr", methods=["ltc"], **QUICK)

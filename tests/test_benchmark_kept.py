@@ -1,0 +1,83 @@
+"""A benchmark that was stopped and is asked again: what is read back, and what decides that."""
+
+from copy import copy
+from dataclasses import replace
+
+import pytest
+from benchmark_trees import small_testbed
+
+import headlens as hl
+from headlens import benchmark
+from headlens.audit import scoring
+from headlens.benchmark.kept import Kept
+from headlens.correct import Compose, ErmProbe, MeanAblation
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return tmp_path_factory.mktemp("birds")
+
+
+@pytest.fixture(scope="module")
+def asked(world):
+    return replace(small_testbed(world), extras=())
+
+
+@pytest.fixture(scope="module")
+def done(world, asked):
+    return benchmark.run(
+        asked, hl.load("testbed"), world / "images", world / "acts.zarr", methods=["ablation"], draws=2, bootstrap=50
+    )
+
+
+def test_what_was_fitted_and_drawn_before_an_interruption_is_not_computed_again(asked, world, tmp_path, monkeypatch):
+    """A run stops in the middle of its random heads; the next one takes up the rest, and finds the same numbers."""
+    place, clip = world / "acts.zarr", hl.load("testbed")
+    methods = ["ltc", "erm probe", "prototype ablation"]
+
+    def run(**options):
+        return benchmark.run(asked, clip, world / "images", place, methods=methods, draws=7, bootstrap=20, **options)[0]
+
+    whole = run()
+    predict, calls = scoring._fit_and_predict, []
+
+    def stops(audit, correction):
+        calls.append(correction)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return predict(audit, correction)
+
+    monkeypatch.setattr(scoring, "_fit_and_predict", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(keep=tmp_path)
+    assert len(list((tmp_path / "predictions").iterdir())) == 4
+    again = []
+    monkeypatch.setattr(scoring, "_fit_and_predict", lambda *a: again.append(a) or predict(*a))
+    monkeypatch.setattr(ErmProbe, "fit", lambda *a: pytest.fail("trained again"))
+    assert run(keep=tmp_path) == whole
+    assert len(again) == 3
+    # What a killed run left half written is computed again.
+    monkeypatch.undo()
+    for file in (tmp_path / "predictions").iterdir():
+        file.write_bytes(file.read_bytes()[:-3])
+    for file in (tmp_path / "fitted").glob("*/correction.json"):
+        file.write_text("{")
+    assert run(keep=tmp_path) == whole
+
+
+def test_what_decides_a_result_decides_where_it_is_kept(done, tmp_path):
+    _, audit = done
+    kept = Kept(audit, tmp_path)
+    one = MeanAblation([(3, 0)])
+    place = kept._place("fitted", one)
+    assert place == Kept(audit, tmp_path)._place("fitted", MeanAblation([(3, 0)]))
+    assert place != kept._place("fitted", MeanAblation([(3, 1)]))
+    assert place != kept._place("fitted", MeanAblation([(3, 0)], reference="self"))
+    other = copy(audit)
+    other.labels = 1 - audit.labels
+    assert place != Kept(other, tmp_path)._place("fitted", one)
+
+    class Mine(MeanAblation):
+        pass
+
+    assert kept._place("fitted", Compose([Mine([(3, 0)])])) is None  # its code may change
