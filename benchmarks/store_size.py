@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 from einops import einsum
 
+from headlens.manifest import images_digest
 from headlens.states import HeadBasis, HeadStore
 from headlens.states.layout import StoreFolder
 from headlens.states.numbers import to_disk
@@ -34,8 +35,15 @@ from headlens.states.plan import Plan, block_sizes
 HALVES = ("float16", "bfloat16")
 
 
-def write_store(path: Path, images: int, sizes: dict[str, int], dtype: str) -> HeadStore:
-    """A store of random head states, through the same folder that extraction writes."""
+def write_store(
+    path: Path,
+    images: int,
+    sizes: dict[str, int],
+    dtype: str,
+    paths: list[str] | None = None,
+    fingerprint: str = "none",
+) -> HeadStore:
+    """A store of random head states, through the same folder that extraction writes; of no image files, or of these."""
     torch.manual_seed(0)
     layers, heads, d_head, embed = (sizes[name] for name in ("layer", "head", "d_head", "embed"))
     basis = HeadBasis(
@@ -49,8 +57,9 @@ def write_store(path: Path, images: int, sizes: dict[str, int], dtype: str) -> H
         stem=torch.zeros(embed),
     )
     block, chunk = block_sizes(images, None)
-    plan = Plan("random", "none", "none", "none", images, block, chunk, dtype, sizes, stem=False)
-    folder = StoreFolder.create(place_of(path), plan, pd.DataFrame({"path": ["none"] * images}), basis)
+    manifest = pd.DataFrame({"path": paths or ["none"] * images})
+    plan = Plan("random", fingerprint, "none", images_digest(manifest), images, block, chunk, dtype, sizes, stem=False)
+    folder = StoreFolder.create(place_of(path), plan, manifest, basis)
     for number in range(plan.n_blocks):
         rows = len(plan.rows_of(number))
         arrays = {name: torch.randn(plan.shape_of(name, rows)) for name in plan.names}

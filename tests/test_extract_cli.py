@@ -41,6 +41,12 @@ def test_moments_by_group(manifest: Path, tmp_path: Path) -> None:
     assert told["images"] == store.count == 17
 
 
+def test_two_devices_and_a_batch_size_of_its_own(manifest: Path, tmp_path: Path) -> None:
+    command(manifest, tmp_path / "acts.zarr", "--devices", "cpu, cpu")
+    assert HeadStore.open(tmp_path / "acts.zarr").plan.batch_size == 17  # no more than there are
+    assert "found by trial" in CliRunner().invoke(app, ["extract", "--help"], env={"COLUMNS": "120"}).output
+
+
 def test_an_unknown_engine_is_refused_by_the_shell(manifest: Path, tmp_path: Path) -> None:
     arguments = ["extract", "-m", "testbed", "-d", str(manifest), "-o", str(tmp_path / "x"), "--engine", "spark"]
     assert CliRunner().invoke(app, arguments).exit_code == 2

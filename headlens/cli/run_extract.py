@@ -19,7 +19,7 @@ class ExtractRequest:
     pretrained: str | None
     data: str
     out: str
-    batch_size: int
+    batch_size: int | None
     on_error: str
     device: str
     precision: str
@@ -28,6 +28,7 @@ class ExtractRequest:
     groups: list[str]
     engine: str
     address: str | None
+    devices: list[str]
     workers: int | None
 
 
@@ -42,6 +43,7 @@ def run_extract(request: ExtractRequest, *, as_json: bool) -> None:
         "dtype": request.dtype,
         "engine": request.engine,
         "address": request.address,
+        "devices": request.devices or None,
     }
     if request.moments:
         how |= {"keep": "moments", "groups": request.groups}

@@ -1,19 +1,19 @@
-"""Who does the work of an extraction: this process, or the actors of a Ray cluster.
+"""What does the work of an extraction: an engine is given blocks and does what `Engine` says.
 
-An engine is given blocks and does what `Engine` says; what is begun, checked, saved and told is the same for all.
+What is begun, checked, saved and told is the same for all. The one here is this process, on the model's own device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-from headlens.errors import StoreError
-from headlens.states.filling import Way, fill
+from headlens.states.filling import Piece, Way, fill
 from headlens.states.layout import Skip, StoreFolder
 from headlens.states.moment_totals import Totals, keys_of
 from headlens.states.numbers import from_disk
@@ -42,7 +42,7 @@ class Engine(Protocol):
         blocks: Sequence[int],
         way: Way,
         advance: Advance,
-    ) -> Iterator[tuple[Totals, list[Skip]]]:
+    ) -> Generator[tuple[Totals, list[Skip]]]:
         """The moments of each block and its skipped images, in the order of the blocks."""
         ...
 
@@ -53,7 +53,8 @@ class Local:
     def store(
         self, clip: Model, frame: pd.DataFrame, folder: StoreFolder, blocks: Sequence[int], way: Way, advance: Advance
     ) -> None:
-        write_blocks(clip, frame, folder, blocks, way, advance)
+        for _ in write_blocks(clip, frame, folder, blocks, way, advance):
+            pass
 
     def moments(
         self,
@@ -64,7 +65,7 @@ class Local:
         blocks: Sequence[int],
         way: Way,
         advance: Advance,
-    ) -> Iterator[tuple[Totals, list[Skip]]]:
+    ) -> Generator[tuple[Totals, list[Skip]]]:
         return block_moments(clip, frame, plan, columns, blocks, way, advance)
 
 
@@ -76,13 +77,27 @@ def write_blocks(
     way: Way,
     advance: Advance,
     first: int = 0,
-) -> None:
-    """Blocks of a store. `frame` is the manifest from row `first` on."""
+) -> Iterator[int]:
+    """Write blocks of a store, and name each as it is whole. `frame` is the manifest from row `first` on."""
     plan = folder.plan
     ranges = [plan.rows_of(block) for block in blocks]
-    with closing(fill(clip, frame, plan, plan.names, ranges, way, advance, first)) as pieces:
-        for block, piece in zip(blocks, pieces, strict=True):
-            folder.write(block, piece.arrays, piece.skipped)
+    written: Future[int] | None = None
+    # The model works on while a block is compressed and pushed to the disk. Leaving waits for that, whatever happened.
+    with (
+        ThreadPoolExecutor(1) as writer,
+        closing(fill(clip, frame, plan, plan.names, ranges, way, advance, first)) as all_,
+    ):
+        for block, piece in zip(blocks, all_, strict=True):
+            if written:
+                yield written.result()
+            written = writer.submit(_write, folder, block, piece)
+        if written:
+            yield written.result()
+
+
+def _write(folder: StoreFolder, block: int, piece: Piece) -> int:
+    folder.write(block, piece.arrays, piece.skipped)
+    return block
 
 
 def block_moments(
@@ -94,7 +109,7 @@ def block_moments(
     way: Way,
     advance: Advance,
     first: int = 0,
-) -> Iterator[tuple[Totals, list[Skip]]]:
+) -> Generator[tuple[Totals, list[Skip]]]:
     """Moments of each block, by piece. `frame` is the manifest from row `first` on."""
     ranges = [pieces_of(plan, block) for block in blocks]
     every = [piece for pieces in ranges for piece in pieces]
@@ -116,16 +131,3 @@ def pieces_of(plan: Plan, block: int) -> list[range]:
     """A block of moments in pieces whose head states fit in memory."""
     rows = plan.rows_of(block)
     return [range(start, min(start + plan.chunk, rows.stop)) for start in range(rows.start, rows.stop, plan.chunk)]
-
-
-def engine_of(name: str, clip: Model, address: str | None, workers: int | None) -> Engine:
-    """The engine of a name. Raises `StoreError` for an unknown one, or one that is not installed."""
-    if name == "ray":
-        from headlens.states.ray_engine import Ray
-
-        return Ray(clip, address, workers)
-    if name != "local":
-        raise StoreError("engine as one of local, ray", repr(name), "Choose one of these.")
-    if address is not None:
-        raise StoreError("an address only for engine='ray'", f"{address!r}", "Leave the address out.")
-    return Local()

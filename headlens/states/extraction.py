@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from time import monotonic
 from typing import Literal, overload
@@ -20,7 +21,8 @@ from headlens.errors import HeadlensError, StoreError
 from headlens.manifest import check_files, check_manifest, read_manifest
 from headlens.progress import progress
 from headlens.states.basis import HeadBasis
-from headlens.states.engines import Engine, engine_of
+from headlens.states.engine_names import engine_of
+from headlens.states.engines import Engine
 from headlens.states.filling import Way
 from headlens.states.identity import check_same, plan_of
 from headlens.states.layout import OURS, StoreFolder, refuse_strangers
@@ -39,7 +41,7 @@ def extract(
     clip: Model,
     manifest: pd.DataFrame | str | os.PathLike[str],
     path: str | os.PathLike[str],
-    batch_size: int = ...,
+    batch_size: int | None = ...,
     on_error: str = ...,
     block: int | None = ...,
     workers: int | None = ...,
@@ -48,6 +50,7 @@ def extract(
     keep: Literal["states"] = ...,
     engine: str = ...,
     address: str | None = ...,
+    devices: Sequence[str] | None = ...,
 ) -> HeadStore: ...
 
 
@@ -56,7 +59,7 @@ def extract(
     clip: Model,
     manifest: pd.DataFrame | str | os.PathLike[str],
     path: str | os.PathLike[str],
-    batch_size: int = ...,
+    batch_size: int | None = ...,
     on_error: str = ...,
     block: int | None = ...,
     workers: int | None = ...,
@@ -66,6 +69,7 @@ def extract(
     groups: Sequence[str] = ...,
     engine: str = ...,
     address: str | None = ...,
+    devices: Sequence[str] | None = ...,
 ) -> MomentStore: ...
 
 
@@ -73,7 +77,7 @@ def extract(
     clip: Model,
     manifest: pd.DataFrame | str | os.PathLike[str],
     path: str | os.PathLike[str],
-    batch_size: int = 64,
+    batch_size: int | None = None,
     on_error: str = "raise",
     block: int | None = None,
     workers: int | None = None,
@@ -83,6 +87,7 @@ def extract(
     groups: Sequence[str] = (),
     engine: str = "local",
     address: str | None = None,
+    devices: Sequence[str] | None = None,
 ) -> HeadStore | MomentStore:
     """Stream a manifest of image files through the model into a store, and open it.
 
@@ -94,7 +99,9 @@ def extract(
         manifest: the table, or the CSV file that holds it, or the file's address. Of its columns `path` is needed, and
             `box` is heeded.
         path: the store's folder, or an address that fsspec reaches (`s3://bucket/acts.zarr`).
-        batch_size: images in one step of the model. It changes results only by rounding.
+        batch_size: images in one step of the model, by default found by trial on a GPU (doubled as long as that is
+            faster and memory holds it), and 32 on a processor. It changes results only by rounding; where memory runs
+            out on the way it is halved, with a warning.
         on_error: "raise" stops at the first image that cannot be read; "skip" leaves such images out and records each
             with the reason in `.skipped`.
         block: images a block, by default about 512: what a stopped run loses at most, and holds in memory. With
@@ -109,6 +116,10 @@ def extract(
         engine: "local" is this process; "ray" gives blocks to actors of a Ray cluster, each of which writes its own.
             Those have to reach images and store under the same names: on a shared disk, or on object storage.
         address: of a running Ray cluster ("auto" finds one); without it, one is started on this machine.
+        devices: with engine="local", devices that share the blocks, each with a copy of the tower: ["cuda:0",
+            "cuda:1"]. By default the one that the model is on.
+
+    `torch.autocast` around the call is heeded: the model computes in that type, and what is kept is float32.
 
     Returns:
         A `HeadStore`, or a `MomentStore` with keep="moments".
@@ -124,8 +135,8 @@ def extract(
     frame = manifest if isinstance(manifest, pd.DataFrame) else read_manifest(manifest)
     check_manifest(frame, files=False)
     plan = plan_of(clip, frame, block, dtype, keep)
-    way = Way.chosen(batch_size, on_error, workers if engine == "local" else None)
-    doer = engine_of(engine, clip, address, workers)
+    way = Way.chosen(clip, batch_size, on_error, workers if engine == "local" else None)
+    doer = engine_of(engine, clip, address, workers, devices)
     place = place_of(path)
     with _one_writer(place):
         if keep == "moments":
@@ -144,7 +155,7 @@ def _states(
         return HeadStore.open(place.path, clip)
     with place.lock():
         if not StoreFolder.begun(place):
-            folder = StoreFolder.create(place, plan, frame, HeadBasis.from_vision(clip.vision))
+            folder = StoreFolder.create(place, _sized(clip, plan, way), frame, HeadBasis.from_vision(clip.vision))
         else:
             folder = StoreFolder.open(place)
             folder.sweep()
@@ -152,6 +163,7 @@ def _states(
         missing = folder.missing()
         _look_for_files(frame, folder.plan, missing, way)
         if missing:
+            way = way.sized(clip, folder.plan)
             done = plan.rows - sum(len(folder.plan.rows_of(block)) for block in missing)
             try:
                 with progress("extract", total=plan.rows, done=done) as advance:
@@ -178,7 +190,7 @@ def _moments(
         refuse_strangers(place, OURS_OF_MOMENTS)
     with place.lock():
         if not MomentFolder.begun(place):
-            folder = MomentFolder.create(place, plan, columns, HeadBasis.from_vision(clip.vision))
+            folder = MomentFolder.create(place, _sized(clip, plan, way), columns, HeadBasis.from_vision(clip.vision))
         else:
             folder = MomentFolder.open(place)
             folder.sweep()
@@ -193,10 +205,14 @@ def _moments(
         plan = folder.plan
         missing = list(range(done, plan.n_blocks))
         _look_for_files(frame, plan, missing, way)
+        way = way.sized(clip, plan)
         saved, last = done, monotonic()
         try:
-            with progress("extract", total=plan.rows, done=min(done * plan.block, plan.rows)) as advance:
-                for part, lost in engine.moments(clip, frame, plan, columns, missing, way, advance):
+            with (
+                progress("extract", total=plan.rows, done=min(done * plan.block, plan.rows)) as advance,
+                closing(engine.moments(clip, frame, plan, columns, missing, way, advance)) as parts,
+            ):
+                for part, lost in parts:
                     totals.merge(part)
                     skipped += lost
                     done += 1
@@ -210,6 +226,11 @@ def _moments(
             _tell(stop, saved, plan.n_blocks)
             raise
     return MomentStore.open(place.path, clip)
+
+
+def _sized(clip: Model, plan: Plan, way: Way) -> Plan:
+    """With the batch size on record where it is not given: a run that goes on, wherever that is, takes the same."""
+    return plan if way.batch_size else replace(plan, batch_size=way.size_for(clip, plan))
 
 
 @contextmanager
@@ -248,7 +269,7 @@ def _look_for_files(frame: pd.DataFrame, plan: Plan, blocks: Sequence[int], way:
 
 
 def _check_options(
-    batch_size: int,
+    batch_size: int | None,
     on_error: str,
     block: int | None,
     workers: int | None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,13 @@ from torch import Tensor
 
 from headlens.errors import ImageError, ModelError
 from headlens.manifest import Box, image_files
+from headlens.states.batch import Fitting, batch_size_for
 from headlens.states.decode import Item, decode
 from headlens.states.layout import Skip
 from headlens.states.numbers import nothing, to_disk
-from headlens.states.plan import Model, Plan
+from headlens.states.plan import Model, Plan, autocast_of
+
+_MOST = 512  # images that come in one piece of a block
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,30 @@ class Way:
     """How images go through the model; none of it changes results but by rounding.
 
     Attributes:
-        batch_size: images in one step of the model.
+        batch_size: images in one step of the model; None until `sized`.
         skip: leave out images that cannot be read, each with the reason; otherwise the first one ends the work.
         workers: threads that read images.
+        autocast: the type that the model computes in, if not its own. Threads and machines do not inherit it.
     """
 
-    batch_size: int
+    batch_size: int | None
     skip: bool
     workers: int
+    autocast: torch.dtype | None = None
 
     @classmethod
-    def chosen(cls, batch_size: int, on_error: str, workers: int | None) -> Way:
-        """Fill in one thread a core, 16 at most."""
-        return cls(batch_size, on_error == "skip", workers or min(16, os.cpu_count() or 1))
+    def chosen(cls, clip: Model, batch_size: int | None, on_error: str, workers: int | None) -> Way:
+        """Fill in one thread a core, 16 at most, and the autocast that is on."""
+        return cls(batch_size, on_error == "skip", workers or min(16, os.cpu_count() or 1), autocast_of(clip))
+
+    def size_for(self, clip: Model, plan: Plan) -> int:
+        """The batch size: the one that was given, or that the plan was begun with, or one that is found now."""
+        most = min(plan.block, plan.rows, _MOST)
+        return self.batch_size or plan.batch_size or batch_size_for(clip, most, self.autocast)
+
+    def sized(self, clip: Model, plan: Plan) -> Way:
+        """With the batch size settled."""
+        return replace(self, batch_size=self.size_for(clip, plan))
 
 
 @dataclass(frozen=True)
@@ -80,10 +94,11 @@ def fill(
         ImageError: for an image that cannot be read, unless such are skipped.
         ModelError: for head states that are not numbers, with the images that they came from.
     """
-    images = decode(_files(frame, pieces, first), clip.preprocess, way.workers, 2 * way.batch_size + way.workers)
+    fitting = Fitting(way.size_for(clip, plan))
+    images = decode(_files(frame, pieces, first), clip.preprocess, way.workers, 2 * fitting.size + way.workers)
     try:
         for rows in pieces:
-            yield _piece(clip, plan, names, rows, images, way, advance)
+            yield _piece(clip, plan, names, rows, images, way, fitting, advance)
     finally:
         images.close()
 
@@ -100,6 +115,7 @@ def _piece(
     rows: range,
     images: Generator[Item],
     way: Way,
+    fitting: Fitting,
     advance: Callable[[int], None],
 ) -> Piece:
     arrays = {
@@ -122,27 +138,49 @@ def _piece(
         else:
             readable[row] = path
             batch.append(image)
-        if batch and (len(batch) == way.batch_size or row == rows[-1]):
-            where = np.array(list(readable)) - rows.start
-            for name, values in _states(clip, torch.stack(batch), plan, names, list(readable.values())).items():
-                arrays[name][where] = values
+        if batch and (len(batch) >= fitting.size or row == rows[-1]):
+            for part, states in _fitted(clip, batch, names, way, fitting):
+                _put(arrays, states, np.array(list(readable)[part]) - rows.start, plan, list(readable.values())[part])
             readable, batch = {}, []
         advance(1)
     return Piece(rows, arrays, skipped)
 
 
+def _fitted(
+    clip: Model, batch: list[Tensor], names: Sequence[str], way: Way, fitting: Fitting
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """States of a batch in the largest parts that memory holds, each with its place in the batch."""
+    start = 0
+    while start < len(batch):
+        part = slice(start, min(start + fitting.size, len(batch)))
+        try:
+            states = _states(clip, torch.stack(batch[part]), names, way)
+        except torch.OutOfMemoryError:
+            fitting.halve(part.stop - part.start)
+            continue
+        yield part, states
+        start = part.stop
+
+
 @torch.inference_mode()
 def _states(
-    clip: Model,
-    images: Float[Tensor, "image channel height width"],
-    plan: Plan,
-    names: Sequence[str],
-    paths: list[str],
-) -> dict[str, np.ndarray]:
-    states = clip.vision.head_states(images.to(clip.device))
-    arrays, finite = {}, np.ones(len(images), dtype=bool)
-    for name in names:
-        arrays[name], good = to_disk(getattr(states, name), plan.type_of(name))
+    clip: Model, images: Float[Tensor, "image channel height width"], names: Sequence[str], way: Way
+) -> dict[str, Tensor]:
+    device = clip.device
+    if device.type == "cuda":  # a copy from pinned memory is faster, and is not waited for
+        images = images.pin_memory().to(device, non_blocking=True)
+    with torch.autocast(device.type, way.autocast, enabled=way.autocast is not None):
+        states = clip.vision.head_states(images.to(device))
+    return {name: getattr(states, name).cpu() for name in names}
+
+
+def _put(
+    arrays: dict[str, np.ndarray], states: dict[str, Tensor], where: np.ndarray, plan: Plan, paths: list[str]
+) -> None:
+    """States to where they belong, once they are known to be numbers."""
+    finite = np.ones(len(where), dtype=bool)
+    for name, values in states.items():
+        arrays[name][where], good = to_disk(values, plan.type_of(name))
         finite &= good
     if not finite.all():
         culprits = [path for path, good in zip(paths, finite, strict=True) if not good]
@@ -152,4 +190,3 @@ def _states(
             "Where it is every image, the weights are broken; where it is some, use precision='fp32' for the model "
             "and dtype='float32' for the store.",
         )
-    return arrays

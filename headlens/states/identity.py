@@ -8,7 +8,7 @@ import pandas as pd
 
 from headlens.errors import StoreError
 from headlens.manifest import images_digest, manifest_digest
-from headlens.states.plan import Model, Plan, block_sizes
+from headlens.states.plan import Model, Plan, autocast_of, block_sizes
 
 _PIECE = 512
 _MOST_BLOCKS = 2000
@@ -38,6 +38,7 @@ def plan_of(clip: Model, frame: pd.DataFrame, block: int | None, dtype: str, kee
         dtype=dtype,
         sizes={"layer": cfg.n_layers, "head": cfg.n_heads, "d_head": cfg.d_head, "embed": cfg.d_embed},
         stem=cfg.pool != "tok",
+        autocast=None if (kind := autocast_of(clip)) is None else str(kind).removeprefix("torch."),
     )
 
 
@@ -68,10 +69,14 @@ def check_same(path: Path | str, have: Plan, plan: Plan, fixed_block: bool, keep
             f"the same images with other columns or values (digest {plan.manifest})",
             remedy,
         )
-    if have.dtype != plan.dtype or (fixed_block and have.block != plan.block):
+    if (have.dtype, have.autocast) != (plan.dtype, plan.autocast) or (fixed_block and have.block != plan.block):
+        told = [
+            f"dtype={x.dtype!r}, block={x.block}" + f", autocast to {x.autocast}" * bool(x.autocast)
+            for x in (have, plan)
+        ]
         raise StoreError(
-            f"the options that {str(path)!r} was begun with: dtype={have.dtype!r}, block={have.block}",
-            f"dtype={plan.dtype!r}, block={plan.block}",
+            f"the options that {str(path)!r} was begun with: {told[0]}",
+            told[1],
             "Give the same options, or extract into another folder.",
         )
 

@@ -61,6 +61,9 @@ class Plan:
         dtype: of z, mlps and stem.
         sizes: the length of every other dimension.
         stem: whether every image has a stem of its own. Under class-token pooling it is `scale` times the basis'.
+        batch_size: images that go through the model at once, where that was found rather than given: a run that goes on
+            takes the same, so that it rounds alike.
+        autocast: the type that the model computed in, if that was not its own.
     """
 
     model: str
@@ -73,6 +76,8 @@ class Plan:
     dtype: str
     sizes: Mapping[str, int]
     stem: bool = True
+    batch_size: int | None = None
+    autocast: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,3 +112,9 @@ def block_sizes(rows: int, block: int | None) -> tuple[int, int]:
         return 4 * quarter, quarter
     block = min(block, rows)
     return block, block // 4 if block % 4 == 0 else block
+
+
+def autocast_of(clip: Model) -> torch.dtype | None:
+    """The type that the caller's `torch.autocast` has the model compute in; None without one."""
+    kind = clip.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None

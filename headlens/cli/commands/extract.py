@@ -39,7 +39,7 @@ def extract(
     data: Annotated[str, typer.Option("--data", "-d", help="CSV with a column path: a file, or an address (s3://…).")],
     out: Annotated[str, typer.Option("--out", "-o", help="The store to fill, such as acts.zarr, or its address.")],
     pretrained: Pretrained = None,
-    batch_size: BatchSize = 64,
+    batch_size: BatchSize = None,
     on_error: OnErrorOption = OnError.stop,
     device: Device = "cpu",
     precision: PrecisionOption = Precision.fp32,
@@ -50,6 +50,7 @@ def extract(
         EngineName, typer.Option(help="This process, or the actors of a Ray cluster.")
     ] = EngineName.local,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, or auto.")] = None,
+    devices: Annotated[str, typer.Option(help="That share the work, on this machine: cuda:0,cuda:1.")] = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that read images; with Ray, actors.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -70,6 +71,7 @@ def extract(
         groups=[name.strip() for name in groups.split(",") if name.strip()],
         engine=engine.value,
         address=address,
+        devices=[name.strip() for name in devices.split(",") if name.strip()],
         workers=workers,
     )
     run_extract(request, as_json=as_json)
