@@ -136,6 +136,9 @@ def as_text(column: pd.Series) -> pd.Series:
             value = int(value)
         return value if _missing(value) else str(value).strip()
 
+    if column.notna().all() and pd.api.types.infer_dtype(column) in ("string", "integer"):
+        # Few values and many images: each value is written once.
+        return column.map({value: one(value) for value in column.unique()}).astype(object)
     return column.map(one).astype(object)
 
 
@@ -154,9 +157,10 @@ def class_indices(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
         received = f"{_listed(repeated)} twice" if repeated else "none"
         raise ManifestError("class names, each once", received, "Name every class once.")
     index = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
-    text = as_text(labels).map(lambda value: "(missing)" if pd.isna(value) else value)
+    text = as_text(labels)
     found = text.map(index)
     if found.isna().any():
+        text = text.where(text.notna(), "(missing)")
         strangers = text[found.isna()]
         told = [
             f"{label!r} ({count} times, {_rows(text, label)})"
@@ -167,7 +171,8 @@ def class_indices(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
         raise ManifestError(
             f"labels among the {len(names)} classes ({_listed(names)})",
             ", ".join(told) + (f" and {more} other labels" if more else ""),
-            (f"Did you mean {near[0]!r}? " if near else "") + "Correct the column 'label', or name these classes too.",
+            (f"Did you mean {near[0]!r}? " if near else "")
+            + "Correct the column 'label' or the class names, or name these classes too.",
         )
     return found.to_numpy(dtype=np.int64)
 

@@ -176,3 +176,34 @@ def test_every_command_of_the_map_is_there_speaks_json_and_is_completed() -> Non
     assert offered == ["extract", "explain", "evaluate"]
     options = run(_HEADLENS_COMPLETE="complete_bash", COMP_WORDS="headlens correct --me", COMP_CWORD="2").split()
     assert options == ["--methods"]
+
+
+def test_a_mistyped_column_a_class_and_a_command_name_what_is_near(world: Path, tmp_path: Path) -> None:
+    def asked(**changed: str) -> list[str]:
+        options = {"--classes": "landbird,waterbird", "--attribute": "background"} | changed
+        data = ["--model", "testbed", "--data", str(world / "manifest.csv"), "--out", str(tmp_path / "out")]
+        return ["audit", *data, *(text for option in options.items() for text in option)]
+
+    said = refused(*asked(**{"--attribute": "backgruond"}))
+    assert "Did you mean 'background'?" in said
+    assert "NAME:value=prompt" in said
+    assert "or the class names" in refused(*asked(**{"--classes": "landbird,waterbrid"}))
+    mistyped = CliRunner().invoke(app, ["audti"])
+    assert mistyped.exit_code == 2
+    assert "'audit'" in mistyped.output
+    mistyped = CliRunner().invoke(app, ["audit", "--modle", "testbed"])
+    assert mistyped.exit_code == 2
+    assert "--model" in mistyped.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_a_folder_should_be_is_one_paragraph_and_no_traceback(located: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code = "import sys; sys.argv[0] = 'headlens'; from headlens.cli import main; main()"
+    asked = ["report", str(located), "--images", "0", "--out", str(tmp_path / "r.html"), "--card"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *asked, str(tmp_path / "file" / "card.md")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("headlens: Expected files")
+    assert "Traceback" not in done.stderr

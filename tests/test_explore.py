@@ -194,6 +194,57 @@ def test_a_new_attribute_changes_heads_heatmap_and_groups(state: ExplorerState) 
     assert state.audit.attribute.values["land"] == ("a photo of land",)
 
 
+def test_a_new_question_goes_over_the_head_states_only_where_it_must(
+    state: ExplorerState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.show("concept")
+    state.ablate()
+    passes: list[int] = []
+    project = hl.HeadStore.project
+
+    def counted(store: hl.HeadStore, *arguments: object) -> object:
+        passes.append(len(store))
+        return project(store, *arguments)
+
+    monkeypatch.setattr(hl.HeadStore, "project", counted)
+    monkeypatch.setattr("headlens.audit.parts.head_moments", lambda _: pytest.fail("moments were made again"))
+    shown = {}
+    for score in ("attribution", "contrastive", "effect"):
+        state.show(score)
+        state.ask(SCENERY if score != "effect" else SCENERY.replace("dry land", "green land"))
+        shown[score] = state.show(score).values
+        state.click((3, 0))
+        state.ablate()
+    assert passes == []  # the classes are the same
+    state.show("concept")
+    assert passes == [len(state.audit.reference)]  # the attribute's own direction
+    state.ask(classes="landbird, waterbird, duck")
+    state.heatmap()
+    assert len(passes) == 3  # the new classes, and the concept's direction again
+
+    # What was handed on is what a question asked from the beginning finds.
+    monkeypatch.undo()
+    alone = ExplorerState(new_audit((state.audit.clip, state.audit.store)), draws=11, bootstrap=53)
+    alone.ask(SCENERY)
+    for score in ("attribution", "contrastive"):
+        torch.testing.assert_close(alone.show(score).values, shown[score])
+
+
+def test_parts_of_other_classes_are_not_adopted(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
+    audit = new_audit(world)
+    other = hl.Audit(audit.clip, audit.store, hl.ZeroShotTask(["landbird", "waterbird", "duck"]), audit.attribute)
+    parts = audit.parts()
+    assert audit.evidence().parts is parts is audit.parts()
+    _ = parts.head_logits, parts.moments
+    taking = other.parts()
+    taking.adopt(parts)
+    assert taking.moments is parts.moments
+    assert taking.head_logits.shape[-1] == 3
+    same = audit.with_attribute(audit.attribute).parts()
+    same.adopt(parts)
+    assert same.head_logits is parts.head_logits
+
+
 def test_new_classes_and_templates(state: ExplorerState) -> None:
     first = state.audit
     state.ask(classes="landbird, waterbird, duck", templates="a photo of a {} | a picture of a {}")

@@ -1,6 +1,12 @@
-"""The explorer as a person meets it: JupyterLab in a browser, the example notebook, typing, clicking, ablating."""
+"""The explorer as a person meets it: a notebook in a browser, typing, clicking, ablating.
 
+In JupyterLab the first example notebook is run from its first cell to its last. In Notebook 7 an explorer that was
+saved goes on in another kernel, as after a restart.
+"""
+
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,13 +16,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import headlens as hl
+from headlens.explore import ExplorerState
+
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 TOKEN = "explorer-test"
+FIRST = "1_first_look.ipynb"
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
@@ -24,146 +35,214 @@ pytest.importorskip("anywidget", reason="the extra headlens[notebook] is not ins
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium of the system's packages (chromium) is installed")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """JupyterLab on a free port over a copy of the example; its address. It is ended by its own process group."""
-    work = tmp_path / "work"
-    work.mkdir()
-    shutil.copy(ROOT / "examples" / "explore.ipynb", work)
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the server shows, with the first notebook in it, on fewer images."""
+    folder = tmp_path_factory.mktemp("jupyter") / "work"
+    folder.mkdir()
+    notebook = json.loads((ROOT / "examples" / FIRST).read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            code = "".join(cell["source"])
+            cell["source"] = re.sub(r"count = \d+", "count = 240", re.sub(r"draws = \d+", "draws = 10", code))
+    (folder / FIRST).write_text(json.dumps(notebook), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(work: Path) -> Iterator[str]:
+    """A Jupyter server on a free port; its address. It is ended by its own process group."""
+    home = work.parent
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = {name: str(tmp_path / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    own = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     environment = os.environ | own | {"PYTHONPATH": str(ROOT), "HEADLENS_PROGRESS": "0", "JUPYTER_PLATFORM_DIRS": "1"}
     # JupyterLab would ask whether it may fetch news; nothing here may look beyond this machine.
-    settings = tmp_path / "settings" / "@jupyterlab" / "apputils-extension"
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    environment["JUPYTERLAB_SETTINGS_DIR"] = str(tmp_path / "settings")
+    environment["JUPYTERLAB_SETTINGS_DIR"] = str(home / "settings")
     arguments = [
         f"--ServerApp.root_dir={work}", f"--ServerApp.port={port}", f"--IdentityProvider.token={TOKEN}",
         "--ServerApp.ip=127.0.0.1", "--no-browser", "--allow-root", "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
-    log = (tmp_path / "lab.log").open("wb")
-    server = subprocess.Popen(
+    log = (home / "server.log").open("wb")
+    process = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *arguments], env=environment, cwd=work, stdout=log, stderr=log,
         start_new_session=True,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
-            if server.poll() is not None:
+            if process.poll() is not None:
                 break
             try:
                 urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=2).close()
                 break
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.5)
-        assert server.poll() is None, (tmp_path / "lab.log").read_text()
+        assert process.poll() is None, (home / "server.log").read_text()
         yield address
     finally:
         log.close()
-        # The kernel is a child in the server's own session: ending the server gives it the time to end its kernels.
-        server.send_signal(signal.SIGTERM)
+        # The kernels are children in the server's own session: ending the server gives it the time to end them.
+        process.send_signal(signal.SIGTERM)
         try:
-            server.wait(20)
+            process.wait(20)
         except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def test_the_notebook_is_typed_into_clicked_and_ablated(lab: str, tmp_path: Path) -> None:
-    shots = Path(os.environ.get("HEADLENS_SCREENSHOTS", tmp_path))
+@pytest.fixture
+def errors() -> list[str]:
+    """What the page wrote to its console as an error; it fails the test."""
+    return []
+
+
+@pytest.fixture
+def page(tmp_path: Path, request: pytest.FixtureRequest, errors: list[str]) -> Iterator[object]:
+    """A page of the browser."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            context = browser.new_context(
-                viewport={"width": 1400, "height": 3300}, permissions=["clipboard-read", "clipboard-write"]
-            )
+            permissions = ["clipboard-read", "clipboard-write"]
+            context = browser.new_context(viewport={"width": 1400, "height": 3300}, permissions=permissions)
             page = context.new_page()
             page.set_default_timeout(120_000)
-            errors: list[str] = []
+            playwright.expect.set_options(timeout=120_000)
+            # Files of the front end's own that its server does not give out, such as a font, are not our matter.
             page.on(
-                "console", lambda said: errors.append(f"{said.text} {said.location}") if said.type == "error" else 0
+                "console",
+                lambda said: (
+                    errors.append(f"{said.text} {said.location}")
+                    if said.type == "error" and "/static/" not in said.location["url"]
+                    else None
+                ),
             )
             page.on("pageerror", lambda problem: errors.append(str(problem)))
-            try:
-                page.goto(f"{lab}/lab/tree/explore.ipynb?token={TOKEN}&reset")
-                _explore(page, shots)
-            except BaseException:
-                page.screenshot(path=shots / "explorer-failed.png")
-                raise
+            yield page
+            # What is left of a run that failed, and for a person to look at.
+            page.screenshot(path=_shots(tmp_path) / f"explorer-{request.node.name}.png")
             assert errors == []
         finally:
             browser.close()
-    assert (tmp_path / "work" / "kept" / "explorer.json").is_file()
 
 
-def _explore(page, shots: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_first_notebook_is_explored(server: str, work: Path, page, errors, tmp_path) -> None:  # type: ignore[no-untyped-def]
     expect = playwright.expect
-    expect.set_options(timeout=120_000)
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    explorer = page.locator(".headlens-explorer")
-    heatmap = explorer.locator(".headlens-pane").first
-    heatmap.locator(".main-svg").first.wait_for()
-    expect(explorer.locator(".headlens-question")).to_contain_text("landbird, waterbird by background")
+    page.goto(f"{server}/lab/tree/{FIRST}?token={TOKEN}&reset")
+    explorer = _run_all(page, server, errors)
+    expect(explorer).to_contain_text("landbird, waterbird by background")
     # Heatmap, text spans, pictures and token map of the first located head.
-    expect(explorer.locator(".headlens-pane.js-plotly-plot:visible")).to_have_count(4)
-    _shot(page, explorer, shots / "explorer-1-open.png")
+    expect(explorer.locator(".js-plotly-plot:visible")).to_have_count(4)
+    page.screenshot(path=_shots(tmp_path) / "explorer-open.png")
 
-    attribute = explorer.get_by_placeholder("name:value=prompt")
+    attribute = explorer.get_by_role("textbox", name="Attribute")
     attribute.fill("scenery:dry=a photo of dry land,wet=a photo of open water")
-    attribute.press("Enter")
-    expect(explorer.locator(".headlens-question")).to_contain_text("scenery (dry, wet, inferred zero-shot")
-    expect(explorer.locator(".headlens-groups")).to_contain_text("landbird/wet")
-    expect(explorer.locator(".headlens-located")).to_contain_text("Located by 'contrastive'")
+    explorer.get_by_role("button", name="Locate heads").click()
+    expect(explorer).to_contain_text("scenery (dry, wet, inferred zero-shot")
+    groups = explorer.get_by_role("table", name="Accuracy by group")
+    expect(groups).to_contain_text("landbird/wet")
+    expect(explorer).to_contain_text("Located by 'contrastive'")
 
     # A slip is answered in three parts, and neither what was typed nor what was shown is lost.
     attribute.fill("scenery:dry")
     attribute.press("Enter")
     expect(explorer.get_by_role("alert")).to_contain_text("name:value=prompt")
     expect(attribute).to_have_value("scenery:dry")
-    expect(explorer.locator(".headlens-groups")).to_contain_text("landbird/wet")
+    expect(groups).to_contain_text("landbird/wet")
 
     selected = explorer.get_by_label("Selected", exact=True)
-    _click_cell(page, heatmap, layer=2, head=3)
+    _head(explorer, "2.3").click()
     expect(selected).to_have_value("2.3")
     expect(explorer.get_by_role("img", name="Head 2.3, ")).to_have_count(1)
-    expect(explorer).to_contain_text("Looking at head 2.3: ")
-    _click_cell(page, heatmap, layer=3, head=0, modifiers=["Shift"])
+    expect(explorer.get_by_role("status")).to_contain_text("Looking at head 2.3: ")
+    _head(explorer, "3.1").click(modifiers=["Shift"])
+    expect(selected).to_have_value("2.3, 3.1")
+    # The same by keyboard: 3.1 out, and its neighbour in.
+    page.keyboard.press("Shift+Enter")
+    expect(selected).to_have_value("2.3")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+Enter")
     expect(selected).to_have_value("2.3, 3.0")
+    expect(explorer.get_by_role("button", name="head", pressed=True)).to_have_count(2)
 
     explorer.get_by_role("button", name="Ablate the selection").click()
-    ablated = explorer.locator(".headlens-ablated")
+    ablated = explorer.get_by_role("table", name="Before and after ablating 2.3, 3.0")
     for measure in ("worst group", "gap", "Cramér's V", "waterbird/dry"):
         expect(ablated).to_contain_text(measure)
-    expect(explorer.locator(".headlens-pane.js-plotly-plot:visible")).to_have_count(7)
-    _shot(page, explorer, shots / "explorer-2-ablated.png")
+    expect(explorer.locator(".js-plotly-plot:visible")).to_have_count(7)
 
     explorer.get_by_role("button", name="Copy the Python").click()
     expect(explorer.get_by_role("button", name="Copied")).to_be_visible()
     assert "hl.audit.ablate(audit, [(2, 3), (3, 0)]" in page.evaluate("navigator.clipboard.readText()")
     folder = explorer.get_by_label("Folder", exact=True)
+    expect(folder).to_have_value("out/first_look/audit")  # where the notebook kept the audit of the first question
     folder.fill("kept")
     folder.press("Enter")
     explorer.get_by_role("button", name="Save the audit").click()
     expect(explorer).to_contain_text("Saved to kept")
+    assert (work / "kept" / "explorer.json").is_file()
 
 
-def _click_cell(page, heatmap, layer: int, head: int, modifiers: tuple[str, ...] | list[str] = ()) -> None:  # type: ignore[no-untyped-def]
-    """Click the middle of a cell of the testbed's 4 layers × 8 heads; the last layer is on top."""
-    heatmap.scroll_into_view_if_needed()
-    field = heatmap.locator(".nsewdrag")
-    box = field.bounding_box()
-    place = {"x": (head + 0.5) / 8 * box["width"], "y": (3.5 - layer) / 4 * box["height"]}
-    field.hover(position=place)
-    field.click(position=place, modifiers=list(modifiers))
+@pytest.mark.skipif(find_spec("notebook") is None, reason="Notebook 7 is not installed")
+def test_a_saved_explorer_goes_on_in_another_kernel(server: str, work: Path, page, errors) -> None:  # type: ignore[no-untyped-def]
+    clip = hl.load("testbed")
+    store = hl.extract(clip, hl.testbed.images(work / "birds", n=160), work / "acts.zarr")
+    task = hl.ZeroShotTask(["landbird", "waterbird"])
+    background = hl.Attribute("background", {"land": "a photo of the land", "water": "a photo of the water"})
+    state = ExplorerState(hl.Audit(clip, store, task, background), draws=11, bootstrap=53)
+    state.click((1, 6))
+    state.click((3, 0), add=True)
+    state.ablate()
+    state.save(work / "before")
+    cell = {
+        "cell_type": "code", "id": "only", "metadata": {}, "execution_count": None, "outputs": [],
+        "source": 'import headlens as hl\nhl.Audit.load("before", clip=hl.load("testbed")).explore()',
+    }  # fmt: skip
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (work / "again.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+
+    expect = playwright.expect
+    page.goto(f"{server}/notebooks/again.ipynb?token={TOKEN}")
+    explorer = _run_all(page, server, errors)
+    selected = explorer.get_by_label("Selected", exact=True)
+    expect(selected).to_have_value("1.6, 3.0")
+    expect(explorer.get_by_role("table", name="Before and after ablating 1.6, 3.0")).to_contain_text("worst group")
+    attribute = explorer.get_by_role("textbox", name="Attribute")
+    attribute.fill("scenery:dry=a photo of dry land,wet=a photo of open water")
+    attribute.press("Enter")
+    expect(explorer.get_by_role("table", name="Accuracy by group")).to_contain_text("waterbird/wet")
+    _head(explorer, "2.3").click()
+    _head(explorer, "3.1").click(modifiers=["Shift"])
+    expect(selected).to_have_value("2.3, 3.1")
+    explorer.get_by_role("button", name="Ablate the selection").click()
+    expect(explorer.get_by_role("table", name="Before and after ablating 2.3, 3.1")).to_contain_text("Cramér's V")
 
 
-def _shot(page, explorer, path: Path) -> None:  # type: ignore[no-untyped-def]
-    """For a person to look at, and what is left of a run that fails."""
+def _run_all(page, server: str, errors: list[str]):  # type: ignore[no-untyped-def]
+    """Run every cell, and return the explorer that the last one shows, once its heatmap is drawn."""
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
+    for _ in range(240):  # before its kernel is connected, a notebook would ask for one
+        kernels = page.request.get(f"{server}/api/kernels?token={TOKEN}").json()
+        if any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels):
+            break
+        page.wait_for_timeout(250)
+    errors.clear()  # what the front end said of itself, before there was anything of ours
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    explorer = page.locator(".headlens-explorer")
+    _head(explorer, "3.0").wait_for()
     explorer.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
-    page.screenshot(path=path)
+    return explorer
+
+
+def _head(explorer, name: str):  # type: ignore[no-untyped-def]
+    return explorer.get_by_role("button", name=f"head {name}", exact=True)
+
+
+def _shots(fallback: Path) -> Path:
+    return Path(os.environ.get("HEADLENS_SCREENSHOTS", fallback))

@@ -187,6 +187,13 @@ def test_an_unknown_name_lists_near_ones():
         hl.load("no/such/file.safetensors")
 
 
+@pytest.mark.parametrize("device", ["cuda:97", "gpu"])
+def test_a_device_that_is_not_here_is_told_before_anything_is_read(device):
+    with pytest.raises(ModelError, match="a device that is here: cpu") as caught:
+        hl.load("no/such/file.safetensors", device=device)
+    assert repr(device) in caught.value.received
+
+
 def test_an_unknown_tag_and_no_tag_list_the_known_ones():
     with pytest.raises(ModelError, match="'laion2b'") as caught:
         hl.load("ViT-B/16", pretrained="laion2b")

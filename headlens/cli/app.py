@@ -47,6 +47,11 @@ def main() -> None:
     except HeadlensError as error:
         _say(str(error))
         sys.exit(EXIT_ERROR)
+    except OSError as error:  # a full disk, a folder without the rights, a file where a folder should be
+        where = f" at {error.filename}" if error.filename else ""
+        what = error.strerror or type(error).__name__
+        _say(f"Expected files that can be read and written, but got {what!r}{where}. Check path, rights and room.")
+        sys.exit(EXIT_ERROR)
     except SystemExit as stop:
         # Typer turns Ctrl-C into this exit code without a word.
         if stop.code == EXIT_INTERRUPTED:

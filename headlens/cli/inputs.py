@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +38,7 @@ class Inputs:
     bank: Path | None
     skip_unlabelled: bool
     store: Path | None
-    batch_size: int
+    batch_size: int | None
     on_error: str
     device: str
     precision: str
@@ -155,7 +156,13 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> Attribute:
     name = name.strip()
     if not colon:
         if name not in manifest.columns:
-            check_manifest(manifest, attribute=name)
+            near = get_close_matches(name, map(str, manifest.columns), n=1)
+            raise TaskError(
+                "a column of the manifest, or an attribute with prompts",
+                f"{name!r}, where the columns are {', '.join(map(str, manifest.columns))}",
+                (f"Did you mean {near[0]!r}? " if near else "")
+                + "What no column holds is inferred from prompts: NAME:value=prompt,value=prompt.",
+            )
         values = sorted(manifest[name].dropna().astype(str).unique())
         return Attribute(name, {value: [f"a photo of {value}"] for value in values})
     prompts: dict[str, Sequence[str]] = {}

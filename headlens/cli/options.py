@@ -62,7 +62,9 @@ Conflicting = Annotated[
     list[str] | None, typer.Option(help="A group where attribute and class conflict, class/value; may be repeated.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model at once.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images that go through the model at once.", show_default="found by trial")
+]
 OnErrorOption = Annotated[OnError, typer.Option(help="What to do about an image that cannot be read.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
 Draws = Annotated[int, typer.Option(min=0, help="Layer-matched random head sets to compare with.")]

@@ -17,7 +17,7 @@ from headlens.audit.requirements import parse_requirement
 from headlens.cli import show
 from headlens.cli.asked import Asked
 from headlens.cli.finish import open_in_browser
-from headlens.cli.inputs import Inputs, check, group_of, listed, open_audit
+from headlens.cli.inputs import check, group_of, listed, open_audit
 from headlens.cli.run_audit import check_locator, finish_audit
 from headlens.errors import LocateError, TaskError
 from headlens.explain import Explanation
@@ -162,13 +162,7 @@ def _open(asked: Asked) -> tuple[Audit, Path]:
             "neither" if not asked.given else "no --model" if options["model"] is None else "no --attribute",
             "Write the folder of an audit, or --model, --data, --classes and --attribute as for `headlens audit`.",
         )
-    inputs = Inputs(
-        **{name: value for name, value in options.items() if name not in ("template", "on_error", "precision", "keep")},
-        keep=options["keep"] or [],
-        templates=options["template"] or ["a photo of a {}"],
-        on_error=options["on_error"].value,
-        precision=options["precision"].value,
-    )
+    inputs = asked.inputs()
     audit = open_audit(check(inputs))
     return _with_what_was_found(audit, inputs.out), inputs.out
 

@@ -23,27 +23,26 @@ async function bring(source) {
 }
 
 function render({ model, el }) {
+  const box = document.createElement("div");
+  box.className = "headlens-box";
   const plot = document.createElement("div");
   plot.className = "headlens-pane";
   plot.setAttribute("role", "img");
+  box.appendChild(plot);
   el.style.overflowX = "auto";
   el.style.width = "100%";
-  el.appendChild(plot);
+  el.appendChild(box);
+  const tell = (x, y, number, add) => model.send({ x, y, number, add });
+  const cells = model.get("heads") ? coverCells(box, plot, (head, layer, add) => tell(head, layer, -1, add)) : null;
   let listening = false;
   let library = null;
-  let hovered = null;
 
-  function tell(point, add) {
-    const number = Array.isArray(point.pointNumber) ? -1 : point.pointNumber;
-    model.send({ x: point.x, y: point.y, number, add });
-  }
-
-  // A notebook takes a shift-click for a selection of cells and keeps it from the figure: so it is taken first.
+  // A notebook takes a shift-click for a selection of its cells and keeps it from the figure: so it is taken first.
   function pressed(event) {
-    if (!event.shiftKey || event.button !== 0 || !event.composedPath().includes(plot)) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    if (hovered) tell(hovered, true);
+    if (event.shiftKey && event.button === 0 && event.composedPath().includes(cells?.cover)) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    }
   }
 
   async function draw() {
@@ -53,16 +52,14 @@ function render({ model, el }) {
     library = await shared.ready;
     const figure = JSON.parse(text);
     const meta = figure.layout.meta ?? {};
-    plot.style.minWidth = `${meta.min_width ?? 0}px`;
+    box.style.minWidth = `${meta.min_width ?? 0}px`;
     plot.setAttribute("aria-label", meta.alt ?? "");
     await library.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: true });
+    if (cells) cells.place(library, model.get("pressed"));
     if (listening) return;
     listening = true;
-    plot.on("plotly_hover", ({ points }) => (hovered = points[0] ?? null));
-    plot.on("plotly_unhover", () => (hovered = null));
-    plot.on("plotly_click", ({ points, event }) => {
-      if (points[0]) tell(points[0], Boolean(event && (event.ctrlKey || event.metaKey)));
-    });
+    if (cells) plot.on("plotly_afterplot", () => cells.place(library, model.get("pressed")));
+    else plot.on("plotly_click", ({ points }) => points[0] && tell(points[0].x, points[0].y, points[0].pointNumber, false));
   }
 
   window.addEventListener("mousedown", pressed, true);

@@ -6,7 +6,7 @@ whatever figure it is given, and all panes of a page share one plotly.js.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,39 @@ class Pane(anywidget.AnyWidget):
 
     Args:
         library: whether this pane brings plotly.js; one pane of every explorer does.
+        heads: whether the figure is a heatmap of heads. Each cell is then a button "head 3.1", which the keyboard
+            reaches and a screen reader names.
         on_click: called with the point's x and y, its number in the trace (-1 in a heatmap), and whether shift, control
             or command was held.
     """
 
-    _esm = (_FOLDER / "pane.js").read_text(encoding="utf-8")
+    _esm = "".join((_FOLDER / name).read_text(encoding="utf-8") for name in ("cells.js", "pane.js"))
+    _css = (_FOLDER / "pane.css").read_text(encoding="utf-8")
     figure = traitlets.Unicode("").tag(sync=True)
     library = traitlets.Unicode("").tag(sync=True)
+    heads = traitlets.Bool(False).tag(sync=True)
+    pressed = traitlets.List([]).tag(sync=True)
 
-    def __init__(self, library: bool = False, on_click: Callable[[Any, Any, int, bool], None] | None = None):
-        super().__init__(library=_library() if library else "")
+    def __init__(
+        self,
+        library: bool = False,
+        heads: bool = False,
+        on_click: Callable[[Any, Any, int, bool], None] | None = None,
+    ):
+        super().__init__(library=_library() if library else "", heads=heads)
         if on_click is not None:
             self.on_msg(lambda _, told, __: on_click(told["x"], told["y"], told["number"], told["add"]))
 
-    def draw(self, figure: go.Figure | None) -> None:
-        """Draw a figure in the place of the one before; None for an empty pane."""
-        self.figure = "" if figure is None else str(figure.to_json())
+    def draw(self, figure: go.Figure | None, pressed: Iterable[tuple[int, int]] = ()) -> None:
+        """Draw a figure in the place of the one before; None for an empty pane.
+
+        Args:
+            figure: what to draw.
+            pressed: of a heatmap of heads: those that are selected.
+        """
+        with self.hold_sync():
+            self.pressed = [list(head) for head in pressed]
+            self.figure = "" if figure is None else str(figure.to_json())
 
 
 class CopyButton(anywidget.AnyWidget):

@@ -52,6 +52,7 @@ class ExplorerState:
         self.draws, self.bootstrap = draws, bootstrap
         self._origin = audit
         self.audit = audit
+        self._evidence = audit.evidence()
         method = "contrastive" if audit.location is None else audit.location.method
         self.locator = method if method in LOCATORS else "contrastive"
         self.note = "" if audit.location is not None else _locate(audit, self.locator)
@@ -98,14 +99,17 @@ class ExplorerState:
         if (attribute, task, locator) == (old.attribute, old.task, self.locator):
             return
         audit = self._audit_of(attribute, task, locator)
+        evidence = audit.evidence()  # held from here on, so that locating and every score share its parts
+        same_images = np.array_equal(audit.splits.reference, old.splits.reference)
+        if same_images:
+            evidence.parts.adopt(self._evidence.parts)
         note = "" if audit.location is not None and audit.location.method == locator else _locate(audit, locator)
-        _ = audit.classifier  # embedded here, so that a prompt the model cannot read is told before anything changes
-        if audit is not self._origin and np.array_equal(audit.splits.reference, old.splits.reference):
+        if audit is not self._origin and same_images:
             audit.explanations.update(old.explanations)  # what a head encodes does not depend on the question
-        self.audit, self.locator, self.note = audit, locator, note
+        self.audit, self.locator, self.note, self._evidence = audit, locator, note, evidence
         if task.classes != old.task.classes:
             self.between = (task.classes[0], task.classes[1])
-        self._forget()
+        self._forget(scores=task != old.task or not np.array_equal(audit.splits.test, old.splits.test))
         self.selection, self.ablated = self.located, None
         if self.selection:
             self.head = self.selection[0]
@@ -289,18 +293,16 @@ class ExplorerState:
 
     _shown: HeadScores | None = None
 
-    @cached_property
-    def _evidence(self) -> Evidence:
-        return self.audit.evidence()
+    _evidence: Evidence
 
     @cached_property
     def _effects(self) -> HeadEffects:
         return scored_effects(self.audit)
 
-    def _forget(self) -> None:
-        """What was computed for the question before."""
+    def _forget(self, scores: bool) -> None:
+        """Drop what was computed for the question before; with `scores` also what depends on the classes alone."""
         self._shown = None
-        for name in ("_evidence", "_effects", "zero_shot"):
+        for name in ("zero_shot", "_effects") if scores else ("zero_shot",):
             self.__dict__.pop(name, None)
 
     def _audit_of(self, attribute: Attribute, task: ZeroShotTask, locator: str) -> Audit:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _STYLE = """<style>
 .headlens table {border-collapse: collapse; margin: 4px 0; font-variant-numeric: tabular-nums}
 .headlens td, .headlens th {padding: 3px 10px; text-align: right; border-bottom: 1px solid rgba(128,128,128,.3)}
+.headlens caption {text-align: left; font-weight: 600; padding: 6px 10px 2px}
 .headlens td:first-child, .headlens th:first-child {text-align: left}
 .headlens p {margin: 4px 0; max-width: 70em; line-height: 1.45}
 .headlens .error {border-left: 4px solid #b3127f; padding: 6px 12px}
@@ -62,7 +63,7 @@ def groups(evaluation: Evaluation) -> str:
         }
         for row in evaluation.table().to_dict("records")
     ]
-    return _page(_table(pd.DataFrame(rows), "headlens-groups"))
+    return _page(_table(pd.DataFrame(rows), "headlens-groups", "Accuracy by group, no head ablated"))
 
 
 def ablated(found: Ablated) -> str:
@@ -92,9 +93,10 @@ def ablated(found: Ablated) -> str:
             f"Random heads: the mean over {kind}{len(control.sets)} sets of as many heads from the same layers; "
             "p: how often such a set does as well, the selection itself counted in."
         )
+    table = _table(pd.DataFrame(rows), "headlens-ablated", f"Before and after ablating {heads}")
     return _page(
-        f"<p>Heads {escape(heads)}, replaced by their means over the reference split; the scored split.</p>"
-        f"{_table(pd.DataFrame(rows), 'headlens-ablated')}<p class='soft'>{escape(compared)}</p>"
+        f"{table}<p class='soft'>Ablated heads are replaced by their means over the reference split; the scored split "
+        f"is counted. {escape(compared)}</p>"
     )
 
 
@@ -103,12 +105,18 @@ def soft(text: str) -> str:
     return _page(f"<p class='soft'>{escape(text)}</p>")
 
 
+def status(text: str) -> str:
+    """What is being done, or was; a screen reader reads it out."""
+    return _page(f"<p class='soft headlens-status' role='status'>{escape(text)}</p>")
+
+
 def _page(body: str) -> str:
     return f"{_STYLE}<div class='headlens'>{body}</div>"
 
 
-def _table(frame: pd.DataFrame, name: str) -> str:
-    return frame.to_html(index=False, escape=True, border=0, classes=name)
+def _table(frame: pd.DataFrame, name: str, caption: str) -> str:
+    start, end, rest = frame.to_html(index=False, escape=True, border=0, classes=name).partition(">")
+    return f"{start}{end}<caption>{escape(caption)}</caption>{rest}"
 
 
 def _percent(value: float, sign: bool = False) -> str:

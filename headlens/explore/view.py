@@ -18,6 +18,7 @@ from headlens.explore import tables
 from headlens.explore.panes import CopyButton, Pane
 from headlens.explore.state import ExplorerState
 from headlens.locate.objective import NAMES
+from headlens.progress import listening
 
 _SCORES = {
     "attribution": "attribution of a pair",
@@ -27,6 +28,7 @@ _SCORES = {
 }
 _WIDE: dict[str, Any] = {"layout": {"width": "98%"}, "style": {"description_width": "90px"}, "continuous_update": False}
 _HOW = "Click a head to see what it does; shift-click, or press 'add to selection', to select several."
+_EVERY = 0.3  # seconds between notes on how far a long step has come
 
 
 class Explorer(ipywidgets.VBox):
@@ -58,6 +60,7 @@ class Explorer(ipywidgets.VBox):
         self.classes = ipywidgets.Text(description="Classes", **_WIDE)
         self.templates = ipywidgets.Text(description="Templates", **_WIDE)
         self.locator = ipywidgets.Dropdown(options=list(LOCATORS), description="Located by")
+        self.locate = ipywidgets.Button(description="Locate heads", layout={"width": "auto"})
         named = [(_SCORES.get(name, name), name) for name in HEAD_SCORES]
         self.score = ipywidgets.Dropdown(options=named, description="Score")
         self.first = ipywidgets.Combobox(description="of", continuous_update=False)
@@ -77,11 +80,13 @@ class Explorer(ipywidgets.VBox):
         self.code = ipywidgets.Textarea(disabled=True, rows=12, layout={"width": "98%"})
         self.status, self.message, self.question, self.groups, self.effect = (ipywidgets.HTML() for _ in range(5))
         self.details = ipywidgets.Output()
-        self.heatmap = Pane(library=True, on_click=self._head_clicked)
+        self.heatmap = Pane(library=True, heads=True, on_click=self._head_clicked)
         self.texts, self.tokens, self.accuracies, self.random, self.random_v = (Pane() for _ in range(5))
         self.pictures = Pane(on_click=self._picture_clicked)
         for box in (self.attribute, self.classes, self.templates, self.locator):
             box.observe(self._asked, "value")
+        # Typing ends with Enter or by leaving the box; who looks for a button to press finds one that does the same.
+        self.locate.on_click(self._asked)
         for box in (self.score, self.first, self.second, self.objective):
             box.observe(self._scored, "value")
         self.selection.observe(self._selected, "value")
@@ -97,7 +102,8 @@ class Explorer(ipywidgets.VBox):
             self.attribute,
             self.classes,
             self.templates,
-            ipywidgets.Box([self.locator, self.score, self.first, self.second, self.objective], layout=row),
+            ipywidgets.Box([self.locator, self.locate], layout=row),
+            ipywidgets.Box([self.score, self.first, self.second, self.objective], layout=row),
             self.status,
             self.message,
             self.heatmap,
@@ -191,10 +197,17 @@ class Explorer(ipywidgets.VBox):
                 self._at_work = None
 
     def _take(self, what: str, do: Callable[[], None]) -> None:
-        self.status.value = tables.soft(f"{what} …")
         self.message.value = ""
-        started = time.perf_counter()
-        with self.details:
+        started = told = time.perf_counter()
+
+        def note(so_far: str) -> None:
+            nonlocal told
+            if (now := time.perf_counter()) - told > _EVERY:
+                told = now
+                self._say(f"{what} … {so_far}, {now - started:.0f} s so far")
+
+        self._say(f"{what} …")
+        with self.details, listening(note):
             self.details.clear_output()
             try:
                 do()
@@ -206,7 +219,10 @@ class Explorer(ipywidgets.VBox):
                 )
                 self.details.append_stderr(traceback.format_exc())
         self.copy.text = self.code.value = self.state.code()
-        self.status.value = tables.soft(f"{what}: {time.perf_counter() - started:.2f} s. {_HOW}")
+        self._say(f"{what}: {time.perf_counter() - started:.2f} s. {_HOW}")
+
+    def _say(self, status: str) -> None:
+        self.status.value = tables.status(status)
 
     def _everything(self) -> None:
         state = self.state
@@ -224,28 +240,41 @@ class Explorer(ipywidgets.VBox):
         self.first.value, self.second.value = state.between
         for box, of in ((self.first, "attribution"), (self.second, "attribution"), (self.objective, "effect")):
             box.layout.display = None if state.score == of else "none"
-        self.heatmap.draw(state.heatmap())
+        self.heatmap.draw(state.heatmap(), state.selection)
 
     def _selection(self, heatmap: bool = True) -> None:
         state = self.state
         self.selection.value = ", ".join(map(str, state.selection))
         if heatmap:
-            self.heatmap.draw(state.heatmap())
+            self.heatmap.draw(state.heatmap(), state.selection)
         self._ablation()
-        explained = bool(state.audit.explanations)
-        self.texts.draw(None if state.head is None else state.textspans())
-        if not explained and state.audit.explanations:
-            self.heatmap.draw(state.heatmap())  # whose pointer can now tell the heads' texts
-        self.pictures.draw(None if state.head is None else state.images())
+        if state.head is None:
+            for pane in (self.texts, self.pictures, self.tokens):
+                pane.draw(None)
+            return
+        self._say(f"Head {state.head} … its images")
+        self._draw(self.pictures, state.images)
+        self._say(f"Head {state.head} … where it reads")
         self._tokens()
+        explained = bool(state.audit.explanations)
+        # Last, because it takes longest: the first time, every head and all texts of the bank are gone through.
+        self._say(f"Head {state.head} … its texts" + ("" if explained else ", once for all heads"))
+        self._draw(self.texts, state.textspans)
+        if not explained and state.audit.explanations:
+            self.heatmap.draw(state.heatmap(), state.selection)  # whose pointer can now tell the heads' texts
 
     def _tokens(self) -> None:
         state = self.state
         self.image.value = state.image
+        if state.head is not None:
+            self._draw(self.tokens, state.tokens)
+
+    def _draw(self, pane: Pane, figure: Callable[[], Any]) -> None:
+        """Draw a figure that needs the model or the image files: without them, everything else still works."""
         try:
-            self.tokens.draw(None if state.head is None else state.tokens())
-        except HeadlensError as problem:  # no model, or no image file: everything else still works
-            self.tokens.draw(None)
+            pane.draw(figure())
+        except HeadlensError as problem:
+            pane.draw(None)
             self.message.value = tables.error(problem)
 
     def _ablation(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy as copying
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from headlens.errors import ModelError
 from headlens.models.fingerprint import fingerprint
 from headlens.models.open_clip_weights import check_finite
+from headlens.models.short_texts import without_padding
 from headlens.models.vision_transformer import HookedVisionTransformer
+from headlens.progress import progress
 
-_TEXTS_AT_ONCE = 256
+_TEXTS_AT_ONCE = 64
 
 
 class HookedCLIP(nn.Module):
@@ -113,7 +116,7 @@ class HookedCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], normalize: bool = False) -> Float[Tensor, "text embed"]:
-        """Embed texts, a few hundred at a time, without gradients.
+        """Embed texts, a few dozen at a time, without gradients.
 
         Raises:
             ModelError: for no text at all.
@@ -122,6 +125,12 @@ class HookedCLIP(nn.Module):
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise ModelError("at least one text to embed", "an empty list", "Pass the prompts as a list of strings.")
-        batches = (texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE))
-        rows = [self.text.encode_text(self.tokenizer(batch).to(self.device), normalize=normalize) for batch in batches]
+        batches = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]
+        with progress("Embedding texts", len(texts), "texts") if len(batches) > 1 else nullcontext() as advance:
+            rows = []
+            for batch in batches:
+                tower, tokens = without_padding(self.text, self.tokenizer(batch).to(self.device))
+                rows.append(tower.encode_text(tokens, normalize=normalize))
+                if advance:
+                    advance(len(batch))
         return torch.cat(rows)

@@ -33,6 +33,19 @@ _LOCAL_WAY = (
 )
 
 
+def _check_device(device: str | torch.device) -> None:
+    """Before anything is fetched or read: a device that torch cannot put a number on is not here."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ModelError(
+            f"a device that is here: {', '.join(here)}",
+            f"{str(device)!r} ({shorten(str(error), 120)})",
+            "Name one of these; a GPU also needs a torch that was built for it.",
+        ) from error
+
+
 def load(
     name: str,
     pretrained: str | os.PathLike[str] | None = None,
@@ -52,9 +65,10 @@ def load(
 
     Raises:
         ModelError: for an unknown name (near ones are listed) or tag (all are listed), a download that fails, a file
-            that cannot be read without executing it, weights of another architecture or that are not finite, and a
-            vision tower that cannot be converted.
+            that cannot be read without executing it, weights of another architecture or that are not finite, a vision
+            tower that cannot be converted, and a device that is not here.
     """
+    _check_device(device)
     prefix = name.split("-")[0]
     if prefix in EMBEDDED and not Path(name).exists():
         module, function = EMBEDDED[prefix]

@@ -12,7 +12,7 @@ from headlens.cli.options import Json
 
 
 @app.command()
-@takes_audit
+@takes_audit()
 def correct(
     asked: Asked,
     methods: Annotated[str, typer.Option(help="Corrections to fit, separated by commas.")] = "ltc",

@@ -12,7 +12,7 @@ from headlens.cli.options import Bootstrap, Draws, Json, Open, Require
 
 
 @app.command()
-@takes_audit
+@takes_audit()
 def evaluate(
     asked: Asked,
     methods: Annotated[

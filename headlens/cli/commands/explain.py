@@ -12,7 +12,7 @@ from headlens.cli.options import Json
 
 
 @app.command()
-@takes_audit
+@takes_audit()
 def explain(
     asked: Asked,
     head: Annotated[

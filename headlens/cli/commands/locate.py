@@ -12,7 +12,7 @@ from headlens.cli.options import Conflicting, Json
 
 
 @app.command()
-@takes_audit
+@takes_audit()
 def locate(
     asked: Asked,
     locator: Annotated[
