@@ -28,6 +28,7 @@ def birds(folder: Path) -> dict[str, go.Figure]:
         "groups": audit.plot.groups(),
         "controls": audit.plot.controls("ltc"),
         "margins": audit.plot.margins(),
+        "collateral": audit.plot.collateral(),
         "effect": audit.plot.heatmap("effect"),
         "overview": hl.plots.overview(explanations, shape=(audit.store.n_layers, audit.store.n_heads)),
         "textspan": audit.plot.textspans(audit.location.spurious[0]),
