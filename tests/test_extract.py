@@ -15,7 +15,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
-from tiny_clip import TinyClip, pixels, tiny_clip, write_images
+from tiny_clip import TinyClip, contents, pixels, tiny_clip, write_images
 
 import headlens.states.extraction as extraction
 from headlens.errors import HeadlensError, ImageError, ManifestError, ModelError, StoreError
@@ -39,14 +39,6 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 
 def run(clip: TinyClip, frame: pd.DataFrame | Path, path: Path, **options: object) -> HeadStore:
     return extract(clip, frame, path, **{"batch_size": 3, "block": BLOCK, "workers": 2} | options)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != ".lock"
-    }
 
 
 class Stopping:

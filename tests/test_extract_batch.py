@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from tiny_clip import TinyClip, tiny_clip, write_images
+from tiny_clip import TinyClip, contents, tiny_clip, write_images
 
 from headlens.errors import ModelError, StoreError
 from headlens.states import HeadStore, MomentStore, extract
@@ -28,11 +28,6 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 
 def run(clip: TinyClip, frame: pd.DataFrame, path: Path, **options: object) -> HeadStore | MomentStore:
     return extract(clip, frame, path, **{"workers": 2, "block": BLOCK} | options)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    files = (file for file in sorted(path.rglob("*")) if file.is_file() and file.name != ".lock")
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 class Watched:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny_clip import TinyClip, tiny_clip, write_images
+from tiny_clip import TinyClip, contents, tiny_clip, write_images
 
 import headlens.states.extraction as extraction
 from headlens.errors import ImageError, StoreError
@@ -40,14 +40,6 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 
 def run(clip: TinyClip, frame: pd.DataFrame | Path, path: Path, **options: object) -> object:
     return extract(clip, frame, path, **{"batch_size": 3, "block": BLOCK, "workers": 2} | options)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != ".lock"
-    }
 
 
 GOOD = {"cmyk.jpg": "plain.png", "deep.png": "grey.png", "moving.gif": "red.png", "turned.png": "plain.png"}

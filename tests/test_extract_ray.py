@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from ray_tower import sketched
-from tiny_clip import tiny_clip, write_images
+from tiny_clip import contents, tiny_clip, write_images
 
 from headlens.errors import ImageError, StoreError
 from headlens.states import extract, ray_engine
@@ -71,14 +71,6 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 def run(clip: object, frame: pd.DataFrame, path: Path, **options: object) -> object:
     given = {"batch_size": 2, "block": BLOCK, "engine": "ray", "workers": 2} | options
     return extract(clip, frame, path, **given)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != ".lock"
-    }
 
 
 def test_a_cluster_of_its_own(frame: pd.DataFrame, tmp_path: Path, surroundings: None) -> None:

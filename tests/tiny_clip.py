@@ -67,3 +67,12 @@ def pixels(clip: TinyClip, frame: pd.DataFrame) -> torch.Tensor:
     """The model's input, read without anything of headlens."""
     images = [Image.open(Path(frame.attrs["root"]) / path).convert("RGB") for path in frame["path"]]
     return torch.stack([clip.preprocess(image) for image in images])
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file below a folder, but for the lock."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != ".lock"
+    }

@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from headlens.correct.view import OverView
+
 Piece = tuple[np.ndarray, Any, np.ndarray | None]
 """Rows of the whole; a corrected view; and which of that view's rows these are, None for all in their order."""
 
 
-class RoutedView:
+class RoutedView(OverView):
     """A `headlens.correct.HeadView` that is put together from corrected views of its parts.
 
     Args:
@@ -24,27 +26,8 @@ class RoutedView:
     """
 
     def __init__(self, base: Any, pieces: Sequence[Piece]):
-        self.base, self.pieces = base, tuple(pieces)
-
-    @property
-    def n_layers(self) -> int:
-        """Layers of the tower."""
-        return int(self.base.n_layers)
-
-    @property
-    def n_heads(self) -> int:
-        """Heads of a layer."""
-        return int(self.base.n_heads)
-
-    @property
-    def fingerprint(self) -> str | None:
-        """The model that the view underneath belongs to, where it says."""
-        return getattr(self.base, "fingerprint", None)
-
-    @property
-    def manifest(self) -> Any:
-        """The table of images of the view underneath; an AttributeError where it has none."""
-        return self.base.manifest
+        super().__init__(base)
+        self.pieces = tuple(pieces)
 
     def __len__(self) -> int:
         return sum(len(rows) for rows, _, _ in self.pieces)

@@ -46,29 +46,15 @@ class HeadView(Protocol):
         ...
 
 
-class CorrectedView:
-    """A view with some heads edited: embedding ← embedding + Σ over edited heads of (new − old).
-
-    A direct edit: later layers and the final LayerNorm saw the original, and nothing is normalised again.
+class OverView:
+    """What a view over another one takes from it as it is.
 
     Args:
         base: the view underneath.
-        edited: the heads that change.
-        edit: gives a head's new contribution from its old one.
-        embedding: replaces the embedding after the edits (RoboShot); then it is not the sum of its parts.
     """
 
-    def __init__(
-        self,
-        base: Any,
-        edited: tuple[HeadId, ...] = (),
-        edit: Edit | None = None,
-        embedding: Callable[[Tensor], Tensor] | None = None,
-    ):
+    def __init__(self, base: Any):
         self.base = base
-        self.edited = edited
-        self._edit = edit
-        self._replace = embedding
 
     @property
     def n_layers(self) -> int:
@@ -89,6 +75,31 @@ class CorrectedView:
     def manifest(self) -> Any:
         """The table of images of the view underneath; an AttributeError where it has none."""
         return self.base.manifest
+
+
+class CorrectedView(OverView):
+    """A view with some heads edited: embedding ← embedding + Σ over edited heads of (new − old).
+
+    A direct edit: later layers and the final LayerNorm saw the original, and nothing is normalised again.
+
+    Args:
+        base: the view underneath.
+        edited: the heads that change.
+        edit: gives a head's new contribution from its old one.
+        embedding: replaces the embedding after the edits (RoboShot); then it is not the sum of its parts.
+    """
+
+    def __init__(
+        self,
+        base: Any,
+        edited: tuple[HeadId, ...] = (),
+        edit: Edit | None = None,
+        embedding: Callable[[Tensor], Tensor] | None = None,
+    ):
+        super().__init__(base)
+        self.edited = edited
+        self._edit = edit
+        self._replace = embedding
 
     def __len__(self) -> int:
         return int(self.base.embedding.shape[0])
