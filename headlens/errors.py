@@ -1,28 +1,41 @@
 """The errors that headlens raises.
 
-Every one of them says three things in one paragraph: what was expected, what came, and what to do about it. The three
-are kept apart as attributes so that the shell and a notebook can lay them out, and so that a test can hold each of
-them to its promise.
+Each reads as sentences: what is wrong, then how to fix it. The two are kept apart as attributes, so that the shell and
+a notebook can lay them out. Where one value was expected and another came, three arguments give
+"Expected …, but got …."; everywhere else two arguments give the problem as a sentence of its own.
+
+Every error is a `ValueError` too, and one about an unknown name also a `KeyError`.
 """
 
+from __future__ import annotations
 
-class HeadlensError(Exception):
+
+class HeadlensError(ValueError):
     """The base of every error that headlens raises on purpose.
 
     Args:
-        expected: the invariant, as a clause that can follow "Expected", without a closing full stop.
-        received: what came instead, as a clause that can follow "but got", without a closing full stop.
-        remedy: what the reader can do, as one or more whole sentences.
+        problem: what is wrong, as a whole sentence; with `received`, what was expected, as a clause without a full stop.
+        received: what came instead, as a clause without a full stop. Left out in the form of two arguments.
+        remedy: how to fix it, as one or more whole sentences.
     """
 
-    def __init__(self, expected: str, received: str, remedy: str):
-        super().__init__(expected, received, remedy)
-        self.expected = expected
-        self.received = received
-        self.remedy = remedy
+    def __init__(self, problem: str, received: str, remedy: str | None = None):
+        super().__init__(*([problem, received] if remedy is None else [problem, received, remedy]))
+        self.expected = None if remedy is None else problem
+        self.received = None if remedy is None else received
+        self.problem = problem if remedy is None else f"Expected {problem}, but got {received}."
+        self.remedy = received if remedy is None else remedy
 
     def __str__(self) -> str:
-        return f"Expected {self.expected}, but got {self.received}. {self.remedy}"
+        return f"{self.problem} {self.remedy}"
+
+    def as_type(self, kind: type[HeadlensError]) -> HeadlensError:
+        """The same message as an error of another type."""
+        return kind(*self.args)
+
+
+class UnknownNameError(HeadlensError, KeyError):
+    """A name that is not among those known."""
 
 
 class ModelError(HeadlensError):
@@ -34,7 +47,7 @@ class VocabularyError(HeadlensError):
 
 
 class ManifestError(HeadlensError):
-    """A table of images that does not have the columns or the values that were asked of it."""
+    """A table of images without the columns or the values that were asked of it."""
 
 
 class ImageError(HeadlensError):

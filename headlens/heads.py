@@ -1,11 +1,12 @@
-"""The vocabulary that every floor shares: a head's name, and scores over all heads.
+"""A head's name, and scores over all heads.
 
-A head is named by its layer and its index in the layer, both from zero, and written `layer.head` ("10.3"), as in the
-papers that headlens follows.
+A head is named by its layer and its index in the layer, both from zero. It is written `L10H3`, and read as `L10H3`,
+`10.3` or `(10, 3)`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,42 +17,58 @@ from torch import Tensor
 
 from headlens.errors import LocateError
 
+HeadLike = tuple[int, int] | str
+"""What names a head: a `HeadId`, a pair of integers, "L10H3" or "10.3"."""
+
+_WRITTEN = re.compile(r"\s*(?:L(\d+)H(\d+)|(\d+)\.(\d+))\s*", re.IGNORECASE | re.ASCII)
+
 
 class HeadId(NamedTuple):
-    """One attention head: `HeadId(10, 3)` is head 3 of layer 10, written "10.3". Equal to the plain tuple."""
+    """One attention head: `HeadId(10, 3)` is head 3 of layer 10, written "L10H3". Equal to the plain tuple."""
 
     layer: int
     head: int
 
     def __str__(self) -> str:
-        return f"{self.layer}.{self.head}"
+        return f"L{self.layer}H{self.head}"
 
     @classmethod
-    def parse(cls, text: str) -> HeadId:
-        """Read "10.3". Raises `LocateError` for anything else."""
-        layer, dot, head = text.strip().partition(".")
-        if not (dot and layer.isdecimal() and head.isdecimal()):
-            raise LocateError("a head written as layer.head, such as 10.3", repr(text), "Count both from zero.")
-        return cls(int(layer), int(head))
+    def of(cls, head: HeadLike) -> HeadId:
+        """Read a head from any of its forms.
+
+        Raises:
+            LocateError: for anything else.
+        """
+        if isinstance(head, str):
+            if (match := _WRITTEN.fullmatch(head)) is not None:
+                layer, index = (text for text in match.groups() if text is not None)
+                return cls(int(layer), int(index))
+        else:
+            try:
+                layer, index = head
+                if layer == int(layer) and index == int(index):
+                    return cls(int(layer), int(index))
+            except (TypeError, ValueError):
+                pass
+        raise LocateError(f"{head!r} names no head.", "Write a head as L10H3, 10.3 or (10, 3); both count from zero.")
 
 
-def as_heads(heads: Iterable[tuple[int, int]], n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
-    """Check that every (layer, head) exists in a tower of `n_layers` × `n_heads`, and that none is named twice.
+def as_heads(heads: Iterable[HeadLike], n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
+    """Check that every head exists in a tower of `n_layers` × `n_heads`, and that none is named twice.
 
     Raises:
         LocateError: for a head outside the tower or a repeated one.
     """
     checked: list[HeadId] = []
-    for layer, head in heads:
-        one = HeadId(int(layer), int(head))
+    for head in heads:
+        one = HeadId.of(head)
         if not (0 <= one.layer < n_layers and 0 <= one.head < n_heads):
             raise LocateError(
-                f"heads within {n_layers} layers of {n_heads} heads",
-                f"head {one}",
+                f"There is no head {one} in a tower of {n_layers} layers with {n_heads} heads each.",
                 f"Layers run from 0 to {n_layers - 1} and heads from 0 to {n_heads - 1}.",
             )
         if one in checked:
-            raise LocateError("each head once", f"head {one} twice", "Remove the repetition.")
+            raise LocateError(f"Head {one} is named twice.", "Name each head once.")
         checked.append(one)
     return tuple(checked)
 

@@ -109,7 +109,7 @@ def _from_columns(audit: Audit) -> tuple[list[Asked], list[str]]:
 
 
 def _not_asked(what: str, error: HeadlensError) -> str:
-    return f"{what} was not asked: expected {error.expected}, but got {error.received}."
+    return f"{what} was not asked. {error.problem}"
 
 
 def _column_attributes(audit: Audit) -> list[Attribute]:

@@ -57,7 +57,7 @@ def _converter(arrays: Arrays) -> cattrs.Converter:
     converter.register_unstructure_hook_func(lambda kind: _array_type(kind) is not None, keep)
     converter.register_structure_hook_func(lambda kind: _array_type(kind) is not None, again)
     converter.register_unstructure_hook(HeadId, str)
-    converter.register_structure_hook(HeadId, lambda text, _: HeadId.parse(text))
+    converter.register_structure_hook(HeadId, lambda text, _: HeadId.of(text))
     converter.register_unstructure_hook(float, _plain)
     converter.register_structure_hook(float, lambda value, _: nan if value is None else float(value))
     # Numbers annotated `float | int` are JSON numbers as they stand; a threshold of None stays None.

@@ -148,7 +148,7 @@ def _of_audit(record: dict[str, Any]) -> CarriedHeads:
 
 
 def _heads(texts: Iterable[str]) -> tuple[HeadId, ...]:
-    return tuple(HeadId.parse(text) for text in texts)
+    return tuple(HeadId.of(text) for text in texts)
 
 
 def _texts(heads: Iterable[tuple[int, int]]) -> list[str]:

@@ -50,7 +50,7 @@ def run_locate(asked: Asked, *, locator: str, conflicting: list[str] | None, as_
 
 def run_explain(asked: Asked, *, heads: list[str], texts: int | None, as_json: bool) -> None:
     """Explain every head, as far as that has not been done, and show some or all."""
-    wanted = [HeadId.parse(text) for text in heads]
+    wanted = [HeadId.of(text) for text in heads]
     audit, folder = _open(asked)
     _check_heads(audit, wanted)
     if texts is not None or len(audit.explanations) < audit.store.n_layers * audit.store.n_heads:

@@ -14,7 +14,7 @@ from torch import Tensor
 from headlens.correct.base import Correction
 from headlens.correct.targets import check_same_model, fingerprint_of, is_decomposition, tower_of
 from headlens.correct.view import CorrectedView
-from headlens.errors import CorrectionError, HeadlensError, LocateError
+from headlens.errors import CorrectionError, LocateError
 from headlens.heads import HeadId, as_heads
 
 Own = TypeVar("Own", bound="HeadCorrection")
@@ -34,11 +34,8 @@ class HeadCorrection(Correction):
         top = 1 << 30  # the tower is not known yet; `apply` and `fit` check against it
         try:
             self.heads = as_heads(heads, top, top)
-        except (LocateError, TypeError, ValueError) as error:
-            received = error.received if isinstance(error, HeadlensError) else repr(heads)
-            raise CorrectionError(
-                "heads as (layer, head), each once, from zero", received, "Correct the list."
-            ) from error
+        except LocateError as error:
+            raise error.as_type(CorrectionError) from error
         self.fingerprint: str | None = None
 
     def __repr__(self) -> str:
@@ -85,7 +82,7 @@ class HeadCorrection(Correction):
         try:
             as_heads(self.heads, n_layers, n_heads)
         except LocateError as error:
-            raise CorrectionError(error.expected, error.received, error.remedy) from error
+            raise error.as_type(CorrectionError) from error
         check_same_model(self.fingerprint, target)
 
     def _values(self) -> dict[str, Any]:
@@ -98,4 +95,4 @@ class HeadCorrection(Correction):
 
 def parse_heads(values: dict[str, Any]) -> list[HeadId]:
     """The heads of a saved correction."""
-    return [HeadId.parse(text) for text in values["heads"]]
+    return [HeadId.of(text) for text in values["heads"]]

@@ -84,7 +84,7 @@ def mean_z(
     try:
         wanted = as_heads(heads, vision.cfg.n_layers, vision.cfg.n_heads)
     except LocateError as error:
-        raise CorrectionError(error.expected, error.received, error.remedy) from error
+        raise error.as_type(CorrectionError) from error
     names = {hook_name(head.layer) for head in wanted}
     last = vision.cfg.n_layers - 1 if getattr(vision.cfg, "pool", "tok") == "tok" else None
     totals = {head: torch.zeros(0, dtype=torch.float64) for head in wanted}

@@ -57,8 +57,8 @@ def read(state: ExplorerState, folder: Path) -> bool:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["format"] != FORMAT or kept["identity"] != state.audit.identity:
             raise ValueError(f"format {kept['format']}, audit {kept['identity']}")
-        selection = [HeadId.parse(head) for head in kept["selection"]]
-        head = None if kept["head"] is None else HeadId.parse(kept["head"])
+        selection = [HeadId.of(head) for head in kept["selection"]]
+        head = None if kept["head"] is None else HeadId.of(kept["head"])
         draws, bootstrap = int(kept["draws"]), int(kept["bootstrap"])
         state.show(kept["score"], kept["between"], kept["objective"])
         state.choose_image(kept["image"])

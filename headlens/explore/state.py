@@ -193,7 +193,7 @@ class ExplorerState:
             LocateError: for a head outside the tower, one named twice, or text that names no head.
         """
         if isinstance(heads, str):
-            heads = [HeadId.parse(part) for part in heads.split(",") if part.strip()]
+            heads = [HeadId.of(part) for part in heads.split(",") if part.strip()]
         chosen = as_heads(heads, self.audit.store.n_layers, self.audit.store.n_heads)
         if chosen != self.selection:
             self.selection, self.ablated = chosen, None

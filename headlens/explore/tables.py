@@ -39,10 +39,10 @@ def question(state: ExplorerState) -> str:
 
 
 def error(problem: HeadlensError) -> str:
-    """An error's three parts: what was expected, what came, what to do."""
+    """An error: what is wrong, and how to fix it."""
     return _page(
-        f"<div class='error' role='alert'><p>Expected {escape(problem.expected)},</p>"
-        f"<p>but got {escape(problem.received)}.</p><p><b>{escape(problem.remedy)}</b></p></div>"
+        f"<div class='error' role='alert'><p>{escape(problem.problem)}</p>"
+        f"<p><b>{escape(problem.remedy)}</b></p></div>"
     )
 
 

@@ -130,11 +130,10 @@ def _piece(
         if isinstance(image, ImageError):
             if not way.skip:
                 raise ImageError(
-                    image.expected,
-                    image.received,
+                    image.problem,
                     f"{image.remedy} Or leave such images out, each recorded with its reason: on_error='skip'.",
                 )
-            skipped.append(Skip(row, path, f"Expected {image.expected}, but got {image.received}."))
+            skipped.append(Skip(row, path, image.problem))
         else:
             readable[row] = path
             batch.append(image)
