@@ -26,13 +26,13 @@ from headlens.audit.texts import TextEmbeddings
 from headlens.correct import load_correction
 from headlens.errors import OutputError
 from headlens.explain import Explanation
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import is_url
 from headlens.locate import Candidates, Location, Oracle
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.serialization import Arrays, pack, read_arrays, unpack, write_arrays, write_json
-from headlens.states import HeadStore
 
 if TYPE_CHECKING:
     from headlens.audit.audit import Audit
