@@ -69,7 +69,7 @@ def test_another_model_is_refused(stored, tmp_path):
     theirs = extract(other, write_images(tmp_path / "images", 3), tmp_path / "acts.zarr", workers=1)
     with pytest.raises(CorrectionError, match=r"seed-0.*seed-1"):
         fitted.apply(theirs)
-    with pytest.raises(CorrectionError, match=f"head {LAYERS}.0"):
+    with pytest.raises(CorrectionError, match=f"no head L{LAYERS}H0"):
         ZeroAblation([(LAYERS, 0)]).apply(store)
 
 
