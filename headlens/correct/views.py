@@ -256,12 +256,12 @@ class KnownLogits(View):
         self,
         base: Any,
         classifier: Float[Tensor, "class embed"],
-        heads: Mapping[HeadId, Tensor] | None = None,
+        heads: Mapping[tuple[int, int], Tensor] | None = None,
         max_bytes: int = 1 << 30,
     ):
         super().__init__(base)
         self.classifier, self.max_bytes = classifier, max_bytes
-        self._parts: dict[HeadId, Tensor] = dict(heads or {})
+        self._parts: dict[tuple[int, int], Tensor] = dict(heads or {})
 
     @cached_property
     def _total(self) -> Tensor:
@@ -278,10 +278,10 @@ class KnownLogits(View):
         if not self._knows(directions):
             return super().project_head(layer, head, directions)
         if (layer, head) in self._parts:
-            return self._parts[HeadId(layer, head)]
+            return self._parts[layer, head]
         part = super().project_head(layer, head, directions)
         if (len(self._parts) + 1) * part.nbytes <= self.max_bytes:
-            self._parts[HeadId(layer, head)] = part
+            self._parts[layer, head] = part
         return part
 
     def subset(self, rows: Any) -> Any:
