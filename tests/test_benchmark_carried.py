@@ -55,7 +55,7 @@ def test_heads_are_carried_over_to_another_suite(run_once, clip, tmp_path) -> No
     assert "random heads (ltc)" in {row.method for row in found.rows}
     section = figures(own, images=0)[0]
     assert "carried over" in section.text
-    assert 'audit.location = hl.locate.Candidates("carried over", [(0, 1), (2, 3)], salient=[(1, 2)])' in command(own)
+    assert 'audit.location = hl.locate.Located("carried over", [(0, 1), (2, 3)], [(1, 2)])' in command(own)
     # A suite that always takes them over, and heads that a publication names.
     published = benchmark.CarriedHeads(((2, 3),), source="A. Author 2025")
     always = replace(asked, heads_from=published)

@@ -192,7 +192,7 @@ def test_no_candidate_is_an_answer(audit):
 
 def test_heads_from_anywhere_are_reported(audit):
     own = made_again(audit)
-    own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
+    own.location = hl.locate.Located("by hand", (hl.HeadId(2, 4),))
     own.fairness(draws=3, bootstrap=5, permutations=5)
     page = content(own)
     assert section(page, "Which heads").text == "Heads by the locator by hand: 2.4."
@@ -260,7 +260,7 @@ def test_maps_show_both_ends_where_the_model_is_at_hand(audit, without_shape_che
 
 def test_a_correction_tells_heads_first_then_what_it_does_what_it_costs_and_the_control(audit):
     own = made_again(audit)
-    own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
+    own.location = hl.locate.Located("by hand", (hl.HeadId(2, 4),))
     own.evaluate(["ablation"], draws=2, bootstrap=5)
     own.collateral(bootstrap=5)
     page = content(own, images=3)

@@ -150,8 +150,8 @@ def margins_of(
         )
     if (head_logits.shape[0], head_logits.shape[3]) != tuple(logits.shape) or len(labels) != len(logits):
         raise LocateError(
-            f"Head logits {list(head_logits.shape)}, logits {list(logits.shape)} and {len(labels)} labels are not about "
-            "the same images and classes.",
+            f"Head logits {list(head_logits.shape)}, logits {list(logits.shape)} and {len(labels)} labels differ in "
+            "images or classes.",
             "Select the same rows of all three, and use one classifier for both logits.",
         )
     if not head_logits.numel():

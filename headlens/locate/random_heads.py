@@ -27,8 +27,8 @@ def layer_matched(
 ) -> list[tuple[HeadId, ...]]:
     """Distinct random sets with as many heads of each layer as `heads`, and none of `heads` or `exclude` among them.
 
-    There are Π_l C(n_heads − barred_l, k_l) such sets, k_l the heads of layer l. Where that is at most `n_random_sets`, all
-    of them are returned, in order; otherwise as many different ones, drawn evenly.
+    There are Π_l C(n_heads − barred_l, k_l) such sets, k_l the number of heads of layer l. Where that is at most
+    `n_random_sets`, all of them are returned, in order; otherwise as many different ones, drawn evenly.
 
     Args:
         heads: the located set. An empty one has no controls.

@@ -5,9 +5,9 @@ Two questions, both about the images of G_N (ours, beside the published rule):
 - *Interval*: the images are resampled with replacement, the correct ones among the correct and the incorrect ones among
   the incorrect (V_C and V_W are shares within each); the percentiles of V_W − V_C make the interval.
 - *Permutation*: were correct and incorrect labels exchangeable, how often would a difference as large come about? The
-  labels are shuffled over the images; p = (1 + #{|difference| at least as large}) / (1 + n_permutations), two-sided. Over
-  the heads that are credited for any image at all (a set that shuffling leaves as it is), the false-discovery rate is controlled
-  after Benjamini and Hochberg (1995).
+  labels are shuffled over the images; p = (1 + #{|difference| at least as large}) / (1 + n_permutations), two-sided.
+  Over the heads that are credited for any image at all (a set that shuffling leaves as it is), the false-discovery rate
+  is controlled after Benjamini and Hochberg (1995).
 """
 
 from __future__ import annotations
@@ -118,7 +118,14 @@ def significance(
     low, high = torch.quantile(resampled, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     p, adjusted = _permutation(flat, correct, observed, n_permutations, seed)
     return Significance(
-        *(values.view(shape) for values in (observed, low, high, p, adjusted)), level, n_bootstrap, n_permutations
+        observed.view(shape),
+        low.view(shape),
+        high.view(shape),
+        p.view(shape),
+        adjusted.view(shape),
+        level,
+        n_bootstrap,
+        n_permutations,
     )
 
 
