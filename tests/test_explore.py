@@ -292,7 +292,7 @@ def test_a_score_that_cannot_be_had_leaves_the_one_before(state: ExplorerState) 
     for bad in ({"score": "magic"}, {"score": "attribution", "between": ("duck", "duck")}, {"between": ("duck",)}):
         with pytest.raises(hl.HeadlensError):
             state.show(**bad)
-    with pytest.raises(hl.HeadlensError, match="objectives"):
+    with pytest.raises(hl.HeadlensError, match="no objective"):
         state.show("effect", objective="luck")
     assert (state.score, state.scores) == ("contrastive", shown)
     assert state.options == {}
