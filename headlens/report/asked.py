@@ -9,7 +9,8 @@ import numpy as np
 
 from headlens._version import __version__
 from headlens.locate import Candidates, Location
-from headlens.plots.style import plain, shorten
+from headlens.plots.style import shorten
+from headlens.tables import plain
 from headlens.report.words import counted, few
 
 if TYPE_CHECKING:
