@@ -195,8 +195,8 @@ def test_heads_from_anywhere_are_reported(audit):
     own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
     own.fairness(draws=3, bootstrap=5, permutations=5)
     page = content(own)
-    assert section(page, "Which heads").text == "Heads by the locator by hand: 2.4."
-    assert section(page, "Images of head 2.4").table["end"].unique().tolist() == ["most", "least"]
+    assert section(page, "Which heads").text == "Heads by the locator by hand: L2H4."
+    assert section(page, "Images of head L2H4").table["end"].unique().tolist() == ["most", "least"]
 
 
 def test_no_random_set_is_said_so(audit):

@@ -126,12 +126,12 @@ def concept(evidence: Evidence, measure: str = "part", rule: ConceptRule | None 
 
 
 OBJECTIVES = {
-    "cramers_v": "Cramér's V",
-    "balanced_v": "balanced V",
-    "worst_group": "worst-group accuracy",
-    "average": "accuracy",
+    "cramers_v": "decrease of Cramér's V",
+    "balanced_v": "decrease of balanced V",
+    "worst_group": "gain in worst-group accuracy",
+    "average": "gain in accuracy",
 }
-"""What the objectives of the score "effect" are called."""
+"""What an improvement of each objective of the score "effect" is called: V is better where it is lower."""
 
 
 @register_score("effect")
@@ -147,7 +147,7 @@ def effect(evidence: Evidence, objective: Name = "cramers_v", minimum: float | i
     """
     swept = single_head_sweep(evidence.effects, Objective(objective, evidence.labels, evidence.values), minimum=minimum)
     return HeadScores(
-        f"ablated alone: gain in {OBJECTIVES.get(objective, objective)}",
+        f"ablated alone: {OBJECTIVES.get(objective, objective)}",
         swept.improvement,
         float(minimum),
         tuple(swept.spurious),

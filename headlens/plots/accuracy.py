@@ -57,7 +57,7 @@ def groups(
     over = "all images" if first.weighting == "images" else f"average over {first.weighting}"
     rows = [style.label(over)] * average + [_sized(name, first.sizes[name], name in first.small) for name in names]
     figure = go.Figure()
-    worst = []
+    worst: list[tuple[float, float, str]] = []
     for i, one in enumerate(evaluations):
         values = [one.average] * average + [one.groups[name] for name in names]
         keys = ["average"] * average + [f"groups.{name}" for name in names]
@@ -68,12 +68,11 @@ def groups(
             for name, value, (low, high) in zip([over] * average + names, values, ends, strict=True)
         ]
         figure.add_trace(_marks(i, one.method, values, y, hover, ends))
-        at = names.index(_worst(one)) + average
-        worst.append((max(ends[at][1], values[at]) + 0.02, y[at], f"worst group of {style.label(one.method, 40)}"))
-    x, y, hover = zip(*worst, strict=True)
-    figure.add_trace(
-        style.dots("worst group of the method", x, y, hover, palette.INK, marker={"symbol": "triangle-left"})
-    )
+        row = names.index(_worst(one)) + average
+        worst.append((max(ends[row][1], values[row]) + 0.02, y[row], f"worst group of {style.label(one.method, 40)}"))
+    marker = {"symbol": "triangle-left"}
+    at, rows_of, told = [one[0] for one in worst], [one[1] for one in worst], [one[2] for one in worst]
+    figure.add_trace(style.dots("worst group of the method", at, rows_of, told, palette.INK, marker=marker))
     if chance is not None:
         figure.add_vline(x=chance, line={"color": palette.INK_SOFT, "width": 1.5, "dash": "dot"})
         figure.add_scatter(

@@ -24,6 +24,7 @@ Heads = tuple[HeadId, ...]
 _BOX = 0.45  # half a side of an outline; neighbouring boxes must not share a line
 _WORDS = 68  # pixels that a category takes in a cell, on two lines if need be
 _MOST_WITH_WORDS = 12  # heads of a layer: with more the words would not fit a page
+_BAR: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "tickfont": {"size": 11}}  # a colour bar's look
 _LEAST = 0.1  # of the variance explained: heads that differ by less should look alike
 
 
@@ -389,9 +390,7 @@ def _axis(title: str, count: int, most: int) -> dict[str, Any]:
 def _scale(ends: tuple[float, float], bar: dict[str, Any]) -> dict[str, Any]:
     """A colour axis; centred on zero where its ends are as far to both sides."""
     colours = palette.DIVERGING if ends[0] == -ends[1] else palette.SEQUENTIAL
-    bar = {"thickness": 12, "outlinewidth": 0, "tickfont": {"size": 11}} | bar
-    if "title" in bar:
-        bar["title"] = {"side": "top", "font": {"size": 12}} | bar["title"]
+    bar = {**_BAR, **bar, "title": {"side": "top", "font": {"size": 12}, **bar.get("title", {})}}
     return {"colorscale": palette.scale(colours), "cmin": ends[0], "cmax": ends[1], "colorbar": bar}
 
 
@@ -407,9 +406,8 @@ def lying_bar(
         text=style.label(title, 40), showarrow=False, font={"size": 12},
     )  # fmt: skip
     return {
-        "orientation": "h", "x": x, "xanchor": "center", "xpad": 0, "lenmode": "pixels", "len": length,
-        "y": -(below + 20) / plot_height, "yanchor": "top", "ypad": 0, "thickness": 12, "outlinewidth": 0,
-        "tickfont": {"size": 11},
+        **_BAR, "orientation": "h", "x": x, "xanchor": "center", "xpad": 0, "lenmode": "pixels", "len": length,
+        "y": -(below + 20) / plot_height, "yanchor": "top", "ypad": 0,
     }  # fmt: skip
 
 

@@ -135,7 +135,8 @@ def shorten(text: str, width: int) -> str:
 
 def lines(text: object, width: int, most: int = 2) -> str:
     """A text as a label of at most so many lines of `width` letters, broken after a space or a slash."""
-    rest, broken = shorten(plain(text), most * width), []
+    rest = shorten(plain(text), most * width)
+    broken: list[str] = []
     while len(rest) > width and len(broken) < most - 1:
         cuts = [
             i + 1 for i, sign in enumerate(rest[: width + 1]) if sign in " /" and len(rest[: i + 1].strip()) <= width

@@ -10,8 +10,8 @@ import numpy as np
 from headlens._version import __version__
 from headlens.locate import Candidates, Location
 from headlens.plots.style import shorten
-from headlens.tables import plain
 from headlens.report.words import counted, few
+from headlens.tables import plain
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
