@@ -74,7 +74,7 @@ def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> 
     before, after = (float(measure.score(effects.predictions(heads)[:, None])[0]) for heads in ((), [head]))
     # Above zero is what the name says: a measure that is better where it is lower decreases.
     lower = objective.endswith("_v")
-    assert scores.name.startswith(f"ablated alone: {'decrease of' if lower else 'gain in'} ")
+    assert scores.name.startswith(f"ablated alone: {'decrease in' if lower else 'gain in'} ")
     assert improvement == pytest.approx(before - after if lower else after - before, abs=1e-6)
     assert state.options == {"objective": objective}
 

@@ -126,8 +126,8 @@ def concept(evidence: Evidence, measure: str = "part", rule: ConceptRule | None 
 
 
 OBJECTIVES = {
-    "cramers_v": "decrease of Cramér's V",
-    "balanced_v": "decrease of balanced V",
+    "cramers_v": "decrease in Cramér's V",
+    "balanced_v": "decrease in balanced V",
     "worst_group": "gain in worst-group accuracy",
     "average": "gain in accuracy",
 }

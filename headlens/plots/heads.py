@@ -235,7 +235,7 @@ class _Grid:
             title,
             alt,
             plot=(height, max(360, 110 + width)),
-            margin={"t": 10 + 20 * len(legend)},
+            margin={"t": 14 + 22 * len(legend)},
             xaxis=_axis("head", n_heads, width // 22),
             yaxis=_axis("layer", n_layers, height // 15),
             coloraxis=_scale(self.ends, self.bar),

@@ -138,9 +138,7 @@ def lines(text: object, width: int, most: int = 2) -> str:
     rest = shorten(plain(text), most * width)
     broken: list[str] = []
     while len(rest) > width and len(broken) < most - 1:
-        cuts = [
-            i + 1 for i, sign in enumerate(rest[: width + 1]) if sign in " /" and len(rest[: i + 1].strip()) <= width
-        ]
+        cuts = [i + 1 for i in range(width // 3, width + 1) if rest[i] in " /" and len(rest[: i + 1].strip()) <= width]
         cut = cuts[-1] if cuts else width
         broken.append(rest[:cut].strip())
         rest = rest[cut:].strip()
