@@ -124,12 +124,12 @@ def concept(evidence: Evidence, measure: str = "part", rule: ConceptRule | None 
 
 
 OBJECTIVES = {
-    "cramers_v": "Cramér's V",
-    "balanced_v": "balanced V",
-    "worst_group": "worst-group accuracy",
-    "average": "accuracy",
+    "cramers_v": "decrease in Cramér's V",
+    "balanced_v": "decrease in balanced V",
+    "worst_group": "gain in worst-group accuracy",
+    "average": "gain in accuracy",
 }
-"""What the objectives of the score "effect" are called."""
+"""What an improvement of each objective of the score "effect" is called: V is better where it is lower."""
 
 
 @register_score("effect")
@@ -145,7 +145,7 @@ def effect(evidence: Evidence, objective: ObjectiveName = "cramers_v", minimum: 
     """
     swept = single_head_sweep(evidence.effects, Objective(objective, evidence.labels, evidence.values), minimum=minimum)
     return HeadScores(
-        f"ablated alone: gain in {OBJECTIVES.get(objective, objective)}",
+        f"ablated alone: {OBJECTIVES.get(objective, objective)}",
         swept.improvement,
         float(minimum),
         swept.spurious,

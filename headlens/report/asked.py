@@ -9,8 +9,9 @@ import numpy as np
 
 from headlens._version import __version__
 from headlens.locate import Candidates, Located, Location
-from headlens.plots.style import plain, shorten
+from headlens.plots.style import shorten
 from headlens.report.words import counted, few
+from headlens.tables import plain
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
