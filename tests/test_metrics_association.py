@@ -131,6 +131,8 @@ def test_the_pairing_is_kept():
     same = change_of((attribute, labels, before, before), Bootstrap(200))
     assert set(same.interval.values()) == {(0.0, 0.0)} and set(same.difference.values()) == {0.0}
     assert same.before == same.after and same.before.interval["accuracy"][0] < same.before.accuracy
+    low, high = same.before.interval["cramers_v"]
+    assert low < same.before.corrected < high and same.before.interval["corrected"] == (low, high)
     rng = np.random.default_rng(0)
     other = rng.permutation(len(before))  # as far from it as from a stranger
     unpaired = change_of((attribute, labels, before, before[other]), Bootstrap(200))
@@ -158,6 +160,19 @@ def test_neither_order_nor_names_matter(seed, values):
     found = change_of(inputs)
     assert moved.difference == pytest.approx(found.difference, abs=1e-12)
     assert moved.before.cramers_v == pytest.approx(found.before.cramers_v, abs=1e-12)
+
+
+def test_clusters_are_resampled_whole():
+    attribute, labels, before, after = (np.repeat(column, 4) for column in world(seed=9, images=60))
+    known, plain = (
+        association_change(
+            labels, after, baseline=before, attribute=attribute, cluster=cluster, bootstrap=Bootstrap(400)
+        )
+        for cluster in (np.repeat(np.arange(60), 4), None)
+    )
+    for ends in (lambda one: one.interval["accuracy"], lambda one: one.before.interval["cramers_v"]):
+        (low, high), (narrow, wide) = ends(known), ends(plain)
+        assert 1.5 * (wide - narrow) < high - low < 2.6 * (wide - narrow)  # as of a quarter of the images
 
 
 # ---- within the true classes ----------------------------------------------------------------------------------------

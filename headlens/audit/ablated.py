@@ -118,7 +118,7 @@ def ablate(
     resampling = Bootstrap(bootstrap, seed=audit.seed)
     association = association_change(labels, after, baseline=before, attribute=values, bootstrap=resampling)
     one, two = (
-        evaluate(labels, predicted, groups=groups, method=name, bootstrap=resampling)
+        evaluate(labels, predicted, groups=groups, method=name)
         for name, predicted in (("zero-shot", before), ("selection ablated", after))
     )
     controls = _controls(audit, effects, chosen, labels, values, groups, draws, (one, two), association)
@@ -126,7 +126,7 @@ def ablate(
         heads=chosen,
         before=one,
         after=two,
-        difference=paired_difference(labels, after, baseline=before, groups=groups, bootstrap=resampling),
+        difference=paired_difference(labels, after, baseline=before, groups=groups),
         association=association,
         accuracy_control=controls[0],
         association_control=controls[1],

@@ -40,10 +40,9 @@ def averages() -> Extra:
     def measure(one: Scored) -> Measures:
         groups = [one.audit.groups[row] for row in one.audit.splits.test]
         weightings: dict[str, Weighting] = {"groups": "groups", "training": _training_shares(one, groups)}
-        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
         parts = []
         for name, weighting in weightings.items():
-            own = evaluate(one.labels, one.predictions, groups=groups, weighting=weighting, bootstrap=bootstrap)
+            own = evaluate(one.labels, one.predictions, groups=groups, weighting=weighting)
             part = Measures(one.method, {name: own.average}, {name: own.interval["average"]}, sizes=own.sizes)
             if one.before is not None:
                 change = paired_difference(
@@ -52,13 +51,12 @@ def averages() -> Extra:
                     baseline=one.before.predictions,
                     groups=groups,
                     weighting=weighting,
-                    bootstrap=bootstrap,
                 )
                 moved = {name: change.difference["average"]}
                 part = replace(part, difference=moved, difference_interval={name: change.interval["average"]})
             parts.append(part)
         small = tuple(name for name, size in parts[0].sizes.items() if size < SMALL)
-        return replace(joined(parts), small=small, n_bootstrap=one.draws)
+        return replace(joined(parts), small=small)
 
     return Extra(
         "Other averages",

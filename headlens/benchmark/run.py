@@ -32,7 +32,7 @@ from headlens.errors import HeadlensError, LocateError
 from headlens.extraction import HeadStore, extract
 from headlens.heads import HeadId
 from headlens.locate import Located
-from headlens.metrics import Bootstrap, cramers_v, paired_difference
+from headlens.metrics import cramers_v, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
 
@@ -111,7 +111,7 @@ def run(
     heads = heads_of(audit, source, {audit.task.classes[i]: own for i, own in by_class.items()})
     told = _told_heads(heads, given_heads, unlocated)
     notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle)
-    rows = _rows(audit, reads, failed, bootstrap)
+    rows = _rows(audit, reads, failed)
     scored = [row.method for row in rows if row.method in audit.results.predictions]
     return (
         BenchmarkTable(
@@ -194,7 +194,7 @@ def _fit(audit: Audit, names: list[str], unlocated: str, kept: Kept) -> dict[str
     return failed
 
 
-def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str], bootstrap: int) -> tuple[Row, ...]:
+def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str]) -> tuple[Row, ...]:
     results, rows_of = audit.results, audit.splits.test
     assert results is not None
     labels, values = audit.labels[rows_of], audit.values[rows_of]
@@ -202,12 +202,12 @@ def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str
     base, rows = results.predictions["zero-shot"], []
     for name, one in results.evaluations.items():
         correction, read = audit.corrections.get(name), reads.get(name, ())
-        resampling, own = Bootstrap(bootstrap, seed=audit.seed), results.predictions[name]
-        gain = paired_difference(labels, own, baseline=base, groups=groups, bootstrap=resampling)
+        own = results.predictions[name]
+        gain = paired_difference(labels, own, baseline=base, groups=groups)
         lead = None
         if name != RIVAL and RIVAL in results.predictions:
             rival = results.predictions[RIVAL]
-            lead = paired_difference(labels, own, baseline=rival, groups=groups, bootstrap=resampling)
+            lead = paired_difference(labels, own, baseline=rival, groups=groups)
         control = results.controls.get(name)
         rows.append(
             Row(

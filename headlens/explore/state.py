@@ -21,7 +21,7 @@ from headlens.explore.code import reproduce
 from headlens.explore.typed import attribute_text, class_text, read_attribute, read_task, template_text
 from headlens.heads import HeadId, HeadScores, as_heads
 from headlens.locate import OBJECTIVES, HeadEffects
-from headlens.metrics import Bootstrap, Evaluation, evaluate
+from headlens.metrics import Evaluation, evaluate
 from headlens.prompts import Attribute, ZeroShotTask
 
 
@@ -263,8 +263,7 @@ class ExplorerState:
         audit, rows = self.audit, self.audit.splits.test
         predicted = audit.among(audit.logits(audit.test.embedding), rows).argmax(dim=-1).numpy()
         groups = [audit.groups[row] for row in rows]
-        resampling = Bootstrap(self.bootstrap, seed=audit.seed)
-        return evaluate(audit.labels[rows], predicted, groups=groups, method="zero-shot", bootstrap=resampling)
+        return evaluate(audit.labels[rows], predicted, groups=groups, method="zero-shot")
 
     # ---- taking away ------------------------------------------------------------------------------------------------
 

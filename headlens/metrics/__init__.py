@@ -21,6 +21,14 @@ from headlens.metrics.association import (
 )
 from headlens.metrics.bootstrap import SMALL, Bootstrap, Measures
 from headlens.metrics.collateral import Collateral, collateral
+from headlens.metrics.dependence import (
+    Dependence,
+    DependenceChange,
+    PredictionStatistics,
+    dependence,
+    dependence_change,
+    permute_attribute,
+)
 from headlens.metrics.disparities import (
     demographic_parity_difference,
     equalized_odds_difference,
@@ -37,9 +45,12 @@ __all__ = [
     "AssociationChange",
     "Bootstrap",
     "Collateral",
+    "Dependence",
+    "DependenceChange",
     "Evaluation",
     "Measures",
     "PairedDifference",
+    "PredictionStatistics",
     "RandomComparison",
     "WithinClass",
     "against_random",
@@ -49,6 +60,8 @@ __all__ = [
     "confusion",
     "cramers_v",
     "demographic_parity_difference",
+    "dependence",
+    "dependence_change",
     "equalized_odds_difference",
     "evaluate",
     "group_accuracy",
@@ -60,6 +73,7 @@ __all__ = [
     "occupation_gap",
     "paired_difference",
     "parity",
+    "permute_attribute",
     "retrieval_recall",
     "retrieval_skew",
     "skew",

@@ -1,4 +1,4 @@
-"""Accuracy by group: average, worst group, gap and every group, on fairlearn's MetricFrame, with intervals.
+"""Accuracy by group: average, worst group, gap and every group, on fairlearn's MetricFrame, with intervals that cover.
 
 A group is any value of the column `groups`; headlens names them "class/value", such as "landbird/water".
 """
@@ -15,8 +15,10 @@ from fairlearn.metrics import MetricFrame, count
 from sklearn.metrics import accuracy_score
 
 from headlens.errors import MetricError
-from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval, count_cells, small
+from headlens.metrics.bootstrap import Interval, count_cells, small
+from headlens.metrics.clusters import Clusters, Quantile
 from headlens.metrics.columns import Column, as_array, as_columns
+from headlens.metrics.intervals import Ends, Paired, combination, largest_gap, lowest, pair, proportion
 
 Weighting = Literal["images", "groups"] | Mapping[Any, float | int]
 _Array: TypeAlias = np.ndarray
@@ -116,20 +118,6 @@ def group_weights(names: list[Any], sizes: _Array, weighting: Weighting) -> _Arr
     return np.asarray(weights / weights.sum(), dtype=float)
 
 
-def summaries(correct: _Array, sizes: _Array, names: list[str], weighting: Weighting) -> dict[str, _Array]:
-    """Average, worst group, gap and every group's accuracy, from counts [draw group] of correct images and images."""
-    with np.errstate(invalid="ignore"):
-        accuracy = correct / np.where(sizes > 0, sizes, np.nan)
-    if isinstance(weighting, str) and weighting == "images":
-        average = correct.sum(-1) / sizes.sum(-1)
-    else:
-        weights = np.where(sizes > 0, group_weights(names, np.ones(len(names)), weighting), 0.0)
-        average = np.nansum(accuracy * weights, -1) / np.where(weights.sum(-1) > 0, weights.sum(-1), np.nan)
-    worst = np.nanmin(accuracy, axis=-1)
-    by_group = {f"groups.{name}": accuracy[..., i] for i, name in enumerate(names)}
-    return {"average": average, "worst_group": worst, "gap": average - worst, **by_group}
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Accuracies of one method, as fractions.
@@ -145,7 +133,7 @@ class Evaluation:
         small: the groups with fewer than 30 images, whose accuracy is uncertain.
         weighting: what the average counts: "images", "groups" or "shares".
         level: the intervals' level.
-        n_bootstrap: how many resamples the intervals come from.
+        clusters: how many clusters the images fall into; None where each stands for itself.
     """
 
     method: str
@@ -158,7 +146,7 @@ class Evaluation:
     small: tuple[str, ...] = ()
     weighting: str = "images"
     level: float = 0.95
-    n_bootstrap: int = 1000
+    clusters: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -188,9 +176,10 @@ def evaluate(
     groups: Column,
     method: str = "",
     weighting: Weighting = "images",
-    bootstrap: Bootstrap = STANDARD,
+    level: float = 0.95,
+    cluster: Column | None = None,
 ) -> Evaluation:
-    """Accuracy by group with bootstrap intervals over images.
+    """Accuracy by group with intervals over images; see `headlens.metrics.intervals`.
 
     Args:
         y_true: the true class of each image, as names or numbers.
@@ -198,37 +187,54 @@ def evaluate(
         groups: the group of each image; see `group_names`.
         method: the name to report under.
         weighting: what the average counts; see `average_accuracy`.
-        bootstrap: resamples of the images, all groups together: group sizes vary as they would between data sets.
+        level: the intervals' level.
+        cluster: the person or scene that each image shows, where several show the same.
 
     Raises:
-        MetricError: as `group_accuracy`.
+        MetricError: as `group_accuracy`, and for a level outside (0, 1).
 
-    Limits: the worst group is a minimum, so its resampled values lie a little below it where groups are close or
-    small; the intervals speak of sampling images, not of other models, prompts or seeds.
+    Limits: the interval of the worst group holds whichever group it is, so that a group of few images, which may be
+    worse than it looks, makes it wide. Intervals are about sampling images, not about other models or prompts.
     """
-    correct, group = is_correct(y_true, y_pred, groups)
-    names, counts = _cells([correct], group)
-    sizes = counts.sum(-1)
-    drawn = bootstrap.resample(counts)
-    samples = summaries(drawn[..., 1], drawn.sum(-1), names, _by_name(weighting))
-    # From the same counts: fairlearn's frame gives these very numbers (tested), in many times the time.
-    observed = summaries(counts[None, :, 1], sizes[None], names, _by_name(weighting))
-    average = float(observed["average"][0])
-    accuracies = {name: float(observed[f"groups.{name}"][0]) for name in names}
-    worst = min(accuracies.values())
-    by_size = {name: int(size) for name, size in zip(names, sizes, strict=True)}
+    check_level(level)
+    correct, codes, names, clusters = _prepare(y_true, y_pred, groups, cluster)
+    counts = count_cells([codes], (len(names),), [correct]).astype(float)
+    k, n = counts[:, 1], counts.sum(-1)
+    accuracy = k / n
+    weights = n / n.sum() if weighting == "images" else group_weights(names, n, _by_name(weighting))
+    average = float((accuracy * weights).sum())
+    scale, whole = np.ones(len(n)), np.ones(1)
+    if clusters is not None:
+        residuals = correct - accuracy[codes]
+        shrunk = clusters.shrinkage(level)
+        scale, whole = (shrunk / clusters.design_effect(residuals, of) for of in (codes, None))
+    k, n, tail = k * scale, n * scale, (1 - level) / 2
+    ends: Ends
+    if weighting == "images":
+        ends = proportion(correct.sum() * whole, len(correct) * whole, tail)
+    else:
+        ends = combination(k, n, weights, tail)
+    low, high = proportion(k, n, tail)
+    by_group = {f"groups.{name}": (float(low[i]), float(high[i])) for i, name in enumerate(names)}
+    sizes = {name: int(size) for name, size in zip(names, counts.sum(-1), strict=True)}
+    worst = float(accuracy.min())
     return Evaluation(
         method=method,
         average=average,
         worst_group=worst,
         gap=average - worst,
-        groups=accuracies,
-        sizes=by_size,
-        interval={name: bootstrap.interval(values) for name, values in samples.items()},
-        small=small(by_size),
+        groups={name: float(one) for name, one in zip(names, accuracy, strict=True)},
+        sizes=sizes,
+        interval={
+            "average": pair(ends),
+            "worst_group": pair(lowest(k, n, level)),
+            "gap": pair(largest_gap(k, n, weights, level)),
+            **by_group,
+        },
+        small=small(sizes),
         weighting=weighting if isinstance(weighting, str) else "shares",
-        level=bootstrap.level,
-        n_bootstrap=bootstrap.n_bootstrap,
+        level=level,
+        clusters=None if clusters is None else clusters.count,
     )
 
 
@@ -238,15 +244,15 @@ class PairedDifference:
 
     Attributes:
         difference: the model minus the baseline, for "average", "worst_group", "gap" and "groups.<name>".
-        interval: the bootstrap interval of each difference.
+        interval: the paired interval of each difference.
         level: the intervals' level.
-        n_bootstrap: how many resamples.
+        clusters: how many clusters the images fall into; None where each stands for itself.
     """
 
     difference: dict[str, float]
     interval: dict[str, Interval]
-    level: float
-    n_bootstrap: int
+    level: float = 0.95
+    clusters: int | None = None
 
     def table(self) -> pd.DataFrame:
         """One row a measure: `measure`, `difference`, `low`, `high`."""
@@ -264,9 +270,10 @@ def paired_difference(
     baseline: Column,
     groups: Column,
     weighting: Weighting = "images",
-    bootstrap: Bootstrap = STANDARD,
+    level: float = 0.95,
+    cluster: Column | None = None,
 ) -> PairedDifference:
-    """Compare predictions with a baseline's of the same images, with paired bootstrap intervals.
+    """Compare predictions with a baseline's of the same images, with paired intervals; see `metrics.intervals`.
 
     Args:
         y_true: the true classes.
@@ -274,32 +281,60 @@ def paired_difference(
         baseline: the predictions that they are compared with, such as zero-shot ones.
         groups: the group of each image.
         weighting: what the average counts; see `average_accuracy`.
-        bootstrap: resamples of the images.
+        level: the intervals' level.
+        cluster: the person or scene that each image shows, where several show the same.
 
     Raises:
-        MetricError: as `group_accuracy`.
+        MetricError: as `group_accuracy`, and for a level outside (0, 1).
+
+    The worst group before and the worst one after may be two groups.
     """
-    before, group = is_correct(y_true, baseline, groups)
-    after, _ = is_correct(y_true, y_pred, groups)
-    names, counts = _cells([before, after], group)
-    shares = _by_name(weighting)
+    check_level(level)
+    before, codes, names, clusters = _prepare(y_true, baseline, groups, cluster)
+    after, *_ = _prepare(y_true, y_pred, groups, cluster)
+    counts = count_cells([codes], (len(names),), [before, after]).astype(float)
+    n = counts.sum((-1, -2))
+    first, second = counts[:, 1].sum(-1) / n, counts[:, :, 1].sum(-1) / n
+    weights = n / n.sum() if weighting == "images" else group_weights(names, n, _by_name(weighting))
+    quantile, inflate, whole = Quantile(), np.ones(len(n)), np.ones(1)
+    if clusters is not None:
+        quantile = clusters.quantile
+        residuals = [before - first[codes], after - second[codes], (after - second[codes]) - (before - first[codes])]
+        inflate, whole = (
+            np.max([clusters.design_effect(one, of) for one in residuals], axis=0) for of in (codes, None)
+        )
+    paired, tail = Paired.of(counts, inflate), (1 - level) / 2
+    z = float(quantile(tail))
+    every = Paired.of(counts.sum(0)[None], whole)
+    average = every.change(np.ones(1), z) if weighting == "images" else paired.change(weights, z)
+    gain = float(second.min() - first.min())
+    change = float((weights * (second - first)).sum())
+    difference = {"average": change, "worst_group": gain, "gap": change - gain}
+    interval = {
+        "average": pair(average),
+        "worst_group": pair(paired.gain(tail, quantile)),
+        "gap": pair(paired.widening(weights, tail, quantile)),
+    }
+    for i, name in enumerate(names):
+        difference[f"groups.{name}"] = float(second[i] - first[i])
+        interval[f"groups.{name}"] = pair(paired.change(np.eye(len(names))[i], z))
+    return PairedDifference(difference, interval, level, None if clusters is None else clusters.count)
 
-    def difference(c: _Array) -> dict[str, _Array]:
-        sizes = c.sum((-1, -2))
-        one = summaries(c[..., 1, :].sum(-1), sizes, names, shares)
-        two = summaries(c[..., :, 1].sum(-1), sizes, names, shares)
-        return {name: two[name] - one[name] for name in one}
 
-    observed = {name: float(value[0]) for name, value in difference(counts[None]).items()}
-    drawn = difference(bootstrap.resample(counts))
-    intervals = {name: bootstrap.interval(values) for name, values in drawn.items()}
-    return PairedDifference(observed, intervals, bootstrap.level, bootstrap.n_bootstrap)
+def check_level(level: float) -> None:
+    """Raise `MetricError` for a level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise MetricError(f"Level {level} is not between 0 and 1.", "Pass level=0.95, for example.")
 
 
-def _cells(correct: list[_Array], groups: _Array) -> tuple[list[str], _Array]:
-    """Count the images of each group by which of the models are correct: names, and counts [group, 2, 2, …]."""
-    codes, names = pd.factorize(groups, sort=True)
-    return [str(name) for name in names], count_cells([codes], (len(names),), correct)
+def _prepare(
+    y_true: Column, y_pred: Column, groups: Column, cluster: Column | None
+) -> tuple[_Array, _Array, list[str], Clusters | None]:
+    """Whether each prediction is correct, the groups as codes with their names, and the clusters."""
+    correct, group = is_correct(y_true, y_pred, groups)
+    codes, names = pd.factorize(group, sort=True)
+    clusters = None if cluster is None else Clusters.of(as_columns(groups=groups, cluster=cluster)[1])
+    return correct, codes, [str(name) for name in names], clusters
 
 
 def _by_name(weighting: Weighting) -> Weighting:

@@ -27,9 +27,12 @@ from scipy.stats.contingency import association
 
 from headlens.errors import MetricError
 from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval
+from headlens.metrics.clusters import Clusters
 from headlens.metrics.columns import Column, as_columns
+from headlens.metrics.intervals import pair, proportion, v_interval
 
 _MEASURES = ("cramers_v", "corrected", "accuracy")
+_CELLS = 20_000_000  # of tables, held at once
 
 
 def cramers_v(attribute: Column, predictions: Column, corrected: bool = False) -> float:
@@ -74,7 +77,8 @@ class Association:
         cramers_v: V of attribute × predicted class.
         corrected: Bergsma's bias-corrected V.
         accuracy: share of the images whose class is correct.
-        interval: bootstrap interval of each of the three, by name.
+        interval: the interval of each of the three, by name. V has one, plain or corrected: the correction is of what
+            is observed, and the interval is that of V in the population.
     """
 
     cramers_v: float
@@ -153,6 +157,7 @@ def association_change(
     *,
     baseline: Int[np.ndarray, "image"],
     attribute: Int[np.ndarray, "image"],
+    cluster: Column | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> AssociationChange:
     """Compare two sets of predictions by their association with an attribute and by accuracy, pairwise.
@@ -162,29 +167,44 @@ def association_change(
         y_pred: predicted classes after a correction, as indices.
         baseline: predicted classes before it.
         attribute: the attribute's value of each image, as an index.
-        bootstrap: resamples of the images.
+        cluster: the person or scene that each image shows, where several show the same.
+        bootstrap: resamples of the images, or of the clusters, behind the intervals of the differences.
 
     Raises:
         MetricError: for columns of different lengths, no images, one attribute value alone, or negative indices.
 
-    Limits: percentile intervals of V lie somewhat too high for small data, as V itself does; the corrected V does less.
+    Intervals of V and of the accuracy are those of `headlens.metrics.intervals`.
+
+    Limits: the percentile intervals of the differences of V lie somewhat off for small data, where both V are near 0;
+    see `headlens.metrics.dependence_change`.
     """
     values, true, *predicted = _columns(attribute=attribute, y_true=y_true, baseline=baseline, y_pred=y_pred)
     n_values, n_classes = int(values.max()) + 1, int(max(column.max() for column in predicted)) + 1
     correct = [column == true for column in predicted]
     # Only cells that occur: a table of every combination would be classes² wide.
-    cells, counts = np.unique(np.stack([values, *predicted, *correct]), axis=1, return_counts=True)
-    drawn = bootstrap.resample(counts)
-    observed = _measures(cells, counts[None].astype(float), n_values, n_classes)
-    sampled = _measures(cells, drawn.astype(float), n_values, n_classes)
+    cells, of_image = np.unique(np.stack([values, *predicted, *correct]), axis=1, return_inverse=True)
+    clusters = None if cluster is None else Clusters.of(as_columns(attribute=values, cluster=cluster)[1])
+    observed = _measures(cells, np.bincount(of_image)[None].astype(float), n_values, n_classes)
+    parts = [_measures(cells, part, n_values, n_classes) for part in bootstrap.cells(of_image, clusters)]
+    sampled = {name: tuple(np.concatenate([part[name][i] for part in parts]) for i in (0, 1)) for name in _MEASURES}
 
     def one(which: int) -> Association:
-        values = {name: float(observed[name][which][0]) for name in _MEASURES}
+        found = {name: float(observed[name][which][0]) for name in _MEASURES}
+        table = np.zeros((n_values, n_classes))
+        np.add.at(table, (values, predicted[which]), 1)
+        images, effect = float(len(values)), 1.0
+        right = correct[which].astype(float)
+        if clusters is not None:
+            effect = _design_effect(values, predicted[which], clusters) / clusters.shrinkage(bootstrap.level)
+            of_accuracy = clusters.design_effect(right - right.mean())[0] / clusters.shrinkage(bootstrap.level)
+            images /= of_accuracy
+        v = pair(v_interval(table, bootstrap.level, effect))
+        ends = proportion(np.array(right.mean() * images), np.array(images), (1 - bootstrap.level) / 2)
         return Association(
-            values["cramers_v"],
-            values["corrected"],
-            values["accuracy"],
-            {name: bootstrap.interval(sampled[name][which]) for name in _MEASURES},
+            found["cramers_v"],
+            found["corrected"],
+            found["accuracy"],
+            {"cramers_v": v, "corrected": v, "accuracy": pair(ends)},
         )
 
     return AssociationChange(
@@ -259,6 +279,31 @@ def permuted_tables(
         left -= drawn
     tables[:, -1] = left
     return tables
+
+
+def _design_effect(values: Int[np.ndarray, "image"], predicted: Int[np.ndarray, "image"], clusters: Clusters) -> float:
+    """1 + (m − 1)ρ for the table of value × predicted class: ρ is how alike the residuals of two images of a cluster
+    are, (value − its mean) ⊗ (class − its mean)."""
+    shape = int(values.max()) + 1, int(predicted.max()) + 1
+    by_value, by_class = (np.bincount(of) / len(of) for of in (values, predicted))
+    order = np.argsort(clusters.codes, kind="stable")
+    sizes = np.bincount(clusters.codes)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    total, step = 0.0, max(1, _CELLS // (shape[0] * shape[1]))
+    for first in range(0, len(sizes), step):
+        few = sizes[first : first + step]
+        rows = order[starts[first] : starts[first + len(few)]]
+        sums = np.zeros((len(few), *shape))
+        np.add.at(sums, (clusters.codes[rows] - first, values[rows], predicted[rows]), 1)
+        sums -= sums.sum(2, keepdims=True) * by_class + by_value[:, None] * sums.sum(1, keepdims=True)
+        total += float(((sums + few[:, None, None] * np.outer(by_value, by_class)) ** 2).sum())
+    even = 1 - (by_value**2).sum(), 1 - (by_class**2).sum()
+    each = (1 - 2 * by_value + (by_value**2).sum())[values] * (1 - 2 * by_class + (by_class**2).sum())[predicted]
+    pairs = float((sizes * (sizes - 1)).sum())
+    if pairs == 0 or min(even) <= 0:
+        return 1.0
+    rho = float(np.clip((total - each.sum()) / pairs / each.mean(), 0.0, 1.0))
+    return 1 + (float((sizes**2).sum()) / len(values) - 1) * rho
 
 
 def _measures(

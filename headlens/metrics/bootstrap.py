@@ -11,20 +11,23 @@ accuracy in that draw; it is left out of that draw's worst group and of the mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
 
 from headlens.errors import MetricError
+from headlens.metrics.clusters import Clusters
 
 Interval = tuple[float, float]
 _Array = np.ndarray
 Statistic = Callable[[_Array, _Array], dict[str, _Array]]
 """From correct images and images, [draw …cell], to the measures of each draw."""
 
+_COUNTS = 20_000_000  # held at once
 SMALL = 30
 """Groups with fewer images than this are marked: their accuracy moves by more than three points an image."""
 
@@ -57,6 +60,33 @@ class Bootstrap:
         total = int(counts.sum())
         drawn = np.random.default_rng(self.seed).multinomial(total, counts.ravel() / total, size=self.n_bootstrap)
         return drawn.reshape(self.n_bootstrap, *counts.shape)
+
+    def cells(self, of_image: _Array, clusters: Clusters | None = None) -> Iterator[_Array]:
+        """Counts of resampled data sets, [draw cell], a few draws at a time.
+
+        Args:
+            of_image: the cell of each image, counted from 0.
+            clusters: which images are drawn together.
+        """
+        counts = np.bincount(of_image)
+        generator = np.random.default_rng(self.seed)
+        of_cluster = None
+        if clusters is not None:
+            entries = (np.ones(len(of_image)), (clusters.codes, of_image))
+            of_cluster = coo_array(entries, shape=(clusters.count, len(counts))).tocsr()
+        for start in range(0, self.n_bootstrap, step := max(1, _COUNTS // len(counts))):
+            size = min(step, self.n_bootstrap - start)
+            if of_cluster is None:
+                yield generator.multinomial(len(of_image), counts / len(of_image), size).astype(float)
+            else:
+                even = np.full(of_cluster.shape[0], 1 / of_cluster.shape[0])
+                yield generator.multinomial(of_cluster.shape[0], even, size) @ of_cluster
+
+    def images(self, count: int, clusters: Clusters | None = None) -> _Array:
+        """How often each image is in each resampled data set, [draw image]; images of one cluster alike."""
+        units = count if clusters is None else clusters.count
+        drawn = np.random.default_rng(self.seed).multinomial(units, np.full(units, 1 / units), self.n_bootstrap)
+        return drawn if clusters is None else drawn[:, clusters.codes]
 
     def interval(self, samples: _Array) -> Interval:
         """The percentile interval of resampled values, draws that have none left out."""
