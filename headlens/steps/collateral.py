@@ -195,7 +195,7 @@ class OtherQuestion:
     """A zero-shot question to the scored images.
 
     Attributes:
-        task: the question as it is told of.
+        task: the question as tables name it.
         prototypes: the embeddings of its answers.
         truth: each scored image's answer; −1 for none.
     """

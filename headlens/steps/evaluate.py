@@ -16,7 +16,6 @@ from headlens.heads import HeadId
 from headlens.locate import Located
 from headlens.metrics import Evaluation, PairedDifference, paired_difference
 from headlens.metrics import evaluate as evaluation_of
-from headlens.registry import Registry
 from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, random_head_control
 from headlens.steps.data import AuditData, predicted
 from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
@@ -147,7 +146,7 @@ def evaluate(
     data: AuditData,
     call: Evaluate,
     fitted: Mapping[str, Fitted],
-    methods: Registry[Method],
+    methods: Mapping[str, Method],
     *,
     before: Evaluated | None = None,
     cache: Cache | None = None,
@@ -158,7 +157,7 @@ def evaluate(
         data: the question's arrays.
         call: what is scored, and how.
         fitted: the corrections, by name.
-        methods: where those with a control are registered.
+        methods: how those with a control are built, by the correction's name.
         before: an earlier evaluation of the same corrections under the same settings; its rows are not made again.
         cache: keeps what random heads predict, for a run that may be interrupted.
     """

@@ -155,6 +155,9 @@ class Evidence:
         return self.texts(self.bank.texts)
 
 
+GIVEN = "given"
+"""The locator's name of heads that were located elsewhere."""
+
 LOCATORS: Registry[Callable[..., Located]] = Registry("locator")
 SCORES: Registry[Callable[..., HeadScores]] = Registry("score")
 
@@ -179,9 +182,9 @@ def locate(data: AuditData, call: Locate) -> LocatedHeads:
         UnknownNameError: for an unknown locator.
         LocateError: for an option that it does not have, a group that does not exist, or nothing to contrast.
     """
-    if call.heads is not None:
-        spurious, salient = (list(heads) for heads in call.heads)
-        return LocatedHeads(Candidates("given", spurious, salient=salient), f"Heads from {call.source}.")
+    if call.spurious is not None:
+        given = Candidates(call.source or GIVEN, list(call.spurious), salient=list(call.salient))
+        return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
     evidence = Evidence(data, call.conflicting)
     found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, call.options))
     # A locator that did not ask for the conflicting groups has nothing to say about them.

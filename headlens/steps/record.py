@@ -20,13 +20,32 @@ from headlens.prompts import Attribute
 from headlens.serialization import digest
 from headlens.steps.verdicts import FairnessRule
 
-Option = str | float | int | bool | None
+Plain = str | float | int | bool | None
 """What a locator's own option may be, beside its rule."""
 Groups = tuple[tuple[str, str], ...]
 """(class, value) groups."""
 
-RandomSets = Annotated[int, "Layer-matched random head sets to compare with; all of them where no more exist."]
-Resamples = Annotated[int, "Bootstrap resamples behind every interval."]
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field is written in the shell.
+
+    Attributes:
+        help: what it is, in a sentence.
+        flag: the option.
+        least: the smallest number that is allowed.
+    """
+
+    help: str
+    flag: str
+    least: int | None = None
+
+
+RandomSets = Annotated[int, Option("Layer-matched random head sets to compare with.", "--draws", 0)]
+Resamples = Annotated[int, Option("Bootstrap resamples behind every interval.", "--bootstrap", 10)]
+Rules = Option("A threshold, NAME=NUMBER; may be repeated.", "--rule")
+Others = Option("Another option of the locator, NAME=VALUE; may be repeated.", "--option")
 
 
 @dataclass(frozen=True)
@@ -38,16 +57,21 @@ class Locate:
         conflicting: the conflicting groups; None for the stated rule.
         rule: the thresholds of the concept test, for the locators that make it.
         options: the locator's other options.
-        heads: under "given", the spurious and the salient heads.
+        spurious, salient: under "given", the heads.
         source: under "given", where they come from.
     """
 
-    locator: Annotated[str, "How heads are located."] = "contrastive"
-    conflicting: Annotated[Groups | None, "A group where attribute and class conflict, class/value."] = None
-    rule: ConceptRule | None = None
-    options: dict[str, Option] = field(default_factory=dict)
-    heads: tuple[tuple[HeadId, ...], tuple[HeadId, ...]] | None = None
-    source: str = ""
+    locator: Annotated[str, Option("How heads are located.", "--locator")] = "contrastive"
+    conflicting: Annotated[
+        Groups | None, Option("A group where attribute and class conflict, class/value; may be repeated.", "--conflicting")
+    ] = None
+    rule: Annotated[ConceptRule | None, Rules] = None
+    options: Annotated[dict[str, Plain], Others] = field(default_factory=dict)
+    spurious: Annotated[
+        tuple[HeadId, ...] | None, Option("Spurious heads that were located elsewhere, separated by commas.", "--spurious")
+    ] = None
+    salient: Annotated[tuple[HeadId, ...], Option("Salient heads, likewise.", "--salient")] = ()
+    source: Annotated[str, Option("Where these heads come from.", "--source")] = ""
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -86,9 +110,14 @@ class Evaluate:
         n_random_sets, n_bootstrap: how many random head sets, and bootstrap resamples.
     """
 
-    methods: Annotated[tuple[str, ...], "Methods, separated by commas."] = ("ablation", "ltc")
-    controls: tuple[str, ...] = ()
-    judged: str | None = None
+    methods: Annotated[tuple[str, ...], Option("Corrections to fit and score, separated by commas.", "--methods")] = (
+        "ablation",
+        "ltc",
+    )
+    controls: Annotated[
+        tuple[str, ...], Option("Those to compare with random heads; all that use heads, by default.", "--controls")
+    ] = ()
+    judged: Annotated[str | None, Option("The method that the verdict is about.", "--judge")] = None
     n_random_sets: RandomSets = 100
     n_bootstrap: Resamples = 1000
 
@@ -113,16 +142,24 @@ class Fairness:
         verdict_rule: the thresholds of the verdict.
     """
 
-    locator: Annotated[str, "How the candidates are located."] = "concept+textspan"
-    rule: ConceptRule | None = None
-    options: dict[str, Option] = field(default_factory=dict)
-    heads: tuple[HeadId, ...] | None = None
+    locator: Annotated[str, Option("How the candidates are located.", "--locator")] = "concept+textspan"
+    rule: Annotated[ConceptRule | None, Rules] = None
+    options: Annotated[dict[str, Plain], Others] = field(default_factory=dict)
+    heads: Annotated[tuple[HeadId, ...] | None, Option("Candidates, separated by commas, instead.", "--heads")] = None
     n_random_sets: RandomSets = 100
     n_bootstrap: Resamples = 1000
-    n_permutations: Annotated[int, "Permutations of the attribute within each class."] = 1000
-    total: Annotated[int, "Scored images passed through the model again for the total effect; 0 leaves it out."] = 500
-    tokens: Literal["class", "all"] = "class"
-    verdict_rule: FairnessRule = field(default_factory=FairnessRule)
+    n_permutations: Annotated[
+        int, Option("Permutations of the attribute within each class.", "--permutations", 1)
+    ] = 1000
+    total: Annotated[
+        int, Option("Scored images passed through the model again for the total effect; 0 for none.", "--total", 0)
+    ] = 500
+    tokens: Annotated[
+        Literal["class", "all"], Option("Where the total ablation replaces the heads: class or all.", "--tokens")
+    ] = "class"
+    verdict_rule: Annotated[
+        FairnessRule, Option("A threshold of the verdict, NAME=NUMBER; may be repeated.", "--verdict-rule")
+    ] = field(default_factory=FairnessRule)
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -141,10 +178,12 @@ class Explain:
         rule: how a label is made.
     """
 
-    heads: tuple[HeadId, ...] | None = None
-    k: Annotated[int, "Texts a head."] = 10
-    n_bootstrap: int = 5
-    rule: LabelRule = field(default_factory=LabelRule)
+    heads: Annotated[tuple[HeadId, ...] | None, Option("Heads, as L3H0, separated by commas; all by default.", "--heads")] = None
+    k: Annotated[int, Option("Texts a head.", "--texts", 1)] = 10
+    n_bootstrap: Annotated[int, Option("Bootstrap samples behind the texts' stability.", "--bootstrap", 0)] = 5
+    rule: Annotated[LabelRule, Option("A threshold of the label, NAME=NUMBER; may be repeated.", "--rule")] = field(
+        default_factory=LabelRule
+    )
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -165,10 +204,13 @@ class Collateral:
         n_bootstrap: resamples behind every interval.
     """
 
-    methods: tuple[str, ...]
-    heads: tuple[HeadId, ...] = ()
-    attributes: tuple[Attribute, ...] | None = None
-    k: int = 10
+    methods: Annotated[tuple[str, ...], Option("Fitted corrections, separated by commas; all by default.", "--methods")]
+    heads: Annotated[tuple[HeadId, ...], Option("Heads whose mean ablation is measured, too.", "--heads")] = ()
+    attributes: Annotated[
+        tuple[Attribute, ...] | None,
+        Option("Another attribute, COLUMN:value=prompt,value=prompt; may be repeated.", "--other"),
+    ] = None
+    k: Annotated[int, Option("Nearest images that are compared.", "--neighbours", 1)] = 10
     n_bootstrap: Resamples = 1000
 
     @property
@@ -186,7 +228,7 @@ class Ablate:
         n_random_sets, n_bootstrap: how many random head sets, and bootstrap resamples.
     """
 
-    heads: tuple[HeadId, ...]
+    heads: Annotated[tuple[HeadId, ...], Option("Heads, as L3H0, separated by commas.", "--heads")]
     n_random_sets: RandomSets = 100
     n_bootstrap: Resamples = 1000
 

@@ -7,14 +7,12 @@ model, and without one the error says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ModelError
-from headlens.serialization import read_arrays, write_arrays
 
 Encoder = Callable[[list[str]], Tensor]
 
@@ -40,8 +38,7 @@ class TextEmbeddings:
         if unseen:
             if self._encode is None:
                 raise ModelError(
-                    "prompts that were embedded when this audit was saved",
-                    f"the new prompt {unseen[0]!r}",
+                    f"The prompt {unseen[0]!r} was not embedded when this audit was saved.",
                     "Give the model as well: Audit.load(folder, clip=hl.load(...)).",
                 )
             with torch.no_grad():
@@ -49,12 +46,10 @@ class TextEmbeddings:
             self._known.update(zip(unseen, embeddings, strict=True))
         return torch.stack([self._known[prompt] for prompt in prompts])
 
-    def save(self, path: Path) -> list[str]:
-        """Write the embeddings as safetensors and return the prompts in their order, for JSON."""
-        prompts = list(self._known)
-        write_arrays(path, {"embeddings": torch.stack([self._known[p] for p in prompts])})
-        return prompts
+    def known(self) -> tuple[list[str], Float[Tensor, "text embed"]]:
+        """Every prompt that was embedded, and its embedding."""
+        return list(self._known), torch.stack(list(self._known.values()))
 
-    def remember(self, path: Path, prompts: Sequence[str]) -> None:
-        """Take up again what `save` wrote."""
-        self._known.update(zip(prompts, read_arrays(path)["embeddings"], strict=True))
+    def remember(self, prompts: Sequence[str], embeddings: Float[Tensor, "text embed"]) -> None:
+        """Take up again what `known` gave."""
+        self._known.update(zip(prompts, embeddings, strict=True))

@@ -1,0 +1,282 @@
+"""How to repeat an audit, from its question and its record alone: as Python, as shell commands, as a settings table.
+
+Each call becomes one call of `Audit` and one shell command, each field that differs from its default one argument and
+one option. What cannot be written down, a correction of the user's own, is loaded from the saved audit by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from headlens._version import __version__
+from headlens.heads import HeadId
+from headlens.prompts import Attribute
+from headlens.steps.data import AuditData
+from headlens.steps.record import Call, Correct, Locate, Option, Record
+
+PAIRS, BANK, ATTRIBUTE, CLASSES = "pairs.yaml", "bank.csv", "attribute.yaml", "classes.txt"
+"""Files beside a saved audit, for what a shell option cannot hold."""
+
+_VERBS = {
+    "Locate": "locate",
+    "Correct": "correct",
+    "Evaluate": "evaluate",
+    "Fairness": "fairness",
+    "Explain": "explain",
+    "Collateral": "collateral",
+    "Ablate": "ablate",
+}
+_HOMES = {"ConceptRule": "hl.locate", "FairnessRule": "hl.steps", "LabelRule": "hl.explain"}
+_POSITIONAL = {"locator", "heads", "methods", "method"}
+
+
+def verb(call: Call) -> str:
+    """The method of `Audit` and the shell command that makes a call."""
+    return _VERBS[type(call).__name__]
+
+
+def options_of(call: Call | type) -> Iterator[tuple[Field[Any], Option]]:
+    """The fields of a call that the shell can set, and how."""
+    kind = call if isinstance(call, type) else type(call)
+    hints = get_type_hints(kind, include_extras=True)
+    for one in fields(kind):
+        for note in get_args(hints[one.name])[1:] if get_origin(hints[one.name]) is Annotated else ():
+            if isinstance(note, Option):
+                yield one, note
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """How a model is named to `hl.load`: its name, and its weights where these have a name of their own."""
+
+    name: str
+    pretrained: str | None
+
+    @classmethod
+    def of(cls, label: str) -> ModelName:
+        """From a model's label, which is its name, followed in brackets by its weights."""
+        name, _, weights = label.removesuffix(")").partition(" (")
+        return cls(name, weights or None)
+
+
+# ---- Python ---------------------------------------------------------------------------------------------------------
+
+
+def script(data: AuditData, record: Record, folder: Path | None = None) -> str:
+    """Python that repeats the audit from its store.
+
+    Args:
+        data: the question.
+        record: its steps.
+        folder: where the audit is saved; corrections of the user's own are loaded from there.
+    """
+    question, model = data.question, ModelName.of(data.question.model)
+    pretrained = "" if model.pretrained is None else f", pretrained={literal(model.pretrained)}"
+    lines = [
+        "import headlens as hl",
+        "",
+        f"clip = hl.load({literal(model.name)}{pretrained})",
+        f"store = hl.HeadStore.open({literal(str(data.store.path))}, clip)",
+        f"task = hl.ZeroShotTask({literal(question.task.classes)}, {literal(question.task.templates)})",
+        f"attribute = {literal(question.attribute)}",
+    ]
+    given = {one.name: getattr(question, one.name) for one in fields(question) if one.default is not MISSING}
+    changed = [
+        f"    {name}={literal(value)},"
+        for name, value in given.items()
+        if value != next(one.default for one in fields(question) if one.name == name)
+    ]
+    if changed:
+        lines += ["audit = hl.Audit(", "    clip,", "    store,", "    task,", "    attribute,", *changed, ")"]
+    else:
+        lines.append("audit = hl.Audit(clip, store, task, attribute)")
+    if any(isinstance(step.call, Correct) and step.call.method is None for step in record):
+        place = "FOLDER" if folder is None else literal(str(folder))
+        lines.append(f"saved = hl.Audit.load({place}, clip)  # for corrections that no script can write down")
+    return "\n".join([*lines, *(f"audit.{verb(step.call)}({_arguments(step.call)})" for step in record)]) + "\n"
+
+
+def _arguments(call: Call) -> str:
+    if isinstance(call, Correct):
+        if call.method is None:
+            return f"saved.corrections[{literal(call.name)}], name={literal(call.name)}"
+        return literal(call.method) + ("" if call.name == call.method else f", name={literal(call.name)}")
+    written: list[str] = []
+    if isinstance(call, Locate) and call.spurious is not None:
+        salient = f", salient={literal(call.salient)}" if call.salient else ""
+        return f"hl.locate.Candidates({literal(call.source or call.locator)}, {literal(call.spurious)}{salient})"
+    for one in fields(call):
+        value = getattr(call, one.name)
+        if value == _default(one):
+            continue
+        if one.name == "options":
+            written += [f"{name}={literal(each)}" for name, each in value.items()]
+        elif one.name in _POSITIONAL and not any("=" in text for text in written):
+            written.append(literal(value))
+        else:
+            written.append(f"{one.name}={literal(value)}")
+    return ", ".join(written)
+
+
+def literal(value: Any) -> str:
+    """A value as Python writes it, with `hl` for the package."""
+    if isinstance(value, HeadId):
+        return literal(str(value))
+    if isinstance(value, Attribute):
+        return f"hl.Attribute({literal(value.name)}, {literal(value.values)})"
+    if is_dataclass(value) and not isinstance(value, type):
+        name = type(value).__name__
+        changed = [
+            f"{one.name}={literal(getattr(value, one.name))}"
+            for one in fields(value)
+            if getattr(value, one.name) != _default(one)
+        ]
+        return f"{_HOMES.get(name, 'hl.prompts')}.{name}({', '.join(changed)})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{literal(key)}: {literal(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return repr(value)
+
+
+def _default(one: Field[Any]) -> Any:
+    if one.default_factory is not MISSING:
+        return one.default_factory()
+    return one.default
+
+
+# ---- shell ----------------------------------------------------------------------------------------------------------
+
+
+def commands(data: AuditData, record: Record, folder: Path, out: str = "audit-again") -> str:
+    """The shell commands that repeat a saved audit from its store, into another folder.
+
+    Args:
+        data: the question.
+        record: its steps.
+        folder: where the audit is saved; what an option cannot hold is read from there.
+        out: the folder to write to.
+    """
+    lines = []
+    for number, step in enumerate(record):
+        first = _question_options(data, folder, out) if number == 0 else [out]
+        own = _shell_arguments(step.call)
+        lines.append(shlex.join(["headlens", verb(step.call), *(own + first if number == 0 else first + own)]))
+        if isinstance(step.call, Correct) and step.call.method is None:
+            lines[-1] += shlex.join(["", "--saved", str(folder), "--name", step.call.name])
+    return "\n".join(lines) + "\n"
+
+
+def _question_options(data: AuditData, folder: Path, out: str) -> list[str]:
+    question, model = data.question, ModelName.of(data.question.model)
+    written = ["--model", model.name]
+    if model.pretrained is not None:
+        written += ["--pretrained", model.pretrained]
+    written += ["--store", str(data.store.path)]
+    names = ",".join(question.task.classes)
+    plain = not any(mark in name for name in question.task.classes for mark in ",\n")
+    written += ["--classes", names if plain else str(folder / CLASSES)]
+    for template in question.task.templates:
+        written += ["--template", template]
+    typed = typed_attribute(question.attribute)
+    written += ["--attribute", str(folder / ATTRIBUTE) if typed is None else typed]
+    written += ["--split", f"{question.reference},{question.test}", "--seed", str(question.seed)]
+    if any(pairs is not None for pairs in (question.pairs, question.spurious_pairs, question.crossed_pairs)):
+        written += ["--pairs", str(folder / PAIRS)]
+    if question.bank is not None:
+        written += ["--bank", str(folder / BANK)]
+    if question.skip_unlabelled:
+        written.append("--skip-unlabelled")
+    return [*written, "--out", out]
+
+
+def typed_attribute(attribute: Attribute) -> str | None:
+    """An attribute as a shell option, name:value=prompt|prompt,value=prompt; None where its texts do not allow it."""
+    texts = [text for prompts in attribute.values.values() for text in prompts]
+    if ":" in attribute.name or any(mark in text for text in (*attribute.values, *texts) for mark in ",|=\n"):
+        return None
+    values = ",".join(f"{value}={'|'.join(prompts)}" for value, prompts in attribute.values.items())
+    return f"{attribute.name}:{values}"
+
+
+def _shell_arguments(call: Call) -> list[str]:
+    if isinstance(call, Correct):
+        return [] if call.method is None else ["--methods", call.method, "--name", call.name]
+    written: list[str] = []
+    for one, option in options_of(call):
+        value = getattr(call, one.name)
+        if value == _default(one):
+            continue
+        for text in _typed(value):
+            written += [option.flag, text]
+    return written
+
+
+def _typed(value: Any) -> list[str]:
+    """A value as it is typed, once for each time that its option is repeated."""
+    if isinstance(value, Mapping):
+        return [f"{name}={each}" for name, each in value.items()]
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {one.name: getattr(value, one.name) for one in fields(value)}
+        return [f"{name}={each}" for name, each in changed.items() if each is not None]
+    if isinstance(value, tuple):
+        if all(isinstance(one, str | HeadId) for one in value):
+            return [",".join(map(str, value))]
+        if all(isinstance(one, Attribute) for one in value):
+            return [typed_attribute(one) or one.name for one in value]
+        return ["/".join(one) for one in value]
+    return [str(value)]
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+def settings(data: AuditData, record: Record) -> dict[str, str]:
+    """Everything needed to repeat the result, name and value, in words."""
+    question = data.question
+    table = {
+        "headlens": __version__,
+        "model": question.model,
+        "model fingerprint": question.fingerprint,
+        "images": f"{len(data.store)}, manifest {question.manifest}",
+        "audit": question.identity,
+        "classes": ", ".join(question.task.classes),
+        "templates": "; ".join(question.task.templates),
+        "attribute": question.attribute.name,
+        "attribute values": "inferred zero-shot" if data.inferred else "from the manifest",
+        "attribute prompts": "; ".join(
+            f"{value}: {' | '.join(prompts)}" for value, prompts in question.attribute.values.items()
+        ),
+        "splits": f"{question.reference} (reference), {question.test} (scored)",
+        "text pairs": "the class prompts" if question.pairs is None else f"{len(question.pairs)} given",
+        "text bank": "headlens' own" if question.bank is None else f"{len(question.bank)} texts given",
+        "images without a value": "left out" if question.skip_unlabelled else "none allowed",
+        "seed": str(question.seed),
+    }
+    for step in record:
+        call = step.call
+        name = f"correction {call.name}" if isinstance(call, Correct) else verb(call)
+        own = {one.name: getattr(call, one.name) for one in fields(call) if one.name not in ("name", "located")}
+        table[name] = "; ".join(f"{key} {_in_words(value)}" for key, value in own.items() if _in_words(value))
+    return table
+
+
+def _in_words(value: Any) -> str:
+    if value is None or value == "" or (isinstance(value, tuple | dict) and not value):
+        return ""
+    if isinstance(value, Attribute):
+        return value.name
+    if is_dataclass(value) and not isinstance(value, type):
+        return ", ".join(_typed(value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={each}" for name, each in value.items())
+    if isinstance(value, tuple) and not isinstance(value, HeadId):
+        return ", ".join("/".join(map(str, one)) if type(one) is tuple else _in_words(one) for one in value)
+    return str(value)
