@@ -157,6 +157,9 @@ def _pieces(value: Any) -> Iterator[bytes]:
         yield f"sequence {len(value)}".encode()
         for one in value:
             yield from _pieces(one)
+    elif callable(getattr(value, "state", None)):
+        yield type(value).__qualname__.encode()
+        yield from _pieces(value.state())
     elif isinstance(value, Set):
         yield f"set {len(value)}".encode()
         yield from sorted(digest(one).encode() for one in value)

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_clip import EMBED, tiny_clip
 
 import headlens as hl
-from headlens.audit.texts import TextEmbeddings
+from headlens.steps.texts import TextEmbeddings
 from headlens.prompts import TextBank
 
 IMAGES = 84

@@ -10,8 +10,8 @@ import torch
 
 import headlens as hl
 from headlens import plots
-from headlens.audit.collateral import CANDIDATES
-from headlens.audit.other_tasks import _in_words
+from headlens.steps.collateral import CANDIDATES
+from headlens.steps.collateral import _in_words
 from headlens.correct import MeanAblation
 from headlens.errors import HeadlensError, TaskError
 from headlens.metrics import group_accuracy
@@ -48,15 +48,15 @@ def test_every_task_is_scored_from_the_corrected_embedding(audit: hl.Audit) -> N
     assert [task.name for task in found.tasks] == [
         "shape", "class cook", "class nurse", "class farmer", "presentation",
     ]  # fmt: skip
-    prototypes = SHAPE.prototypes(audit.texts)
-    truth = audit.test.manifest["shape"].map(SHAPE.value_names.index).to_numpy()
+    prototypes = SHAPE.prototypes(audit.data.texts)
+    truth = audit.data.test.manifest["shape"].map(SHAPE.value_names.index).to_numpy()
     for one in found.methods.values():
-        corrected = MeanAblation(audit.location.spurious).fit(audit.reference).apply(audit.test).embedding
-        for told, embedding in ((one.before, audit.test.embedding), (one.after, corrected)):
+        corrected = MeanAblation(audit.location.spurious).fit(audit.data.reference).apply(audit.data.test).embedding
+        for told, embedding in ((one.before, audit.data.test.embedding), (one.after, corrected)):
             assert told["shape"] == pytest.approx(((embedding @ prototypes.T).argmax(-1).numpy() == truth).mean())
         low, high = one.interval["shape"]
         assert low <= one.difference["shape"] <= high
-    labels = audit.labels[audit.splits.test]
+    labels = audit.data.labels[audit.splits.test]
     names = np.asarray(audit.task.classes, dtype=object)[labels]
     by_class = group_accuracy(audit.results.predictions["ablation"], labels, names)
     for name, accuracy in by_class.items():
@@ -69,7 +69,7 @@ def test_every_task_is_scored_from_the_corrected_embedding(audit: hl.Audit) -> N
 
 def test_a_task_stands_under_its_column_and_images_of_other_values_are_left_out(audit: hl.Audit) -> None:
     found = audit.collateral(tasks={"shape": hl.ZeroShotTask(["round", "flat"], "one that is {}")}, bootstrap=19)
-    truth = audit.test.manifest["shape"]
+    truth = audit.data.test.manifest["shape"]
     assert found.tasks[0].images == int(truth.isin(["round", "flat"]).sum()) < len(truth)
     assert found.tasks[0].prompts == {"round": ("one that is round",), "flat": ("one that is flat",)}
     again = audit.collateral([hl.Attribute("shape", {"round": "one that is round", "flat": "one that is flat"})])
@@ -79,8 +79,8 @@ def test_a_task_stands_under_its_column_and_images_of_other_values_are_left_out(
 def test_neighbours_are_counted_by_hand(audit: hl.Audit) -> None:
     found = audit.collateral([SHAPE], k=3, bootstrap=19)
     (share,) = found.neighbours["ablation"].values.values()
-    before = torch.nn.functional.normalize(audit.test.embedding, dim=1)
-    after = torch.nn.functional.normalize(audit.corrections["ablation"].apply(audit.test).embedding, dim=1)
+    before = torch.nn.functional.normalize(audit.data.test.embedding, dim=1)
+    after = torch.nn.functional.normalize(audit.corrections["ablation"].apply(audit.data.test).embedding, dim=1)
     kept = []
     for i in range(len(before)):
         near, later = ([j for j in (e @ e[i]).argsort(descending=True).tolist() if j != i][:3] for e in (before, after))
@@ -102,9 +102,9 @@ def test_columns_of_a_few_words_are_asked_by_themselves(audit: hl.Audit, monkeyp
         return torch.stack([answers.get(name, -torch.ones(fairness_example.EMBED)) for name in self.value_names])
 
     monkeypatch.setattr(hl.Attribute, "prototypes", classifier)
-    truth = audit.test.manifest["shape"].to_list()
+    truth = audit.data.test.manifest["shape"].to_list()
     leaning = torch.stack([answers[name] for name in truth])
-    monkeypatch.setattr(audit.test, "embedding", leaning, raising=False)
+    monkeypatch.setattr(audit.data.test, "embedding", leaning, raising=False)
     asked = audit.collateral(bootstrap=19)
     (task,) = (task for task in asked.tasks if task.kind == "other")
     assert (task.name, task.given, task.prompts["flat"]) == ("shape", False, ("flat",))
@@ -160,7 +160,7 @@ def test_without_a_correction_there_is_nothing_to_measure_and_the_report_says_so
         plots.collateral(found)
 
 
-def moved(audit: hl.Audit, before: float, after: float, ends: tuple[float, float]) -> hl.audit.CollateralResults:
+def moved(audit: hl.Audit, before: float, after: float, ends: tuple[float, float]) -> hl.steps.CollateralResults:
     """Results with a made-up change of the task shape under every method."""
     found = audit.collateral_results or audit.collateral([SHAPE], bootstrap=19)
     methods = {

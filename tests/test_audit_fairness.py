@@ -25,32 +25,32 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
 
 
 @pytest.fixture(scope="module")
-def judged(audit: hl.Audit) -> hl.audit.FairnessResults:
+def judged(audit: hl.Audit) -> hl.steps.FairnessResults:
     audit.locate("concept")
     audit.explain([(3, 0), (3, 5)], count=5, draws=2)
     return audit.fairness(draws=20, bootstrap=100, permutations=200, total=40)
 
 
-def test_the_concept_vectors_find_planted_heads_and_nothing_else(judged: hl.audit.FairnessResults) -> None:
+def test_the_concept_vectors_find_planted_heads_and_nothing_else(judged: hl.steps.FairnessResults) -> None:
     planted = {tuple(head) for head in hl.testbed.card("testbed")["planted_heads"]}
     assert judged.candidates
     assert set(judged.candidates) <= planted
 
 
-def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged: hl.audit.FairnessResults) -> None:
-    view = hl.correct.MeanAblation(judged.candidates).fit(audit.reference).apply(audit.test)
-    after = audit.logits(view.embedding).argmax(-1).numpy()
+def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged: hl.steps.FairnessResults) -> None:
+    view = hl.correct.MeanAblation(judged.candidates).fit(audit.data.reference).apply(audit.data.test)
+    after = audit.data.logits(view.embedding).argmax(-1).numpy()
     np.testing.assert_array_equal(judged.predictions["after"], after)
-    values, labels = audit.values[audit.splits.test], audit.labels[audit.splits.test]
+    values, labels = audit.data.values[audit.splits.test], audit.data.labels[audit.splits.test]
     assert judged.change.after.cramers_v == pytest.approx(cramers_v(values, after))
     assert judged.change.after.accuracy == pytest.approx((after == labels).mean())
     assert judged.change.difference["cramers_v"] < -0.2
     for one in judged.shares:
-        alone = hl.correct.MeanAblation([one.head]).fit(audit.reference).apply(audit.test)
-        assert one.cramers_v == pytest.approx(cramers_v(values, audit.logits(alone.embedding).argmax(-1).numpy()))
+        alone = hl.correct.MeanAblation([one.head]).fit(audit.data.reference).apply(audit.data.test)
+        assert one.cramers_v == pytest.approx(cramers_v(values, audit.data.logits(alone.embedding).argmax(-1).numpy()))
 
 
-def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl.audit.FairnessResults) -> None:
+def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl.steps.FairnessResults) -> None:
     assert judged.control is not None
     layers = sorted(head.layer for head in judged.candidates)
     for heads, v in zip(judged.control.sets, judged.control.cramers_v, strict=True):
@@ -61,7 +61,7 @@ def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl
     assert judged.control.comparison.p == pytest.approx(1 / (1 + len(judged.control.sets)))
 
 
-def test_changed_predictions_are_all_accounted_for(judged: hl.audit.FairnessResults) -> None:
+def test_changed_predictions_are_all_accounted_for(judged: hl.steps.FairnessResults) -> None:
     moved = judged.predictions["before"] != judged.predictions["after"]
     assert judged.transitions.sum() == moved.sum() == sum(judged.fate.values())
     assert (np.diag(judged.transitions) == 0).all()
@@ -71,7 +71,7 @@ def test_changed_predictions_are_all_accounted_for(judged: hl.audit.FairnessResu
     assert sum(one.images for one in judged.by_class) == len(moved)
 
 
-def test_inside_the_forward_pass_the_effect_is_of_the_same_kind(judged: hl.audit.FairnessResults) -> None:
+def test_inside_the_forward_pass_the_effect_is_of_the_same_kind(judged: hl.steps.FairnessResults) -> None:
     assert judged.total is not None
     assert judged.total.images == 40
     assert judged.total.direct.before.cramers_v == judged.total.total.before.cramers_v
@@ -98,7 +98,7 @@ def test_heads_of_the_last_layer_have_nothing_behind_them_but_its_mlp(audit: hl.
 
 
 def test_a_fairness_audit_survives_its_folder(
-    audit: hl.Audit, judged: hl.audit.FairnessResults, tmp_path, monkeypatch: pytest.MonkeyPatch
+    audit: hl.Audit, judged: hl.steps.FairnessResults, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit.save(tmp_path / "saved")
     again = hl.Audit.load(tmp_path / "saved")
@@ -147,7 +147,7 @@ def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
             audit.task,
             hl.Attribute("facing", {"left": "a bird facing left", "right": "a bird facing right"}),
             seed=seed,
-            texts=audit.texts,
+            texts=audit.data.texts,
         )
         other.location = hl.locate.Candidates("by hand", [hl.HeadId(3, 1)])
         claims += other.fairness(draws=0, bootstrap=20, permutations=200, total=0).verdict.word != "not shown"
@@ -253,10 +253,10 @@ def test_an_image_is_weighed_between_its_candidates_alone(audit: hl.Audit) -> No
 
 
 def test_effects_head_by_head_are_the_effects_of_all_heads_at_once(audit: hl.Audit) -> None:
-    logits = audit.logits(audit.test.embedding)
-    all_heads = (audit.test.project(audit.classifier), audit.reference.project(audit.classifier))
+    logits = audit.data.logits(audit.data.test.embedding)
+    all_heads = (audit.data.test.project(audit.data.classifier), audit.data.reference.project(audit.data.classifier))
     at_once = hl.locate.HeadEffects.of(logits, *all_heads)
-    one_by_one = hl.locate.ViewEffects(logits, audit.test, audit.reference, audit.classifier)
+    one_by_one = hl.locate.ViewEffects(logits, audit.data.test, audit.data.reference, audit.data.classifier)
     heads = [(3, 0), (0, 2), (2, 5)]
     torch.testing.assert_close(one_by_one.without(heads), at_once.without(heads), atol=2e-6, rtol=0)
     assert torch.equal(one_by_one.without([]), logits)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headlens.audit.conflicts import choose_conflicting
-from headlens.audit.locators import run_locator
+from headlens.steps.locate import run_locator
 from headlens.prompts import Attribute, ZeroShotTask
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")  # the store here is a stand-in

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from headlens.audit import RandomHeads, choose_splits, judge
-from headlens.audit.casts import random_casts
-from headlens.audit.methods import METHODS, Ingredients, build, register
-from headlens.audit.texts import TextEmbeddings
+from headlens.steps.controls import random_casts
+from headlens.steps.methods import METHODS, Ingredients, build, register
+from headlens.steps.texts import TextEmbeddings
 from headlens.correct import Correction, MeanAblation
 from headlens.errors import CorrectionError, ManifestError, ModelError
 from headlens.heads import HeadId

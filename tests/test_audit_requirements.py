@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headlens.audit.requirements import Requirement, check_requirements, parse_requirement
+from headlens.steps.requirements import Requirement, check_requirements, parse_requirement
 from headlens.errors import TaskError
 from headlens.metrics import Association, Evaluation
 

@@ -12,7 +12,7 @@ from benchmark_trees import small_testbed
 import headlens as hl
 from headlens import benchmark
 from headlens.audit import METHODS
-from headlens.audit.methods import build
+from headlens.steps.methods import build
 from headlens.benchmark import given
 from headlens.benchmark.head_sets import attribute_location, caption_figure, examples, head_sets
 from headlens.benchmark.proposed import NAME, method_of_proposed_pairs
@@ -27,12 +27,12 @@ SOME = ["ltc", "ablation", "roboshot", "leace", "erm probe", "ablation (self)", 
 def registered():
     """What a user would write in two notebook cells."""
 
-    @hl.audit.register("mine <b>|&%", roles=("salient",))
-    def mine(known: hl.audit.Ingredients) -> hl.correct.Correction:
+    @hl.steps.method("mine <b>|&%", roles=("salient",))
+    def mine(known: hl.steps.Ingredients) -> hl.correct.Correction:
         return MeanAblation(known.location.salient)
 
-    @hl.audit.register("impossible", roles=())
-    def impossible(known: hl.audit.Ingredients) -> hl.correct.Correction:
+    @hl.steps.method("impossible", roles=())
+    def impossible(known: hl.steps.Ingredients) -> hl.correct.Correction:
         raise CorrectionError("a unicorn", "none", "Look elsewhere.")
 
     yield
@@ -65,7 +65,7 @@ def test_a_method_of_a_users_own_is_a_row(done):
     assert mine.family == "located heads"
     assert mine.given == ("heads",)
     predicted = audit.results.predictions["mine <b>|&%"]
-    expected = (predicted == audit.labels[audit.splits.test]).mean()
+    expected = (predicted == audit.data.labels[audit.splits.test]).mean()
     assert mine.average == pytest.approx(expected)
     assert "mine <b>\\|&%" in table.markdown()
     assert "mine <b>|\\&\\%" in table.latex()
@@ -216,7 +216,7 @@ def test_sets_of_heads_their_maps_and_the_words_they_go_with(done):
     assert len(sets["all heads"]) == audit.store.n_layers * audit.store.n_heads
     rows = examples(audit, 3)
     worst = sorted(audit.results.evaluations["zero-shot"].groups.items(), key=lambda item: item[1])[:3]
-    assert [audit.groups[row] for row in rows] == [name for name, _ in worst]
+    assert [audit.data.groups[row] for row in rows] == [name for name, _ in worst]
     assert set(rows) <= set(audit.splits.test)
     kinds = benchmark.suite("testbed").caption_kinds
     figure, shares = caption_figure(audit, sets, kinds, count=2)

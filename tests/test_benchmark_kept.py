@@ -74,7 +74,7 @@ def test_what_decides_a_result_decides_where_it_is_kept(done, tmp_path):
     assert place != kept._place("fitted", MeanAblation([(3, 1)]))
     assert place != kept._place("fitted", MeanAblation([(3, 0)], reference="self"))
     other = copy(audit)
-    other.labels = 1 - audit.labels
+    other.labels = 1 - audit.data.labels
     assert place != Kept(other, tmp_path)._place("fitted", one)
 
     class Mine(MeanAblation):

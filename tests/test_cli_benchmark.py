@@ -97,6 +97,6 @@ def test_every_suite_has_a_line_in_the_docs(request):
     page = (request.config.rootpath / "docs" / "benchmark.md").read_text(encoding="utf-8")
     for name in benchmark.SUITES:
         assert f"`{name}`" in page
-    for name in hl.audit.METHODS:
+    for name in hl.steps.METHODS:
         assert f"`{name}`" in page, name
     assert suites.NEUTRAL[0] in page

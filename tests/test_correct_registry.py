@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headlens.audit import LOCATORS, METHODS, Ingredients
-from headlens.audit.methods import build
+from headlens.steps.methods import build
 from headlens.correct import load_correction
 from headlens.errors import CorrectionError
 from headlens.heads import HeadId

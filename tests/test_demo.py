@@ -73,7 +73,7 @@ def test_an_audit_survives_its_folder(audit: hl.Audit, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again.results.table(), audit.results.table())
     for name, correction in again.corrections.items():
         same = correction.apply(again.test).embedding
-        assert np.array_equal(same.numpy(), audit.corrections[name].apply(audit.test).embedding.numpy())
+        assert np.array_equal(same.numpy(), audit.corrections[name].apply(audit.data.test).embedding.numpy())
     # Everything that was asked before is answered without the model; a new prompt is not.
     again.locate()
     with pytest.raises(hl.HeadlensError, match="Give the model"):
@@ -100,21 +100,21 @@ def test_a_control_scores_its_sets_as_any_method_is_scored(audit: hl.Audit) -> N
     assert audit.results is not None
     control = audit.results.controls["ablation"]
     rows = audit.splits.test
-    groups = [audit.groups[row] for row in rows]
+    groups = [audit.data.groups[row] for row in rows]
     for heads, by_group, average in zip(control.sets, control.group_accuracy, control.average, strict=True):
-        view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
-        predicted = audit.logits(view.embedding).argmax(-1).numpy()
-        expected = hl.metrics.group_accuracy(predicted, audit.labels[rows], groups)
+        view = hl.correct.MeanAblation(heads).fit(audit.data.reference).apply(audit.data.test)
+        predicted = audit.data.logits(view.embedding).argmax(-1).numpy()
+        expected = hl.metrics.group_accuracy(predicted, audit.data.labels[rows], groups)
         assert list(expected.index) == list(control.groups)
         np.testing.assert_allclose(by_group, expected.to_numpy(), atol=1e-12)
-        assert average == pytest.approx((predicted == audit.labels[rows]).mean())
+        assert average == pytest.approx((predicted == audit.data.labels[rows]).mean())
         assert not set(heads) & {*audit.location.spurious, *audit.location.salient}  # type: ignore[union-attr]
 
 
 def test_one_image_is_corrected_as_a_million_are(audit: hl.Audit) -> None:
     ltc = audit.corrections["ltc"]
-    alone = ltc.apply(audit.test.subset(np.asarray([7]))).embedding
-    together = ltc.apply(audit.test).embedding[7:8]
+    alone = ltc.apply(audit.data.test.subset(np.asarray([7]))).embedding
+    together = ltc.apply(audit.data.test).embedding[7:8]
     np.testing.assert_allclose(alone.numpy(), together.numpy(), atol=1e-6)
 
 

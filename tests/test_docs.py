@@ -102,7 +102,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder to run in. What examples register is taken out of the registries again."""
-    registries = (hl.audit.LOCATORS, hl.audit.METHODS)
+    registries = (hl.steps.LOCATORS, hl.steps.METHODS)
     before, folder = [dict(registry) for registry in registries], tmp_path_factory.mktemp("docs")
     here = Path.cwd()
     os.chdir(folder)

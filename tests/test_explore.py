@@ -45,7 +45,7 @@ def state(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> ExplorerState:
 def test_attribution_of_a_pair_is_the_mean_of_the_heads_parts(state: ExplorerState) -> None:
     audit = state.audit
     scores = head_scores(audit, "attribution", between=("waterbird", "landbird"))
-    parts = audit.reference.project(audit.classifier)
+    parts = audit.data.reference.project(audit.data.classifier)
     expected = (parts[..., 1] - parts[..., 0]).mean(0)
     torch.testing.assert_close(scores.values.float(), expected, atol=1e-6, rtol=1e-4)
     # A name that is no class is a prompt of its own; a class's prompt is the class.
@@ -57,9 +57,9 @@ def test_the_effect_of_a_head_is_what_ablating_it_alone_gains(state: ExplorerSta
     audit, rows = state.audit, state.audit.splits.reference
     scores = head_scores(audit, "effect", objective="average")
     head = hl.HeadId(3, 0)
-    view = hl.correct.MeanAblation([head]).fit(audit.reference).apply(audit.reference)
+    view = hl.correct.MeanAblation([head]).fit(audit.data.reference).apply(audit.data.reference)
     right = [
-        (audit.logits(of.embedding).argmax(-1).numpy() == audit.labels[rows]).mean() for of in (audit.reference, view)
+        (audit.data.logits(of.embedding).argmax(-1).numpy() == audit.data.labels[rows]).mean() for of in (audit.data.reference, view)
     ]
     assert scores[head] == pytest.approx(right[1] - right[0])
 
@@ -96,12 +96,12 @@ def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) ->
     heads = [(3, 0), (2, 1)]
     found = ablate(audit, heads, draws=11, bootstrap=53)
     rows = audit.splits.test
-    groups = [audit.groups[row] for row in rows]
-    view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
-    after = audit.logits(view.embedding).argmax(-1).numpy()
-    expected = hl.metrics.group_accuracy(after, audit.labels[rows], groups)
+    groups = [audit.data.groups[row] for row in rows]
+    view = hl.correct.MeanAblation(heads).fit(audit.data.reference).apply(audit.data.test)
+    after = audit.data.logits(view.embedding).argmax(-1).numpy()
+    expected = hl.metrics.group_accuracy(after, audit.data.labels[rows], groups)
     assert found.after.groups == pytest.approx(expected.to_dict())
-    assert found.association.after.cramers_v == pytest.approx(hl.metrics.cramers_v(audit.values[rows], after))
+    assert found.association.after.cramers_v == pytest.approx(hl.metrics.cramers_v(audit.data.values[rows], after))
     control = found.association_control
     assert control is not None
     assert len(control.sets) == 11
@@ -179,7 +179,7 @@ def test_a_new_attribute_changes_heads_heatmap_and_groups(state: ExplorerState) 
     state.ablate()
     state.ask(SCENERY)
     assert state.audit.attribute.values["dry"] == ("a photo of dry land", "a photo of the land")
-    assert state.audit.inferred
+    assert state.audit.data.inferred
     assert set(state.zero_shot.groups) == {"landbird/dry", "landbird/wet", "waterbird/dry", "waterbird/wet"} != groups
     assert not np.allclose(before, state.heatmap().data[0].z)
     assert state.selection == state.located
@@ -190,7 +190,7 @@ def test_a_new_attribute_changes_heads_heatmap_and_groups(state: ExplorerState) 
     assert state.audit is again  # nothing new was asked
     # A column alone takes the manifest's own labels.
     state.ask("background")
-    assert not state.audit.inferred
+    assert not state.audit.data.inferred
     assert state.audit.attribute.values["land"] == ("a photo of land",)
 
 
@@ -217,7 +217,7 @@ def test_a_new_question_goes_over_the_head_states_only_where_it_must(
         state.ablate()
     assert passes == []  # the classes are the same
     state.show("concept")
-    assert passes == [len(state.audit.reference)]  # the attribute's own direction
+    assert passes == [len(state.audit.data.reference)]  # the attribute's own direction
     state.ask(classes="landbird, waterbird, duck")
     state.heatmap()
     assert len(passes) == 3  # the new classes, and the concept's direction again
@@ -234,7 +234,7 @@ def test_parts_of_other_classes_are_not_adopted(world: tuple[hl.HookedCLIP, hl.H
     audit = new_audit(world)
     other = hl.Audit(audit.clip, audit.store, hl.ZeroShotTask(["landbird", "waterbird", "duck"]), audit.attribute)
     parts = audit.parts()
-    assert audit.evidence().parts is parts is audit.parts()
+    assert audit.evidence.parts is parts is audit.parts()
     _ = parts.head_logits, parts.moments
     taking = other.parts()
     taking.adopt(parts)

@@ -113,10 +113,10 @@ def test_each_candidate_has_its_texts_and_its_images(audit, page):
 
 def test_top_images_are_those_of_the_head_along_the_concept_vector(audit, page):
     head = audit.location.spurious[0]
-    own = audit.test.heads(*head) @ audit.location.concept.directions[0].float()
+    own = audit.data.test.heads(*head) @ audit.location.concept.directions[0].float()
     table = section(page, f"Images of head {head}").table
     best = int((own - own.mean()).argmax())
-    assert table["file"][0] == audit.test.manifest["path"][best]
+    assert table["file"][0] == audit.data.test.manifest["path"][best]
     assert float(table["score"][0]) == pytest.approx(float(own[best] - own.mean()), abs=6e-5)
 
 
@@ -151,7 +151,7 @@ def test_both_kinds_of_results_share_one_report(audit):
 
 
 def made_again(audit, attribute=None):
-    return hl.Audit(None, audit.store, audit.task, attribute or audit.attribute, texts=audit.texts, bank=audit.bank)
+    return hl.Audit(None, audit.store, audit.task, attribute or audit.attribute, texts=audit.data.texts, bank=audit.data.bank)
 
 
 def test_a_report_takes_the_step_that_fits_the_locator(audit, tmp_path):

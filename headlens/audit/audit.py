@@ -433,10 +433,11 @@ class Audit:
         tasks: Mapping[str, ZeroShotTask] | None = None,
         *,
         methods: Sequence[str] | None = None,
+        heads: Iterable[HeadLike] | None = None,
         k: int = 10,
         n_bootstrap: int = 1000,
     ) -> CollateralResults:
-        """Measure what fitted corrections, and the ablation of `fairness`'s candidates, cost elsewhere.
+        """Measure what fitted corrections, and the mean ablation of chosen heads, cost elsewhere.
 
         Scored are other attributes and tasks, each class of the audited task, the audited attribute itself, and how
         many of every image's nearest images stay so, all on the scored images. Images whose value is not among those
@@ -446,7 +447,9 @@ class Audit:
             attributes: further attributes, named after the manifest's columns that hold their values.
             tasks: further tasks, by the column that holds their labels. Where neither is given, further columns of few
                 values in words are asked in the audited task's templates, where the model can tell them at all.
-            methods: the corrections; by default all that are fitted, and where none is, ablation and LTC.
+            methods: the corrections; by default all that are fitted, and where none is and there are no heads either,
+                ablation and LTC.
+            heads: heads whose mean ablation is measured, too; by default the candidates of `fairness`.
             k: how many neighbours.
             n_bootstrap: resamples behind every interval.
 
@@ -454,14 +457,15 @@ class Audit:
             TaskError: for an attribute or task without a column, or whose values no scored image has.
         """
         found = self.fairness_results
+        chosen = self._heads(heads if heads is not None else [] if found is None else found.candidates)
         if methods is None:
-            methods = list(self.fitted) or ([] if found is not None else ["ablation", "ltc"])
+            methods = list(self.fitted) or ([] if chosen else ["ablation", "ltc"])
         for name in methods:
             if name not in self.fitted:
                 self.correct(name)
         others = [*attributes, *(task_as_attribute(column, task) for column, task in (tasks or {}).items())]
         call = calls.Collateral(
-            tuple(methods), () if found is None else found.candidates, tuple(others) or None, k, n_bootstrap
+            tuple(methods), chosen, tuple(others) or None, k, n_bootstrap
         )
         return self._take(call, lambda: measure_collateral(self.data, call, self.fitted))
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from headlens.audit import Audit, Ingredients
-from headlens.audit.methods import Builder, Method
+from headlens.steps.methods import Builder, Method
 from headlens.benchmark.by_image import ByImage, every_method, spread
 from headlens.benchmark.slots import Pairs, Two, fill_two
 from headlens.correct import Correction
@@ -85,9 +85,9 @@ def two_candidates(target: Any, classes: Sequence[str]) -> list[Two]:
 def methods_by_candidates(audit: Audit, pairs: Pairs, crossed: Pairs | None) -> AbstractContextManager[None]:
     """Within it every registered method is built for each two classes, with the pairs of these two."""
     classes = audit.task.classes
-    twos = list(dict.fromkeys(two_candidates(audit.test, classes)))
-    of_two = {two: encode_pairs(fill_two(pairs, two, classes), audit.texts) for two in twos}
-    across = {two: encode_pairs(fill_two(crossed, two, classes), audit.texts) for two in twos} if crossed else {}
+    twos = list(dict.fromkeys(two_candidates(audit.data.test, classes)))
+    of_two = {two: encode_pairs(fill_two(pairs, two, classes), audit.data.texts) for two in twos}
+    across = {two: encode_pairs(fill_two(crossed, two, classes), audit.data.texts) for two in twos} if crossed else {}
 
     def by_two(method: Method) -> Builder:
         def built(known: Ingredients) -> Correction:

@@ -19,8 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.audit import Audit, Ingredients
-from headlens.audit.evidence import as_indices
-from headlens.audit.methods import Builder, Method
+from headlens.steps.locate import as_indices
+from headlens.steps.methods import Builder, Method
 from headlens.benchmark.by_image import ByImage, every_method, spread
 from headlens.benchmark.slots import Pairs, fill_two, has_slots
 from headlens.correct import Correction
@@ -97,7 +97,7 @@ class Rivals:
 
 def class_rivals(audit: Audit, value: str) -> Rivals:
     """The rivals of the classes, on the reference images with that value of the attribute."""
-    evidence, rows = audit.evidence(), _members(audit, value)
+    evidence, rows = audit.evidence, _members(audit, value)
     logits, labels = evidence.logits[rows], evidence.labels[rows]
     return Rivals(value, rivals(logits, labels), routes(logits, labels))
 
@@ -107,7 +107,7 @@ def class_heads(audit: Audit, value: str) -> dict[int, list[HeadId]]:
 
     A class without one gets the audit's own salient heads.
     """
-    evidence, rows, located = audit.evidence(), _members(audit, value), audit.located()
+    evidence, rows, located = audit.evidence, _members(audit, value), audit.located()
     head_logits = evidence.store.subset(rows.numpy()).project(evidence.classifier)
     return salient_by_class(
         head_logits, evidence.logits[rows], evidence.labels[rows], located.spurious, located.salient
@@ -127,7 +127,7 @@ def methods_by_class(
     def encoded(texts: Pairs | None, label: int) -> Tensor | None:
         if not has_slots(texts):
             return None  # the same for every class, as the audit has them
-        return encode_pairs(fill_two(texts or (), (label, found.rival[label]), classes), audit.texts)
+        return encode_pairs(fill_two(texts or (), (label, found.rival[label]), classes), audit.data.texts)
 
     of_class = {label: encoded(pairs, label) for label in heads}
     across = {label: encoded(crossed, label) for label in heads}
@@ -149,7 +149,7 @@ def methods_by_class(
 
         def built(known: Ingredients) -> Correction:
             parts = {label: method.build(of(known, label)) for label in heads}
-            return spread(parts, lambda parts: ByClass(parts, audit.classifier, found.route))
+            return spread(parts, lambda parts: ByClass(parts, audit.data.classifier, found.route))
 
         return built
 
@@ -159,7 +159,7 @@ def methods_by_class(
 def _members(audit: Audit, value: str) -> Int[Tensor, "image"]:
     """Rows of the reference split with that value of the attribute; `LocateError` where there is none."""
     names = audit.attribute.value_names
-    held = np.asarray(names, dtype=object)[audit.values[audit.splits.reference]]
+    held = np.asarray(names, dtype=object)[audit.data.values[audit.splits.reference]]
     if not (held == value).any():
         raise LocateError(
             f"reference images of {audit.attribute.name} {value!r}, to locate salient heads on class by class",
@@ -178,7 +178,7 @@ def _others(
 ) -> list[HeadId]:
     """As many heads of the same layers, none of them located for this class; its own where no others are left."""
     cast = [number for head in (*drawn.spurious, *drawn.salient) for number in head]
-    seed = int(np.random.SeedSequence([audit.seed, label, *cast]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([audit.question.seed, label, *cast]).generate_state(1)[0])
     barred = [*spurious, *drawn.spurious]
     try:
         sets = layer_matched(salient, audit.store.n_layers, audit.store.n_heads, 1, seed, exclude=barred)

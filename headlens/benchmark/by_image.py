@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.audit import METHODS
-from headlens.audit.methods import Method
+from headlens.steps.methods import Method
 from headlens.benchmark.digest import digest_of
 from headlens.benchmark.routed_view import RoutedView, put_together
 from headlens.correct import CORRECTIONS, Compose, Correction, Probe

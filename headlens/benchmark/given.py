@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from headlens.audit import Ingredients
-from headlens.audit.methods import Method
+from headlens.steps.methods import Method
 from headlens.benchmark.measures import is_probe
 from headlens.correct import Correction
 

@@ -48,7 +48,7 @@ class Kept:
                 return load_correction(place)
             except CorrectionError:
                 pass  # a run that was killed while it wrote
-        fitted = correction.fit(self.audit.reference)
+        fitted = correction.fit(self.audit.data.reference)
         if place is not None:
             fitted.save(place, overwrite=True)
         return fitted
@@ -84,9 +84,9 @@ class Kept:
     def _context(self) -> str:
         audit = self.audit
         found = hashlib.sha256(f"{__version__} {audit.identity} {audit.store.plan.dtype}".encode())
-        for rows in (audit.splits.reference, audit.splits.test, audit.labels, audit.values):
+        for rows in (audit.splits.reference, audit.splits.test, audit.data.labels, audit.data.values):
             found.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
-        found.update(audit.classifier.detach().cpu().to(torch.float64).contiguous().numpy().tobytes())
-        if audit.allowed is not None:
-            found.update(audit.allowed.numpy().tobytes())
+        found.update(audit.data.classifier.detach().cpu().to(torch.float64).contiguous().numpy().tobytes())
+        if audit.data.allowed is not None:
+            found.update(audit.data.allowed.numpy().tobytes())
         return found.hexdigest()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from headlens.audit import METHODS, Audit, Ingredients
-from headlens.audit.methods import ROLES, Method
+from headlens.steps.methods import ROLES, Method
 from headlens.correct import Correction, locate_then_correct
 from headlens.errors import TaskError
 from headlens.prompts import ProposedPairs, encode_pairs, propose_pairs
@@ -27,14 +27,14 @@ def method_of_proposed_pairs(audit: Audit) -> Iterator[list[str]]:
 
     @cache
     def proposed() -> ProposedPairs:
-        prototypes = audit.attribute.prototypes(audit.texts)
-        found = propose_pairs(audit.bank, audit.texts, audit.classifier, prototypes, _COUNT)
+        prototypes = audit.attribute.prototypes(audit.data.texts)
+        found = propose_pairs(audit.data.bank, audit.data.texts, audit.data.classifier, prototypes, _COUNT)
         listed = "; ".join(f"{first} / {second}" for first, second in found.pairs)
         said.append(f"Pairs proposed from the text bank, for {NAME}: {listed}.")
         return found
 
     def build(known: Ingredients) -> Correction:
-        pairs = encode_pairs(proposed().pairs, audit.texts)
+        pairs = encode_pairs(proposed().pairs, audit.data.texts)
         return locate_then_correct(known.location.spurious, known.location.salient, pairs)
 
     if NAME in METHODS:

@@ -51,7 +51,7 @@ def write_report(
         question=asked.question(audit),
         notes=table.footnotes(),
         sections=[*_tables(table), *figures(audit, images, kinds)],
-        settings=asked.settings(audit) | {"text pairs": [list(pair) for pair in audit.pairs]},
+        settings=asked.settings(audit) | {"text pairs": [list(pair) for pair in audit.data.pairs]},
         limits=LIMITS,
     )
     return write(content, path)
@@ -113,13 +113,13 @@ def _margins(audit: Audit) -> list[Section]:
     if judged not in audit.corrections:
         return []
     rows = audit.splits.test
-    classifier = audit.classifier.to(audit.test.embedding)
+    classifier = audit.data.classifier.to(audit.data.test.embedding)
     scores = {
-        "zero-shot": audit.logits(audit.test.embedding),
-        judged: audit.corrections[judged].logits(audit.test, classifier),
+        "zero-shot": audit.data.logits(audit.data.test.embedding),
+        judged: audit.corrections[judged].logits(audit.data.test, classifier),
     }
-    values = {name: audit.margins(logits, rows) for name, logits in scores.items()}
-    groups = np.asarray([audit.groups[row] for row in rows], dtype=object)
+    values = {name: audit.data.margins(logits, rows) for name, logits in scores.items()}
+    groups = np.asarray([audit.data.groups[row] for row in rows], dtype=object)
     before = audit.results.evaluations["zero-shot"].groups
     worst = sorted(before, key=lambda name: before[name])[:_MOST_GROUPS]
     kept = np.isin(groups, worst)
@@ -152,7 +152,7 @@ def _occupations(audit: Audit) -> list[Section]:
 
 def _told(audit: Audit, predicted: np.ndarray) -> list[plots.Occupation]:
     rows = audit.splits.test
-    labels, values, names = audit.labels[rows], audit.values[rows], audit.task.classes
+    labels, values, names = audit.data.labels[rows], audit.data.values[rows], audit.task.classes
     manifest = audit.store.manifest.iloc[rows]
     two = candidate_indices(manifest, names)
     found = []

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from headlens.audit import METHODS, Audit, Ingredients
-from headlens.audit.methods import build
+from headlens.steps.methods import build
 from headlens.benchmark.by_candidates import methods_by_candidates, two_candidates
 from headlens.benchmark.by_class import Rivals, class_heads, class_rivals, methods_by_class
 from headlens.benchmark.carried import CarriedHeads, heads_of, read_heads
@@ -119,13 +119,13 @@ def run(
             suite=asked.name,
             model=audit.store.model_name,
             attribute=audit.attribute.name,
-            inferred=audit.inferred,
+            inferred=audit.data.inferred,
             images=len(audit.splits.test),
             sizes=dict(audit.results.evaluations["zero-shot"].sizes),
             rows=rows,
             published=published_numbers(asked.name, *_named(audit.store.model_name)),
             notes=tuple(note for note in notes if note),
-            seed=audit.seed,
+            seed=audit.question.seed,
             extras=measure_all(asked.extras, audit, bootstrap, scored),
             heads=heads,
         ),
@@ -198,16 +198,16 @@ def _fit(audit: Audit, names: list[str], unlocated: str, kept: Kept) -> dict[str
 def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str], bootstrap: int) -> tuple[Row, ...]:
     results, rows_of = audit.results, audit.splits.test
     assert results is not None
-    labels, values = audit.labels[rows_of], audit.values[rows_of]
-    groups = [audit.groups[row] for row in rows_of]
+    labels, values = audit.data.labels[rows_of], audit.data.values[rows_of]
+    groups = [audit.data.groups[row] for row in rows_of]
     base, rows = results.predictions["zero-shot"], []
     for name, one in results.evaluations.items():
         correction, read = audit.corrections.get(name), reads.get(name, ())
-        gain = paired_difference(base, results.predictions[name], labels, groups, draws=bootstrap, seed=audit.seed)
+        gain = paired_difference(base, results.predictions[name], labels, groups, draws=bootstrap, seed=audit.question.seed)
         lead = None
         if name != RIVAL and RIVAL in results.predictions:
             lead = paired_difference(
-                results.predictions[RIVAL], results.predictions[name], labels, groups, draws=bootstrap, seed=audit.seed
+                results.predictions[RIVAL], results.predictions[name], labels, groups, draws=bootstrap, seed=audit.question.seed
             )
         control = results.controls.get(name)
         rows.append(

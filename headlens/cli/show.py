@@ -36,7 +36,7 @@ def audit(audit: Audit, report: Path, planted: Sequence[tuple[int, int]] | None)
     scored = sum(next(iter(results.evaluations.values())).sizes.values())
     console.print()
     console.print(Text(f"{audit.store.model_name}: {', '.join(audit.task.classes)} by {audit.attribute.name}", "bold"))
-    if audit.inferred:
+    if audit.data.inferred:
         console.print(Text(f"The manifest has no column {audit.attribute.name!r}: its values are inferred zero-shot."))
     console.print(Text(f"spurious heads  {_heads(location.spurious)}"))
     console.print(Text(f"salient heads   {_heads(location.salient)}"))

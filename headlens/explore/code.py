@@ -21,7 +21,7 @@ def reproduce(state: ExplorerState) -> str:
     if audit.location is None:
         lines = [line for line in lines if not line.startswith("audit.locate(")]
     lines = [line for line in lines if not line.startswith("audit.explain(")]
-    if audit.bank_given is not None:
+    if audit.question.bank is not None:
         lines.append("# heads were explained by a bank of texts of your own: give it as bank=… above")
     heads = [tuple(head) for head in state.selection]
     score = ", ".join([json.dumps(state.score), *(f"{name}={value!r}" for name, value in state.options.items())])

@@ -52,7 +52,7 @@ class ExplorerState:
         self.draws, self.bootstrap = draws, bootstrap
         self._origin = audit
         self.audit = audit
-        self._evidence = audit.evidence()
+        self._evidence = audit.evidence
         method = "contrastive" if audit.location is None else audit.location.method
         self.locator = method if method in LOCATORS else "contrastive"
         self.note = "" if audit.location is not None else _locate(audit, self.locator)
@@ -99,7 +99,7 @@ class ExplorerState:
         if (attribute, task, locator) == (old.attribute, old.task, self.locator):
             return
         audit = self._audit_of(attribute, task, locator)
-        evidence = audit.evidence()  # held from here on, so that locating and every score share its parts
+        evidence = audit.evidence  # held from here on, so that locating and every score share its parts
         same_images = np.array_equal(audit.splits.reference, old.splits.reference)
         if same_images:
             evidence.parts.adopt(self._evidence.parts)
@@ -226,7 +226,7 @@ class ExplorerState:
         """The rows of the store behind the pictures of `images`, in their order."""
         from headlens.explain import top_images
 
-        top = top_images(self.audit.test, self._head(), None, min(6, len(self.audit.test)))
+        top = top_images(self.audit.data.test, self._head(), None, min(6, len(self.audit.data.test)))
         return self.audit.splits.test[[*top.highest, *top.lowest]].tolist()
 
     def tokens(self) -> go.Figure:
@@ -262,9 +262,9 @@ class ExplorerState:
     def zero_shot(self) -> Evaluation:
         """Accuracy of every group of the present question, nothing ablated."""
         audit, rows = self.audit, self.audit.splits.test
-        predicted = audit.among(audit.logits(audit.test.embedding), rows).argmax(dim=-1).numpy()
-        groups = [audit.groups[row] for row in rows]
-        return evaluate("zero-shot", predicted, audit.labels[rows], groups, draws=self.bootstrap, seed=audit.seed)
+        predicted = audit.data.among(audit.data.logits(audit.data.test.embedding), rows).argmax(dim=-1).numpy()
+        groups = [audit.data.groups[row] for row in rows]
+        return evaluate("zero-shot", predicted, audit.data.labels[rows], groups, draws=self.bootstrap, seed=audit.question.seed)
 
     # ---- taking away ------------------------------------------------------------------------------------------------
 
@@ -335,8 +335,8 @@ class ExplorerState:
 
     def _first_mistake(self) -> int:
         audit, rows = self.audit, self.audit.splits.test
-        predicted = audit.among(audit.logits(audit.test.embedding), rows).argmax(dim=-1).numpy()
-        wrong = np.flatnonzero(predicted != audit.labels[rows])
+        predicted = audit.data.among(audit.data.logits(audit.data.test.embedding), rows).argmax(dim=-1).numpy()
+        wrong = np.flatnonzero(predicted != audit.data.labels[rows])
         return int(rows[wrong[0] if len(wrong) else 0])
 
 

@@ -28,7 +28,7 @@ _STYLE = """<style>
 def question(state: ExplorerState) -> str:
     """What is asked, of what, and where heads were located."""
     audit = state.audit
-    inferred = ", inferred zero-shot: no column of that name" if audit.inferred else ""
+    inferred = ", inferred zero-shot: no column of that name" if audit.data.inferred else ""
     asked = (
         f"{audit.store.model_name}, {len(audit.store):,} images: {', '.join(audit.task.classes)} "
         f"by {audit.attribute.name} ({', '.join(audit.attribute.value_names)}{inferred}). {audit.splits.note}"

@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets
 
 from headlens.audit import HEAD_SCORES, LOCATORS
-from headlens.audit.head_scores import OBJECTIVES
+from headlens.steps.locate import OBJECTIVES
 from headlens.errors import HeadlensError
 from headlens.explore import tables
 from headlens.explore.panes import CopyButton, Pane

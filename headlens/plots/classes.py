@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from headlens.audit.fairness_results import ClassEffect
+from headlens.steps.fairness import ClassEffect
 from headlens.errors import HeadlensError
 from headlens.metrics import SMALL
 from headlens.plots import palette, style

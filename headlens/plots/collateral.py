@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from headlens.audit.collateral_results import CollateralResults, OtherTask
+from headlens.steps.collateral import CollateralResults, OtherTask
 from headlens.errors import HeadlensError
 from headlens.plots import palette, style
 

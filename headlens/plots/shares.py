@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from headlens.audit.fairness_results import HeadShare, TotalEffect
+from headlens.steps.fairness import HeadShare, TotalEffect
 from headlens.errors import HeadlensError
 from headlens.heads import HeadId
 from headlens.metrics import AssociationChange

@@ -14,24 +14,24 @@ from headlens.report.words import counted, few
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
-    from headlens.audit.collateral_results import CollateralResults
+    from headlens.steps.collateral import CollateralResults
 
 
 def attribute_name(audit: Audit) -> str:
     """The attribute, and that its values are inferred where they are."""
-    return f"{audit.attribute.name} (inferred)" if audit.inferred else audit.attribute.name
+    return f"{audit.attribute.name} (inferred)" if audit.data.inferred else audit.attribute.name
 
 
 def title(audit: Audit) -> str:
     """The report's heading: a few classes by name, many by their number; names that would fill a page are cut."""
     classes = counted([shorten(plain(name), 40) for name in audit.task.classes])
-    inferred = " (inferred)" if audit.inferred else ""
+    inferred = " (inferred)" if audit.data.inferred else ""
     return f"{classes} by {shorten(plain(audit.attribute.name), 60)}{inferred}"
 
 
 def question(audit: Audit) -> dict[str, object]:
     """The question in a sentence; model, images, classes and attribute."""
-    inferred = " (inferred zero-shot: the manifest has no such column)" if audit.inferred else ""
+    inferred = " (inferred zero-shot: the manifest has no such column)" if audit.data.inferred else ""
     name = shorten(plain(audit.attribute.name), 60)
     return {
         "Question": f"When the model tells these classes apart, does it go by {name}? Which of its attention heads "
@@ -47,11 +47,11 @@ def question(audit: Audit) -> dict[str, object]:
 def notes(audit: Audit) -> list[str]:
     """What holds for every result of this audit: its parts, inferred values, small groups, images left out."""
     said = [audit.splits.note, audit.location_note]
-    if audit.inferred:
+    if audit.data.inferred:
         said.append(
             f"The values of {audit.attribute.name} are inferred zero-shot; groups inherit the model's mistakes."
         )
-    names, sizes = np.unique([audit.groups[row] for row in audit.splits.test], return_counts=True)
+    names, sizes = np.unique([audit.data.groups[row] for row in audit.splits.test], return_counts=True)
     said.append(few(dict(zip(names.tolist(), sizes.tolist(), strict=True))))
     if len(audit.store.skipped):
         said.append(f"{len(audit.store.skipped)} images could not be read and were left out.")
@@ -67,11 +67,11 @@ def settings(audit: Audit) -> dict[str, object]:
         "audit": audit.identity,
         "templates": list(audit.task.templates),
         "attribute prompts": {value: list(prompts) for value, prompts in audit.attribute.values.items()},
-        "attribute values": "inferred zero-shot" if audit.inferred else "from the manifest",
-        "splits": f"{audit.reference_name} (reference), {audit.test_name} (scored)",
+        "attribute values": "inferred zero-shot" if audit.data.inferred else "from the manifest",
+        "splits": f"{audit.question.reference} (reference), {audit.question.test} (scored)",
         "locator": audit.location.method if audit.location else "",
         **_locator_rule(audit),
-        "seed": audit.seed,
+        "seed": audit.question.seed,
     }
 
 
@@ -101,11 +101,11 @@ def command(audit: Audit) -> str:
         f"store = hl.HeadStore.open({_quoted(str(audit.store.path))}, clip)",
         f"task = hl.ZeroShotTask({_quoted(list(audit.task.classes))}, {_quoted(list(audit.task.templates))})",
         f"attribute = hl.Attribute({_quoted(audit.attribute.name)}, {_quoted(values)})",
-        f"pairs = {_quoted([list(p) for p in audit.pairs]) if audit.pairs_given else 'None'}",
+        f"pairs = {_quoted([list(p) for p in audit.data.pairs]) if audit.question.pairs is not None else 'None'}",
         "audit = hl.Audit(",
-        f"    clip, store, task, attribute, pairs=pairs, seed={audit.seed},",
-        f"    reference={_quoted(audit.reference_name)}, test={_quoted(audit.test_name)},",
-        *(["    skip_unlabelled=True,"] if audit.skip_unlabelled else []),
+        f"    clip, store, task, attribute, pairs=pairs, seed={audit.question.seed},",
+        f"    reference={_quoted(audit.question.reference)}, test={_quoted(audit.question.test)},",
+        *(["    skip_unlabelled=True,"] if audit.question.skip_unlabelled else []),
         ")",
         _locate(audit),
     ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from headlens import plots
-from headlens.audit.collateral import CANDIDATES
-from headlens.audit.collateral_results import CollateralResults, Kind, OtherTask
+from headlens.steps.collateral import CANDIDATES
+from headlens.steps.collateral import CollateralResults, Kind, OtherTask
 from headlens.metrics import Collateral
 from headlens.report.content import Section
 from headlens.report.words import listed, percent, points

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from headlens import plots
-from headlens.audit.pictures import thumbnails
+from headlens.audit.figures import thumbnails
 from headlens.explain import Explanation, TopImages, top_images
 from headlens.heads import HeadId
 from headlens.locate import Candidates
@@ -96,11 +96,11 @@ def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
     told = f"that the head pushes hardest along the concept vector of {name}, towards one end and the other"
     if direction is None:
         direction, up, down, told = _class_direction(audit)
-    count = min(images, max(1, len(audit.test) // 2))
-    top = top_images(audit.test, head, direction, count)
+    count = min(images, max(1, len(audit.data.test) // 2))
+    top = top_images(audit.data.test, head, direction, count)
     rows = {up: (top.highest, top.highest_scores), down: (top.lowest, top.lowest_scores)}
-    pictures = {end: thumbnails(audit.test, list(places)) for end, (places, _) in rows.items()}
-    groups = [audit.groups[row] for row in audit.splits.test]
+    pictures = {end: thumbnails(audit.data.test, list(places)) for end, (places, _) in rows.items()}
+    groups = [audit.data.groups[row] for row in audit.splits.test]
     captions = {
         end: [f"{groups[place]} {score:+.3f}" for place, score in zip(places, scores, strict=True)]
         for end, (places, scores) in rows.items()
@@ -135,13 +135,13 @@ def _class_direction(audit: Audit) -> tuple[Tensor | None, str, str, str]:
     classes = audit.task.classes
     if len(classes) != 2:
         return None, "most", "least", "in which the head is furthest from its mean, and nearest to it"
-    first, second = audit.classifier
+    first, second = audit.data.classifier
     ends = f"towards {classes[1]}", f"towards {classes[0]}"
     return second - first, *ends, f"that the head pushes hardest towards {classes[1]} and towards {classes[0]}"
 
 
 def _places(audit: Audit, top: TopImages, ends: tuple[str, str], groups: list[str]) -> pd.DataFrame:
-    paths = audit.test.manifest["path"]
+    paths = audit.data.test.manifest["path"]
     rows = [
         {"end": end, "file": str(paths.iloc[place]), "group": groups[place], "score": f"{score:+.4f}"}
         for end, places, scores in zip(

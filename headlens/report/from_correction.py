@@ -73,7 +73,7 @@ def _maps(audit: Audit, images: int) -> list[Section]:
 
 def correction_notes(audit: Audit) -> list[str]:
     """What to know before believing a correction's numbers."""
-    if audit.pairs_given:
+    if audit.question.pairs is not None:
         return []
     return ["No text pairs were given for knowledge injection: the class prompts themselves stand in, which is weak."]
 
@@ -84,7 +84,7 @@ def correction_settings(audit: Audit) -> dict[str, object]:
     verdict = audit.results.verdict
     first = next(iter(audit.results.evaluations.values()))
     return {
-        "pairs for injection": [list(pair) for pair in audit.pairs],
+        "pairs for injection": [list(pair) for pair in audit.data.pairs],
         "bootstrap draws": first.draws,
         "verdict rule": f"gain above {100 * verdict.minimum_gain:.0f} points, p at most {verdict.alpha}",
     }

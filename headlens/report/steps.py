@@ -21,7 +21,7 @@ def take_missing(audit: Audit) -> None:
     if audit.results is None and audit.fairness_results is None:
         _ = audit.fairness() if isinstance(audit.location, Candidates) else audit.evaluate()
     heads = shown_heads(audit)
-    if heads and audit.clip is not None and not audit.explanations and len(audit.bank):
-        audit.explain(heads, count=min(_TEXTS, len(audit.bank)))
+    if heads and audit.clip is not None and not audit.explanations and len(audit.data.bank):
+        audit.explain(heads, count=min(_TEXTS, len(audit.data.bank)))
     if audit.collateral_results is None:
         audit.collateral()

@@ -25,7 +25,8 @@ from headlens.manifest import as_text, candidate_indices, check_manifest, class_
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
-from headlens.states import HeadStore, Moments, head_moments
+from headlens.extraction import HeadStore
+from headlens.states import Moments, head_moments
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
 

@@ -52,7 +52,8 @@ from headlens.locate import (
 from headlens.locate.objective import Name
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
-from headlens.states import HeadStore, Moments
+from headlens.extraction import HeadStore
+from headlens.states import Moments
 from headlens.steps.data import AuditData, nearest
 from headlens.steps.record import Groups, Locate
 from headlens.steps.texts import TextEmbeddings

@@ -4,14 +4,14 @@ A `Step` pairs a frozen call with its frozen result, so that what was asked and 
 audit's whole state is its question and its steps. A new step replaces the one with the same `slot`; only a new `Locate`
 with other heads (or a correction replaced on purpose) invalidates others: those that rest on what it replaced.
 
-The calls are also what the shell offers: each field carries the help that its option shows.
+`headlens.steps.options` says how the fields of the calls are written in the shell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from headlens.explain import LabelRule
 from headlens.heads import HeadId
@@ -28,27 +28,6 @@ Groups = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Option:
-    """How a field is written in the shell.
-
-    Attributes:
-        help: what it is, in a sentence.
-        flag: the option.
-        least: the smallest number that is allowed.
-    """
-
-    help: str
-    flag: str
-    least: int | None = None
-
-
-RandomSets = Annotated[int, Option("Layer-matched random head sets to compare with.", "--draws", 0)]
-Resamples = Annotated[int, Option("Bootstrap resamples behind every interval.", "--bootstrap", 10)]
-Rules = Option("A threshold, NAME=NUMBER; may be repeated.", "--rule")
-Others = Option("Another option of the locator, NAME=VALUE; may be repeated.", "--option")
-
-
-@dataclass(frozen=True)
 class Locate:
     """`audit.locate`: find the heads that carry the attribute into the task.
 
@@ -61,17 +40,13 @@ class Locate:
         source: under "given", where they come from.
     """
 
-    locator: Annotated[str, Option("How heads are located.", "--locator")] = "contrastive"
-    conflicting: Annotated[
-        Groups | None, Option("A group where attribute and class conflict, class/value; may be repeated.", "--conflicting")
-    ] = None
-    rule: Annotated[ConceptRule | None, Rules] = None
-    options: Annotated[dict[str, Plain], Others] = field(default_factory=dict)
-    spurious: Annotated[
-        tuple[HeadId, ...] | None, Option("Spurious heads that were located elsewhere, separated by commas.", "--spurious")
-    ] = None
-    salient: Annotated[tuple[HeadId, ...], Option("Salient heads, likewise.", "--salient")] = ()
-    source: Annotated[str, Option("Where these heads come from.", "--source")] = ""
+    locator: str = "contrastive"
+    conflicting: Groups | None = None
+    rule: ConceptRule | None = None
+    options: dict[str, Plain] = field(default_factory=dict)
+    spurious: tuple[HeadId, ...] | None = None
+    salient: tuple[HeadId, ...] = ()
+    source: str = ""
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -110,16 +85,14 @@ class Evaluate:
         n_random_sets, n_bootstrap: how many random head sets, and bootstrap resamples.
     """
 
-    methods: Annotated[tuple[str, ...], Option("Corrections to fit and score, separated by commas.", "--methods")] = (
+    methods: tuple[str, ...] = (
         "ablation",
         "ltc",
     )
-    controls: Annotated[
-        tuple[str, ...], Option("Those to compare with random heads; all that use heads, by default.", "--controls")
-    ] = ()
-    judged: Annotated[str | None, Option("The method that the verdict is about.", "--judge")] = None
-    n_random_sets: RandomSets = 100
-    n_bootstrap: Resamples = 1000
+    controls: tuple[str, ...] = ()
+    judged: str | None = None
+    n_random_sets: 100
+    n_bootstrap: int = 1000
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -142,24 +115,16 @@ class Fairness:
         verdict_rule: the thresholds of the verdict.
     """
 
-    locator: Annotated[str, Option("How the candidates are located.", "--locator")] = "concept+textspan"
-    rule: Annotated[ConceptRule | None, Rules] = None
-    options: Annotated[dict[str, Plain], Others] = field(default_factory=dict)
-    heads: Annotated[tuple[HeadId, ...] | None, Option("Candidates, separated by commas, instead.", "--heads")] = None
-    n_random_sets: RandomSets = 100
-    n_bootstrap: Resamples = 1000
-    n_permutations: Annotated[
-        int, Option("Permutations of the attribute within each class.", "--permutations", 1)
-    ] = 1000
-    total: Annotated[
-        int, Option("Scored images passed through the model again for the total effect; 0 for none.", "--total", 0)
-    ] = 500
-    tokens: Annotated[
-        Literal["class", "all"], Option("Where the total ablation replaces the heads: class or all.", "--tokens")
-    ] = "class"
-    verdict_rule: Annotated[
-        FairnessRule, Option("A threshold of the verdict, NAME=NUMBER; may be repeated.", "--verdict-rule")
-    ] = field(default_factory=FairnessRule)
+    locator: str = "concept+textspan"
+    rule: ConceptRule | None = None
+    options: dict[str, Plain] = field(default_factory=dict)
+    heads: tuple[HeadId, ...] | None = None
+    n_random_sets: 100
+    n_bootstrap: int = 1000
+    n_permutations: int = 1000
+    total: int = 500
+    tokens: Literal["class", "all"] = "class"
+    verdict_rule: FairnessRule = field(default_factory=FairnessRule)
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -178,10 +143,10 @@ class Explain:
         rule: how a label is made.
     """
 
-    heads: Annotated[tuple[HeadId, ...] | None, Option("Heads, as L3H0, separated by commas; all by default.", "--heads")] = None
-    k: Annotated[int, Option("Texts a head.", "--texts", 1)] = 10
-    n_bootstrap: Annotated[int, Option("Bootstrap samples behind the texts' stability.", "--bootstrap", 0)] = 5
-    rule: Annotated[LabelRule, Option("A threshold of the label, NAME=NUMBER; may be repeated.", "--rule")] = field(
+    heads: tuple[HeadId, ...] | None = None
+    k: int = 10
+    n_bootstrap: int = 5
+    rule: LabelRule = field(
         default_factory=LabelRule
     )
 
@@ -204,14 +169,11 @@ class Collateral:
         n_bootstrap: resamples behind every interval.
     """
 
-    methods: Annotated[tuple[str, ...], Option("Fitted corrections, separated by commas; all by default.", "--methods")]
-    heads: Annotated[tuple[HeadId, ...], Option("Heads whose mean ablation is measured, too.", "--heads")] = ()
-    attributes: Annotated[
-        tuple[Attribute, ...] | None,
-        Option("Another attribute, COLUMN:value=prompt,value=prompt; may be repeated.", "--other"),
-    ] = None
-    k: Annotated[int, Option("Nearest images that are compared.", "--neighbours", 1)] = 10
-    n_bootstrap: Resamples = 1000
+    methods: tuple[str, ...]
+    heads: tuple[HeadId, ...] = ()
+    attributes: tuple[Attribute, ...] | None = None
+    k: int = 10
+    n_bootstrap: int = 1000
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -228,9 +190,9 @@ class Ablate:
         n_random_sets, n_bootstrap: how many random head sets, and bootstrap resamples.
     """
 
-    heads: Annotated[tuple[HeadId, ...], Option("Heads, as L3H0, separated by commas.", "--heads")]
-    n_random_sets: RandomSets = 100
-    n_bootstrap: Resamples = 1000
+    heads: tuple[HeadId, ...]
+    n_random_sets: 100
+    n_bootstrap: int = 1000
 
     @property
     def slot(self) -> tuple[Any, ...]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from headlens._version import __version__
 from headlens.heads import HeadId
 from headlens.prompts import Attribute
 from headlens.steps.data import AuditData
-from headlens.steps.record import Call, Correct, Locate, Option, Record
+from headlens.steps.options import CALLS
+from headlens.steps.record import Call, Correct, Fairness, Locate, Record
 
 PAIRS, BANK, ATTRIBUTE, CLASSES = "pairs.yaml", "bank.csv", "attribute.yaml", "classes.txt"
 """Files beside a saved audit, for what a shell option cannot hold."""
@@ -32,22 +33,13 @@ _VERBS = {
     "Ablate": "ablate",
 }
 _HOMES = {"ConceptRule": "hl.locate", "FairnessRule": "hl.steps", "LabelRule": "hl.explain"}
-_POSITIONAL = {"locator", "heads", "methods", "method"}
+_POSITIONAL = {"Locate": "locator", "Evaluate": "methods", "Fairness": "locator", "Explain": "heads", "Collateral": "attributes",
+               "Ablate": "heads"}
 
 
 def verb(call: Call) -> str:
     """The method of `Audit` and the shell command that makes a call."""
     return _VERBS[type(call).__name__]
-
-
-def options_of(call: Call | type) -> Iterator[tuple[Field[Any], Option]]:
-    """The fields of a call that the shell can set, and how."""
-    kind = call if isinstance(call, type) else type(call)
-    hints = get_type_hints(kind, include_extras=True)
-    for one in fields(kind):
-        for note in get_args(hints[one.name])[1:] if get_origin(hints[one.name]) is Annotated else ():
-            if isinstance(note, Option):
-                yield one, note
 
 
 @dataclass(frozen=True)
@@ -112,12 +104,12 @@ def _arguments(call: Call) -> str:
         return f"hl.locate.Candidates({literal(call.source or call.locator)}, {literal(call.spurious)}{salient})"
     for one in fields(call):
         value = getattr(call, one.name)
-        if value == _default(one):
+        if value == _default(one) or (isinstance(call, Fairness) and one.name == "locator" and call.heads is not None):
             continue
         if one.name == "options":
             written += [f"{name}={literal(each)}" for name, each in value.items()]
-        elif one.name in _POSITIONAL and not any("=" in text for text in written):
-            written.append(literal(value))
+        elif one.name == _POSITIONAL.get(type(call).__name__):
+            written.insert(0, literal(value))
         else:
             written.append(f"{one.name}={literal(value)}")
     return ", ".join(written)
@@ -164,17 +156,12 @@ def commands(data: AuditData, record: Record, folder: Path, out: str = "audit-ag
         folder: where the audit is saved; what an option cannot hold is read from there.
         out: the folder to write to.
     """
-    lines = []
-    for number, step in enumerate(record):
-        first = _question_options(data, folder, out) if number == 0 else [out]
-        own = _shell_arguments(step.call)
-        lines.append(shlex.join(["headlens", verb(step.call), *(own + first if number == 0 else first + own)]))
-        if isinstance(step.call, Correct) and step.call.method is None:
-            lines[-1] += shlex.join(["", "--saved", str(folder), "--name", step.call.name])
-    return "\n".join(lines) + "\n"
+    lines = [["headlens", "new", *_question_options(data, folder), "--out", out]]
+    lines += [["headlens", verb(step.call), out, *_shell_arguments(step.call, folder)] for step in record]
+    return "".join(f"{shlex.join(line)}\n" for line in lines)
 
 
-def _question_options(data: AuditData, folder: Path, out: str) -> list[str]:
+def _question_options(data: AuditData, folder: Path) -> list[str]:
     question, model = data.question, ModelName.of(data.question.model)
     written = ["--model", model.name]
     if model.pretrained is not None:
@@ -194,7 +181,7 @@ def _question_options(data: AuditData, folder: Path, out: str) -> list[str]:
         written += ["--bank", str(folder / BANK)]
     if question.skip_unlabelled:
         written.append("--skip-unlabelled")
-    return [*written, "--out", out]
+    return written
 
 
 def typed_attribute(attribute: Attribute) -> str | None:
@@ -206,16 +193,16 @@ def typed_attribute(attribute: Attribute) -> str | None:
     return f"{attribute.name}:{values}"
 
 
-def _shell_arguments(call: Call) -> list[str]:
+def _shell_arguments(call: Call, folder: Path) -> list[str]:
     if isinstance(call, Correct):
-        return [] if call.method is None else ["--methods", call.method, "--name", call.name]
+        how = ["--saved", str(folder)] if call.method is None else ["--methods", call.method]
+        return how if call.name == call.method else [*how, "--name", call.name]
     written: list[str] = []
-    for one, option in options_of(call):
-        value = getattr(call, one.name)
-        if value == _default(one):
-            continue
-        for text in _typed(value):
-            written += [option.flag, text]
+    defaults = {one.name: _default(one) for one in fields(call)}
+    for name, option in CALLS[verb(call)].items():
+        if (value := getattr(call, name)) != defaults[name]:
+            for text in _typed(value):
+                written += [option.flag, text]
     return written
 
 

@@ -4,6 +4,7 @@
     arrays-….safetensors        every array of the results
     texts-….safetensors         the embeddings of every prompt that was used
     corrections/…/              each fitted correction, as `headlens.correct.load_correction` reads it
+    pairs.yaml, bank.csv, …     the question's texts as the shell's options take them
     evaluation.json             the scored methods, for people and programs
     fairness.json               the fairness audit, for people and programs
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import SafetensorError
 
 from headlens._version import __version__
@@ -54,6 +56,7 @@ from headlens.steps.record import (
     Step,
     result_of,
 )
+from headlens.steps.reproduce import ATTRIBUTE, BANK, CLASSES, PAIRS
 from headlens.steps.texts import TextEmbeddings
 
 FORMAT = 3
@@ -118,6 +121,7 @@ def save(data: AuditData, record: Record, folder: Path, overwrite: bool = False)
     named = {"arrays": f"arrays-{digest(arrays)[:12]}.safetensors", "texts": f"texts-{digest(texts)[:12]}.safetensors"}
     write_arrays(folder / named["arrays"], arrays)
     write_arrays(folder / named["texts"], texts)
+    _write_for_the_shell(data.question, folder)
     evaluated, fairness = result_of(record, Evaluate), result_of(record, Fairness)
     for name, found in (
         (_EVALUATION, None if evaluated is None else evaluation_record(data, record)),
@@ -236,6 +240,24 @@ def _loaded_step(saved: dict[str, Any], folder: Path, arrays: Arrays) -> Step:
         correction = load_correction(folder / result.folder)
         result = Fitted(correction, result.located, result.roles, result.locator, result.given)
     return Step(call, result)
+
+
+def _write_for_the_shell(question: Question, folder: Path) -> None:
+    """The question's texts as the files that the shell's options take; see `headlens.steps.reproduce`."""
+    sets = {"true": question.pairs, "spurious": question.spurious_pairs, "crossed": question.crossed_pairs}
+    given = {name: [list(pair) for pair in pairs] for name, pairs in sets.items() if pairs is not None}
+    attribute = question.attribute
+    texts = {
+        PAIRS: yaml.safe_dump(given, allow_unicode=True, sort_keys=False) if given else None,
+        BANK: None if question.bank is None else question.bank.table().to_csv(index=False),
+        CLASSES: "".join(f"{name}\n" for name in question.task.classes),
+        ATTRIBUTE: yaml.safe_dump(attribute.to_dict(), allow_unicode=True, sort_keys=False),
+    }
+    for name, text in texts.items():
+        if text is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def _read(folder: Path) -> dict[str, Any]:

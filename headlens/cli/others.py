@@ -1,0 +1,173 @@
+"""The commands beside the audit: filling a store, the benchmark, and what is installed."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from headlens._version import __version__
+from headlens.cli.app import app
+from headlens.cli.options import EXTRACTION, JSON, MODEL, Typed, arguments, command, listed, of_call, option, out
+from headlens.errors import TaskError
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformer_lens",
+    "einops",
+    "jaxtyping",
+    "plotly",
+    "zarr",
+    "pandas",
+    "fairlearn",
+    "scipy",
+    "safetensors",
+)
+
+
+@command(
+    app,
+    "extract",
+    MODEL,
+    option("--data -d", "CSV with a column path: a file, or an address (s3://…).", "Data", required=True),
+    option("--out -o", "The store to fill, such as acts.zarr, or its address.", "Output", required=True),
+    EXTRACTION,
+    option(
+        "--dtype",
+        "Number format of what is kept.",
+        "Output",
+        type=click.Choice(["float32", "float16", "bfloat16", "float64"]),
+        default="float32",
+    ),
+    option("--moments", "Keep moments alone: constant space.", "Output", is_flag=True),
+    option("--groups", "With --moments: columns to keep them by, separated by commas.", "Output", default=""),
+    option(
+        "--engine",
+        "This process, or the actors of a Ray cluster.",
+        "Method",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+    ),
+    option("--address", "Of a running Ray cluster, or auto.", "Method"),
+    option("--devices", "That share the work, on this machine: cuda:0,cuda:1.", "Method", default=""),
+    option("--workers", "Threads that read images; with Ray, actors.", "Method", type=click.IntRange(1)),
+    JSON,
+    example="headlens extract --model ViT-B-16 --pretrained laion2b_s34b_b88k --data birds.csv --out birds.zarr",
+)
+def extract(typed: Typed) -> None:
+    """Fill a store with the head states of a data set; a run that was stopped goes on where it stopped."""
+    from headlens.cli import show
+    from headlens.cli.inputs import load_model
+    from headlens.manifest import read_manifest
+
+    manifest = read_manifest(typed["data"])
+    if typed["model"] is None:
+        raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
+    from headlens.extraction import extract as fill
+
+    how: dict[str, Any] = {name: typed[name] for name in ("batch_size", "on_error", "workers", "dtype", "engine")}
+    how |= {"address": typed["address"], "devices": listed(typed["devices"]) or None}
+    if typed["moments"]:
+        how |= {"keep": "moments", "groups": listed(typed["groups"])}
+    store = fill(load_model(typed), manifest, typed["out"], **how)
+    facts = {
+        "store": typed["out"],
+        "images": len(store),
+        "skipped": len(store.skipped),
+        "layers": store.n_layers,
+        "heads": store.n_heads,
+        "model": store.model_name,
+        "fingerprint": store.fingerprint,
+    }
+    if typed["moments"]:
+        facts["groups"] = len(store.cells)
+    show.facts(facts, as_json=typed["as_json"])
+
+
+@command(
+    app,
+    "benchmark",
+    (click.RichArgument(["suite"]),),
+    option("--root", "The data set's folder; testbed draws its own images.", "Data", type=click.Path(path_type=Path)),
+    MODEL,
+    option("--methods", "Methods, separated by commas; all that are registered.", "Method"),
+    option(
+        "--heads-from",
+        "Use heads located elsewhere: the --out folder of another benchmark of this model, a saved audit, a "
+        "located.json, or heads written as L10H10,L11H3.",
+        "Method",
+    ),
+    of_call("evaluate", ["n_random_sets", "n_bootstrap"]),
+    option("--store", "Where head states are kept; by default OUT/store.zarr.", "Data", type=click.Path(path_type=Path)),
+    EXTRACTION,
+    option("--seed", "Of every random draw.", "Data", type=int, default=0),
+    out("benchmark"),
+    JSON,
+    example="headlens benchmark testbed",
+)
+def benchmark(typed: Typed) -> None:
+    """Score every method on a data set: one table, in five forms and with figures, beside published numbers.
+
+    SUITE is testbed, waterbirds, celeba, counteranimal, counteranimal-imagenet, genderbias-vl or fairface. Everything
+    is written to --out: the table (Markdown, CSV, JSON, LaTeX), further measures, the located heads, and a report. A
+    run that was stopped goes on where it stopped. `headlens benchmark testbed` needs no data.
+    """
+    from headlens.benchmark.shell import run_benchmark
+
+    run_benchmark(typed.values, arguments(typed, "evaluate"))
+
+
+@command(
+    app,
+    "doctor",
+    (click.RichArgument(["model"], required=False),),
+    tuple(one for one in MODEL if one.name in ("pretrained", "device")),
+    JSON,
+    example="headlens doctor ViT-B-16 --pretrained openai",
+)
+def doctor(typed: Typed) -> None:
+    """Print versions and devices, and for a model how exactly its conversion and its decomposition agree with it."""
+    import torch
+
+    from headlens.cli import show
+
+    as_json = typed["as_json"]
+    facts: dict[str, object] = {"headlens": __version__, "python": platform.python_version()}
+    facts |= {package: _installed(package) for package in _PACKAGES}
+    facts["cpu threads"] = torch.get_num_threads()
+    facts["devices"] = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if typed["model"] is None:
+        from headlens.benchmark import SUITES
+        from headlens.datasets import available
+        from headlens.steps import LOCATORS, METHODS
+
+        names: dict[str, Collection[str]] = {
+            "locators": LOCATORS,
+            "methods": METHODS,
+            "data sets": available(),
+            "benchmark suites": SUITES,
+        }
+        facts |= {what: list(known) if as_json else ", ".join(known) for what, known in names.items()}
+    else:
+        from headlens.models import load, parity
+
+        clip = load(typed["model"], pretrained=typed["pretrained"], device=typed["device"])
+        found = parity(clip)
+        facts |= {"model": clip.name, "fingerprint": clip.fingerprint, "images compared": found.images}
+        facts["parity"] = "passed" if found.passed else "FAILED"
+        rows = found.table().to_dict(orient="records")
+        facts["report"] = rows if as_json else found.table().to_string(index=False)
+    show.facts(facts, as_json=as_json)
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
