@@ -26,9 +26,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headlens.audit.figures import Figures
 from headlens.correct import Correction, Tokens
-from headlens.errors import CorrectionError, HeadlensWarning, LocateError
+from headlens.errors import CorrectionError, HeadlensWarning
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
@@ -41,7 +43,7 @@ from headlens.steps import record as calls
 from headlens.steps.ablate import HeadAblation, ablate, scored_effects
 from headlens.steps.collateral import CollateralResults, measure_collateral, task_as_attribute
 from headlens.steps.data import AuditData, Splits, asking
-from headlens.steps.evaluate import Cache, Evaluated, Fitted, evaluate, fit_method
+from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method
 from headlens.steps.fairness import FairnessResults, fairness
 from headlens.steps.locate import (
     GIVEN,
@@ -55,7 +57,7 @@ from headlens.steps.locate import (
     locator_options,
 )
 from headlens.steps.methods import METHODS, Method
-from headlens.steps.question import Pairs, Question, as_pairs
+from headlens.steps.question import Question, as_pairs
 from headlens.steps.record import Call, Record, Step, corrections, in_words, known, result_of, with_step
 from headlens.steps.reproduce import commands, script
 from headlens.steps.saved import load, save
@@ -306,7 +308,12 @@ class Audit:
         return self._take(call, lambda: self._explain(call))
 
     def correct(
-        self, method: str | Correction = "ltc", *, name: str | None = None, replace: bool = False
+        self,
+        method: str | Correction = "ltc",
+        *,
+        name: str | None = None,
+        replace: bool = False,
+        fit: FitWith | None = None,
     ) -> Correction:
         """Fit a correction on the reference split and keep it under its name for `evaluate`.
 
@@ -316,6 +323,7 @@ class Audit:
             method: a registered method's name, or a correction of your own.
             name: what to call it in tables; by default the method's name, or the correction's type, numbered.
             replace: replace another correction of that name, and drop the evaluation that scored it.
+            fit: fits a registered method's correction on the reference split, for a run that keeps what it fitted.
 
         Raises:
             UnknownNameError: for an unknown method.
@@ -327,7 +335,7 @@ class Audit:
             entry = self.methods[method]
             call = calls.Correct(name, method, entry.located)
             self._refuse_another(call, None, replace)
-            return self._take(call, lambda: self._fit(entry)).correction
+            return self._take(call, lambda: self._fit(entry, fit)).correction
         assert own is not None
         call = calls.Correct(name, None)
         self._refuse_another(call, own, replace)
@@ -369,13 +377,9 @@ class Audit:
             if name not in self.fitted:
                 self.correct(name)
         judged = judge or ("ltc" if "ltc" in names or not names else names[-1])
-        call = calls.Evaluate(
-            scored, tuple(wanted), judged if judged in scored else None, n_random_sets, n_bootstrap
-        )
+        call = calls.Evaluate(scored, tuple(wanted), judged if judged in scored else None, n_random_sets, n_bootstrap)
         before = self._reusable(call)
-        return self._take(
-            call, lambda: evaluate(self.data, call, self.fitted, built, before=before, cache=cache)
-        )
+        return self._take(call, lambda: evaluate(self.data, call, self.fitted, built, before=before, cache=cache))
 
     def fairness(
         self,
@@ -464,14 +468,10 @@ class Audit:
             if name not in self.fitted:
                 self.correct(name)
         others = [*attributes, *(task_as_attribute(column, task) for column, task in (tasks or {}).items())]
-        call = calls.Collateral(
-            tuple(methods), chosen, tuple(others) or None, k, n_bootstrap
-        )
+        call = calls.Collateral(tuple(methods), chosen, tuple(others) or None, k, n_bootstrap)
         return self._take(call, lambda: measure_collateral(self.data, call, self.fitted))
 
-    def ablate(
-        self, heads: Iterable[HeadLike], *, n_random_sets: int = 100, n_bootstrap: int = 1000
-    ) -> HeadAblation:
+    def ablate(self, heads: Iterable[HeadLike], *, n_random_sets: int = 100, n_bootstrap: int = 1000) -> HeadAblation:
         """Replace heads by their reference means, and score the test split before and after, against random heads.
 
         Args:
@@ -506,7 +506,12 @@ class Audit:
 
         Text pairs that tell classes apart do not outlive the classes, nor those of an attribute the attribute.
         """
-        return Audit.of(self.data.of(asking(self.question, **changes)), methods=self.methods)
+        other = Audit.of(self.data.of(asking(self.question, **changes)), methods=self.methods)
+        same_images = np.array_equal(other.splits.reference, self.splits.reference)
+        if same_images and other.question.bank == self.question.bank:
+            # What a head encodes does not depend on the task or the attribute.
+            other.record = tuple(step for step in self.record if isinstance(step.call, calls.Explain))
+        return other
 
     # ---- keeping and showing ----------------------------------------------------------------------------------------
 
@@ -660,14 +665,14 @@ class Audit:
             return None
         return self._located_by(calls.Locate(call.locator, None, call.rule, call.options))
 
-    def _fit(self, entry: Method) -> Fitted:
+    def _fit(self, entry: Method, fit: FitWith | None) -> Fitted:
         located: Located | None = None
         if entry.located:
             located = self.location or self.locate()
         elif entry.roles:
             assert entry.locator is not None
             located = self._located_by(calls.Locate(entry.locator)).located
-        return fit_method(self.data, entry, located)
+        return fit_method(self.data, entry, located, fit)
 
     def _method_of(self, name: str) -> Method | None:
         """How a scored correction is built; None for one of the user's own."""

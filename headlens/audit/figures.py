@@ -105,7 +105,7 @@ class Figures:
             LocateError, ExplainError: as `headlens.explain.top_images`.
         """
         direction, names = (None, "") if between is None else direction_between(self._evidence, between)
-        top = top_images(self._data.test, head, direction, min(count, len(self._data.test)))
+        top = top_images(self._data.test, HeadId.of(head), direction, min(count, len(self._data.test)))
         ends = (f"most {names}", f"least {names}") if names else ("most", "least")
         rows = {ends[0]: (top.highest, top.highest_scores), ends[1]: (top.lowest, top.lowest_scores)}
         captions = {
@@ -173,7 +173,9 @@ class Figures:
 
     def collateral(self) -> go.Figure:
         """What the corrections cost elsewhere: the change of other tasks' accuracy, with intervals."""
-        return plots.collateral(_needed(result_of(self._record, Collateral), "measured elsewhere", "audit.collateral()"))
+        return plots.collateral(
+            _needed(result_of(self._record, Collateral), "measured elsewhere", "audit.collateral()")
+        )
 
     def controls(self, method: str | None = None) -> go.Figure:
         """Located heads against layer-matched random ones: a method's worst-group accuracy; where only the fairness
@@ -256,7 +258,12 @@ class Figures:
         best, second = scores.topk(2).indices.tolist()
         if best == true:
             return true, second, f"{image}: {self._data.groups[image]}, correctly classified"
-        return best, true, f"{image}: {self._data.groups[image]}, classified as {self._data.question.task.classes[best]}"
+        return (
+            best,
+            true,
+            f"{image}: {self._data.groups[image]}, classified as {self._data.question.task.classes[best]}",
+        )
+
 
 def _needed(found: T | None, what: str, call: str) -> T:
     if not found:

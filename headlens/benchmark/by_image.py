@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,12 +16,12 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from headlens.audit import METHODS
-from headlens.steps.methods import Method
 from headlens.benchmark.digest import digest_of
 from headlens.benchmark.routed_view import RoutedView, put_together
 from headlens.correct import CORRECTIONS, Compose, Correction, Probe
 from headlens.errors import CorrectionError
+from headlens.registry import Registry
+from headlens.steps.methods import Builder, Method
 
 Own = TypeVar("Own", bound="ByImage")
 Wrap = Callable[[dict[Any, Correction]], Correction]
@@ -140,16 +139,6 @@ def spread(parts: dict[Any, Correction], wrap: Wrap) -> Correction:
     return wrap(parts)
 
 
-@contextmanager
-def every_method(change: Callable[[Method], Any]) -> Iterator[None]:
-    """Within it every registered method is built by what `change` makes of it.
-
-    A random control builds a method by its name, and so gets the same.
-    """
-    before = dict(METHODS)
-    try:
-        METHODS.update({name: replace(method, build=change(method)) for name, method in before.items()})
-        yield
-    finally:
-        METHODS.clear()
-        METHODS.update(before)
+def every_method(methods: Registry[Method], change: Callable[[Method], Builder]) -> Registry[Method]:
+    """The methods of a registry, each built by what `change` makes of it; random controls get the same."""
+    return Registry(methods.kind, {name: replace(one, builder=change(one)) for name, one in methods.items()})

@@ -90,7 +90,8 @@ class CarriedHeads:
 
 def heads_of(audit: Audit, source: str, by_class: Mapping[str, Iterable[tuple[int, int]]]) -> CarriedHeads:
     """What an audit located, to be carried over."""
-    located = audit.located()
+    located = audit.location
+    assert located is not None
     return CarriedHeads(
         tuple(located.spurious),
         tuple(located.salient),

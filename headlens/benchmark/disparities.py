@@ -33,7 +33,9 @@ def disparities() -> Extra:
         images = counts.reshape(*counts.shape[:2], -1).sum(-1)
         if not images.all():
             return None
-        found = bootstrap_cells(counts, one.correction is not None, _differences, one.draws, 0.95, one.audit.question.seed)
+        found = bootstrap_cells(
+            counts, one.correction is not None, _differences, one.draws, 0.95, one.audit.question.seed
+        )
         held = one.audit.attribute.value_names
         sizes = {f"{names[j]}/{held[code]}": int(images[i, j]) for i, code in enumerate(codes) for j in (0, 1)}
         return Measures(one.method, *found, sizes, _small(sizes), 0.95, one.draws)

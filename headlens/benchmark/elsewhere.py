@@ -21,13 +21,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headlens.audit import Audit
-from headlens.steps.data import value_codes
 from headlens.benchmark.measures import Extra, Scored
 from headlens.manifest import as_text
 from headlens.metrics import SMALL, Measures
 from headlens.metrics.bootstrap import interval
 from headlens.metrics.measures import bootstrap_cells, count_cells
 from headlens.prompts import Attribute
+from headlens.steps.data import value_codes
 
 MEAN = "mean"
 _SHOWN = 4  # tasks with columns of their own; of more, the table shows the mean

@@ -70,7 +70,9 @@ def _training_shares(one: Scored, scored: Sequence[str]) -> dict[str, float]:
     audit = one.audit
     splits = audit.store.manifest.get("split")
     rows = audit.splits.reference if splits is None else np.flatnonzero((splits == "train").to_numpy())
-    counts = pd.Series([audit.data.groups[row] for row in (rows if len(rows) else audit.splits.reference)]).value_counts()
+    counts = pd.Series(
+        [audit.data.groups[row] for row in (rows if len(rows) else audit.splits.reference)]
+    ).value_counts()
     shares = {name: float(counts.get(name, 0)) for name in dict.fromkeys(scored)}
     return shares if sum(shares.values()) else dict.fromkeys(shares, 1.0)
 

@@ -37,7 +37,8 @@ def attribute_location(audit: Audit) -> Location:
 
 def head_sets(audit: Audit, attribute: Location | None) -> HeadSets:
     """Z_S less Z_Y, Z_SY, Z_Y and all heads, by names for a figure; sets without a head are left out."""
-    located = audit.located()
+    located = audit.location
+    assert located is not None
     everything = [HeadId(i, j) for i in range(audit.store.n_layers) for j in range(audit.store.n_heads)]
     salient = set(located.salient)
     sets = {
@@ -83,7 +84,9 @@ def set_maps(audit: Audit, sets: Mapping[str, Sequence[HeadId]], count: int = 4)
     summed = {name: maps[:, [place[head] for head in own]].sum(dim=1) for name, own in sets.items()}
     names = audit.task.classes
     titles = [
-        f"{audit.data.groups[row]}, taken for {names[p]}" if p != t else f"{audit.data.groups[row]}, told rightly"
+        f"{audit.data.groups[row]}, classified as {names[p]}"
+        if p != t
+        else f"{audit.data.groups[row]}, correctly classified"
         for row, p, t in zip(rows, predicted.tolist(), true.tolist(), strict=True)
     ]
     return plots.tokens([as_seen(audit.clip, image) for image in pixels], summed, titles)

@@ -44,6 +44,7 @@ def write_report(
     """
     assert audit.results is not None
     verdict = audit.results.verdict
+    assert verdict is not None
     content = ReportContent(
         title=f"Benchmark {table.suite}, {table.model}",
         verdict=verdict.sentence,
@@ -109,6 +110,7 @@ def _attribute(audit: Audit, attribute: Location) -> Section:
 
 def _margins(audit: Audit) -> list[Section]:
     assert audit.results is not None
+    assert audit.results.verdict is not None
     judged = audit.results.verdict.method
     if judged not in audit.corrections:
         return []
@@ -140,6 +142,7 @@ def _occupations(audit: Audit) -> list[Section]:
     if not {"percent_women", "candidates"} <= set(manifest.columns) or len(audit.attribute.value_names) != 2:
         return []
     assert audit.results is not None
+    assert audit.results.verdict is not None
     sections = []
     for name in dict.fromkeys(("zero-shot", audit.results.verdict.method)):
         found = _told(audit, audit.results.predictions[name])
@@ -179,8 +182,13 @@ def _controls(audit: Audit) -> list[Section]:
         Section(
             f"Would any heads do? ({name})",
             f"The same method with {len(control.sets)} sets of as many heads from the same layers: p = "
-            f"{control.comparison.p:.3f}.",
-            plots.controls(control.worst_group, control.observed, control.baseline, observed_name=name),
+            f"{control.comparison().p:.3f}.",
+            plots.controls(
+                control.drawn.worst_group,
+                control.comparison().observed,
+                float(control.baseline.worst_group),
+                observed_name=name,
+            ),
         )
         for name, control in audit.results.controls.items()
     ]

@@ -83,7 +83,12 @@ def _recalls(
     for wanted, turned in zip(relevant, (False, True), strict=True):
         baseline = before.T if before is not None and turned else before
         top = min(k, len(wanted))
-        settings: dict[str, Any] = {"found": found, "baseline": baseline, "draws": one.draws, "seed": one.audit.question.seed}
+        settings: dict[str, Any] = {
+            "found": found,
+            "baseline": baseline,
+            "draws": one.draws,
+            "seed": one.audit.question.seed,
+        }
         recall = retrieval_recall(one.method, scores.T if turned else scores, wanted, top, **settings)
         measured.append(only(recall, f"recall@{top}", "text" if turned else "image"))
     sizes = {"texts": len(texts), "images": len(rows)}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click.exceptions import Exit
 
 from headlens.cli.app import EXIT_MISSED, app
 from headlens.cli.options import (
@@ -76,9 +77,7 @@ def demo(typed: Typed) -> None:
     name = typed["model"] or _WORLDS[world]
     card = testbed.card(name, world)
     clip, task = load(name), ZeroShotTask(card["classes"], card["templates"])
-    store = extract(
-        clip, testbed.images(folder / "images", n=typed["images"], world=world), folder / "store.zarr"
-    )
+    store = extract(clip, testbed.images(folder / "images", n=typed["images"], world=world), folder / "store.zarr")
     attribute = Attribute(card["attribute"]["name"], card["attribute"]["values"])
     audit = Audit(
         clip,
@@ -209,7 +208,16 @@ def fairness(typed: Typed) -> None:
     )
 
 
-@command(app, "new", MODEL, DATA, out("audit"), OVERWRITE, JSON, example="headlens new --model testbed --store demo/store.zarr …")
+@command(
+    app,
+    "new",
+    MODEL,
+    DATA,
+    out("audit"),
+    OVERWRITE,
+    JSON,
+    example="headlens new --model testbed --store demo/store.zarr --classes landbird,waterbird --attribute background",
+)
 def new(typed: Typed) -> None:
     """Put a question to a data set and save it as an audit, without taking a step yet."""
     from headlens.cli.inputs import check, new_audit
@@ -455,9 +463,7 @@ def _required(typed: Typed) -> list[Requirement]:
     return [parse_requirement(text) for text in typed["require"]]
 
 
-def _finish_correction(
-    one: Audit, typed: Typed, required: Sequence[Requirement], folder: Path | None = None
-) -> None:
+def _finish_correction(one: Audit, typed: Typed, required: Sequence[Requirement], folder: Path | None = None) -> None:
     from headlens.cli import show
     from headlens.steps.saved import evaluation_record
 
@@ -492,7 +498,7 @@ def _finish(
         write_json(folder / name, found)
     page = one.report(folder / "report.html")
     _write_card(one, folder / "card.md")
-    outcomes = check_requirements(one.record, required)
+    outcomes = check_requirements(one.results, one.fairness_results, required)
     if outcomes:
         found |= {"requirements": [{"required": str(each.requirement), **asdict(each)} for each in outcomes]}
     if typed["as_json"]:
@@ -504,7 +510,7 @@ def _finish(
     for outcome in outcomes:
         click.secho(outcome.sentence, fg="green" if outcome.met else "red", err=True)
     if not all(outcome.met for outcome in outcomes):
-        raise click.exceptions.Exit(EXIT_MISSED)
+        raise Exit(EXIT_MISSED)
 
 
 def _write_card(one: Audit, path: Path) -> Path:

@@ -103,9 +103,7 @@ def new_audit(checked: Checked) -> Audit:
     if checked.manifest is None:
         store = HeadStore.open(place, clip)
     else:
-        store = extract(
-            clip, checked.manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"]
-        )
+        store = extract(clip, checked.manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
     audit = Audit(clip, store, task, Attribute(checked.attribute[0], dict(checked.attribute[1])), **options)
     if not typed["overwrite"]:
         refuse_other_audit(checked.out, audit.question)
@@ -119,7 +117,9 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
 
     folder: Path | None = typed["folder"]
     if folder is not None:
-        beside = [name for name in sorted(typed.given - _OF_THE_MODEL - _NOT_THE_QUESTION) if not name.startswith("of_")]
+        beside = [
+            name for name in sorted(typed.given - _OF_THE_MODEL - _NOT_THE_QUESTION) if not name.startswith("of_")
+        ]
         if beside:
             written = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
             raise TaskError(

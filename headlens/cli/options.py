@@ -6,7 +6,7 @@ A command is a function of one argument, what was `Typed`. The options of an aud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from headlens.steps.options import Option as CallOption
 _FOLDER = click.Path(path_type=Path)
 
 Parameters = tuple[click.Parameter, ...]
+Nested = click.Parameter | tuple["Nested", ...]
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ MODEL: Parameters = (
     ),
 )
 EXTRACTION: Parameters = (
-    option(
-        "--batch-size", "Images that go through the model at once; found by trial.", "Data", type=click.IntRange(1)
-    ),
+    option("--batch-size", "Images that go through the model at once; found by trial.", "Data", type=click.IntRange(1)),
     option(
         "--on-error",
         "What to do about an image that cannot be read: end with an error, or skip it.",
@@ -84,18 +83,27 @@ DATA: Parameters = (
         "Data",
     ),
     option("--split", "The splits to fit on and to score: REFERENCE,TEST.", "Data", default="val,test"),
-    option("--pairs", "YAML or JSON of text pairs that tell the classes apart by true features; FILE:SET for one set of a file.", "Data"),
-    option("--bank", "Texts to explain heads by: TXT, CSV (text,category) or JSONL.", "Data", type=_FOLDER),
     option(
-        "--skip-unlabelled", "Leave out images without a value of the attribute, and say so.", "Data", is_flag=True
+        "--pairs",
+        "YAML or JSON of text pairs that tell the classes apart by true features; FILE:SET for one set of a file.",
+        "Data",
     ),
-    option("--store", "Where head states are kept; by default OUT/store.zarr. With one, --data may be left out.", "Data", type=_FOLDER),
+    option("--bank", "Texts to explain heads by: TXT, CSV (text,category) or JSONL.", "Data", type=_FOLDER),
+    option("--skip-unlabelled", "Leave out images without a value of the attribute, and say so.", "Data", is_flag=True),
+    option(
+        "--store",
+        "Where head states are kept; by default OUT/store.zarr. With one, --data may be left out.",
+        "Data",
+        type=_FOLDER,
+    ),
     *EXTRACTION,
     option("--seed", "Of every random draw.", "Data", type=int, default=0),
 )
 FOLDER: Parameters = (click.RichArgument(["folder"], type=_FOLDER, required=False),)
 OVERWRITE = option("--overwrite", "Replace what another audit left in the folder.", "Output", is_flag=True)
-JSON = option("--json as_json", "Print the result as JSON, and nothing else, on standard output.", "Output", is_flag=True)
+JSON = option(
+    "--json as_json", "Print the result as JSON, and nothing else, on standard output.", "Output", is_flag=True
+)
 OPEN = option("--open/--no-open open_report", "Open the report in a browser.", "Output", default=None)
 REQUIRE = option(
     "--require",
@@ -112,9 +120,7 @@ def out(default: str) -> click.Option:
 
 def of_call(verb: str, only: Iterable[str] | None = None) -> Parameters:
     """The options of one of an audit's calls."""
-    return tuple(
-        _from_call(name, one) for name, one in CALLS[verb].items() if only is None or name in only
-    )
+    return tuple(_from_call(name, one) for name, one in CALLS[verb].items() if only is None or name in only)
 
 
 def arguments(typed: Typed, verb: str) -> dict[str, Any]:
@@ -124,26 +130,36 @@ def arguments(typed: Typed, verb: str) -> dict[str, Any]:
 
 
 def command(
-    group: click.Group, name: str, *parameters: Parameters | click.Parameter, example: str
+    group: click.Group, name: str, *parameters: Nested, example: str
 ) -> Callable[[Callable[[Typed], None]], Callable[[Typed], None]]:
     """Add a command to the shell; its function gets what was typed."""
-    every = [one for part in parameters for one in (part if isinstance(part, tuple) else (part,))]
+    every = list(_flat(parameters))
 
     def add(function: Callable[[Typed], None]) -> Callable[[Typed], None]:
         @click.pass_context
         def run(context: click.Context, **values: Any) -> None:
             sources = {one: context.get_parameter_source(one) for one in values}
-            given = frozenset(one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+            given = frozenset(
+                one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"
+            )
             function(Typed(values, given))
 
         group.add_command(
             click.RichCommand(
-                name, callback=run, params=every, help=function.__doc__, epilog=f"Example: {example}"
+                name=name, callback=run, params=every, help=function.__doc__, epilog=f"Example: {example}"
             )
         )
         return function
 
     return add
+
+
+def _flat(parameters: Nested) -> Iterator[click.Parameter]:
+    if isinstance(parameters, tuple):
+        for one in parameters:
+            yield from _flat(one)
+    else:
+        yield parameters
 
 
 def listed(text: str) -> list[str]:

@@ -104,7 +104,9 @@ def extract(typed: Typed) -> None:
         "Method",
     ),
     of_call("evaluate", ["n_random_sets", "n_bootstrap"]),
-    option("--store", "Where head states are kept; by default OUT/store.zarr.", "Data", type=click.Path(path_type=Path)),
+    option(
+        "--store", "Where head states are kept; by default OUT/store.zarr.", "Data", type=click.Path(path_type=Path)
+    ),
     EXTRACTION,
     option("--seed", "Of every random draw.", "Data", type=int, default=0),
     out("benchmark"),

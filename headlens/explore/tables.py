@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from headlens.audit import Ablated
 from headlens.errors import HeadlensError
 from headlens.metrics import Evaluation
+from headlens.steps import HeadAblation
 
 if TYPE_CHECKING:
     from headlens.explore.state import ExplorerState
@@ -41,8 +41,7 @@ def question(state: ExplorerState) -> str:
 def error(problem: HeadlensError) -> str:
     """An error: what is wrong, and how to fix it."""
     return _page(
-        f"<div class='error' role='alert'><p>{escape(problem.problem)}</p>"
-        f"<p><b>{escape(problem.remedy)}</b></p></div>"
+        f"<div class='error' role='alert'><p>{escape(problem.problem)}</p><p><b>{escape(problem.remedy)}</b></p></div>"
     )
 
 
@@ -66,7 +65,7 @@ def groups(evaluation: Evaluation) -> str:
     return _page(_table(pd.DataFrame(rows), "headlens-groups", "Accuracy by group, no head ablated"))
 
 
-def ablated(found: Ablated) -> str:
+def ablated(found: HeadAblation) -> str:
     """Before and after, with the paired intervals of the difference, beside random heads."""
     rows = []
     for row in found.table().to_dict("records"):
@@ -83,7 +82,7 @@ def ablated(found: Ablated) -> str:
                 "p": "" if pd.isna(row["p"]) else f"{row['p']:.3f}",
             }
         )
-    control = found.accuracy_control
+    control = found.control
     heads = ", ".join(map(str, found.heads))
     if control is None:
         compared = "No layer-matched random heads could be drawn: too few others are left in a layer."

@@ -9,10 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from headlens.steps.fairness import ClassEffect
 from headlens.errors import HeadlensError
 from headlens.metrics import SMALL
 from headlens.plots import palette, style
+from headlens.steps.fairness import ClassEffect
 
 Measure = Literal["accuracy", "v", "gap"]
 MEASURES: dict[Measure, tuple[str, bool]] = {

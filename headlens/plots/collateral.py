@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from headlens.steps.collateral import CollateralResults, OtherTask
 from headlens.errors import HeadlensError
 from headlens.plots import palette, style
+from headlens.steps.collateral import CollateralResults, OtherTask
 
 _ROW = 20  # pixels that a method takes in a task's row
 _KINDS = {"other": "", "class": "", "attribute": " (audited)"}

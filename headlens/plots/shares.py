@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from headlens.steps.fairness import HeadShare, TotalEffect
 from headlens.errors import HeadlensError
 from headlens.heads import HeadId
 from headlens.metrics import AssociationChange
 from headlens.plots import palette, style
+from headlens.steps.fairness import HeadShare, TotalEffect
 
 
 def shares(

@@ -12,7 +12,7 @@ from headlens.audit.figures import thumbnails
 from headlens.explain import Explanation, TopImages, top_images
 from headlens.heads import HeadId
 from headlens.locate import Candidates
-from headlens.report.asked import attribute_name
+from headlens.report.asked import attribute_name, location_of
 from headlens.report.content import Section
 from headlens.report.words import percent
 
@@ -26,7 +26,7 @@ _TITLE = 40  # pixels of a figure's title
 
 def shown_heads(audit: Audit) -> list[HeadId]:
     """The located heads that have sections of their own, spurious ones first."""
-    location = audit.location
+    location = location_of(audit)
     located = [] if location is None else [*location.spurious, *location.salient]
     return [HeadId(*head) for head in located[:MOST_HEADS]]
 
@@ -52,7 +52,7 @@ def encoded_sections(audit: Audit, images: int = 8) -> list[Section]:
 
 def _overview(audit: Audit) -> Section:
     shape = (audit.store.n_layers, audit.store.n_heads)
-    location = audit.location
+    location = location_of(audit)
     many = location is not None and len(location.spurious) + len(location.salient) > MOST_HEADS
     few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
     return Section(
@@ -120,7 +120,7 @@ def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
 
 def concept_vector(audit: Audit, head: HeadId) -> tuple[Tensor | None, str, str]:
     """The concept vector that a head was flagged by, and the names of its ends; None where no such test was made."""
-    location = audit.location
+    location = location_of(audit)
     if not isinstance(location, Candidates) or location.concept is None:
         return None, "most", "least"
     concept, values = location.concept, audit.attribute.value_names

@@ -8,7 +8,7 @@ import pandas as pd
 
 from headlens import plots
 from headlens.locate import Candidates, Location
-from headlens.report.asked import attribute_name
+from headlens.report.asked import attribute_name, location_of
 from headlens.report.content import Section
 from headlens.report.words import change, listed, number, percent
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def heads_section(audit: Audit) -> Section:
     """The located heads, their scores as a figure and as a table, whatever the locator."""
-    location = audit.location
+    location = location_of(audit)
     assert location is not None
     if isinstance(location, Location):
         return _decisions(location)

@@ -14,6 +14,7 @@ from headlens.audit.figures import token_figure as token_maps_figure
 from headlens.errors import ImageError, ModelError
 from headlens.explain import top_images
 from headlens.heads import HeadId
+from headlens.report.asked import location_of
 from headlens.report.encoded import concept_vector
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def token_figure(audit: Audit, count: int) -> go.Figure | None:
 
     None where there is nothing to draw: no model at hand, no located head, no mistake, or image files that are gone.
     """
-    location, results = audit.location, audit.results
+    location, results = location_of(audit), audit.results
     heads = [*location.spurious, *location.salient][:_MOST_HEADS] if location else []
     if results is None or not heads:
         return None
@@ -50,7 +51,8 @@ def concept_figure(audit: Audit, count: int) -> go.Figure | None:
 
     None where there is nothing to draw: no model at hand, no concept test, or image files that are gone.
     """
-    heads = [HeadId(*head) for head in audit.location.spurious[:_MOST_HEADS]] if audit.location else []
+    location = location_of(audit)
+    heads = [HeadId(*head) for head in location.spurious[:_MOST_HEADS]] if location else []
     direction, up, down = concept_vector(audit, heads[0]) if heads else (None, "", "")
     if direction is None or count < 1:
         return None
@@ -69,7 +71,7 @@ def _maps(
     if not len(rows):
         return None
     with suppress(ModelError, ImageError):
-        return token_maps_figure(audit, rows.tolist(), heads, directions, titles)
+        return token_maps_figure(audit.data, rows.tolist(), heads, directions, titles)
     return None
 
 
@@ -79,12 +81,13 @@ def _examples(audit: Audit, count: int) -> np.ndarray:
     rows = audit.splits.test
     truth = audit.data.labels[rows]
     wrong = audit.results.predictions["zero-shot"] != truth
-    mended = audit.results.predictions[audit.results.verdict.method] == truth
-    names = [audit.data.groups[row] for row in rows]
+    verdict = audit.results.verdict
+    fixed = audit.results.predictions["zero-shot" if verdict is None else verdict.method] == truth
+    names = audit.data.groups[rows].tolist()
     seen: dict[str, int] = {}
     order = []
     for i in np.flatnonzero(wrong):
         rank = seen.get(names[i], 0)
         seen[names[i]] = rank + 1
-        order.append((not mended[i], rank, i))
+        order.append((not fixed[i], rank, i))
     return rows[[i for _, _, i in sorted(order)[:count]]]

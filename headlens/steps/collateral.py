@@ -25,10 +25,10 @@ from torch.nn.functional import normalize
 from headlens.correct import Correction, MeanAblation
 from headlens.errors import HeadlensError, ModelError, TaskError, VocabularyError
 from headlens.manifest import as_text
-from headlens.metrics import Measures, collateral, retrieval_recall
 from headlens.metrics import Collateral as Changes
+from headlens.metrics import Measures, collateral, retrieval_recall
 from headlens.prompts import Attribute, ZeroShotTask
-from headlens.steps.data import AuditData, nearest, predicted, value_codes
+from headlens.steps.data import AuditData, value_codes
 from headlens.steps.evaluate import Fitted, predict
 from headlens.steps.record import Collateral
 

@@ -20,12 +20,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headlens.errors import LocateError, ManifestError, TaskError
+from headlens.extraction import HeadStore
 from headlens.locate import ConflictingGroups, HeadEffects, concept_directions, conflicting_groups
 from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
-from headlens.extraction import HeadStore
 from headlens.states import Moments, head_moments
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings

@@ -1,4 +1,4 @@
-"""Fitting corrections on the reference split, and scoring them on the test split, against zero-shot and random heads."""
+"""Fitting corrections on the reference split, and scoring them on the test split, beside zero-shot and random heads."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from headlens.steps.verdicts import Judged, Verdict, judge
 Predictions = Int[np.ndarray, "image"]
 Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
 """From an unfitted correction, and what would predict with it, to its predictions: made now, or kept from before."""
+
+FitWith = Callable[[Correction], Correction]
+"""From an unfitted correction to the fitted one: fitted now, or kept from before."""
 
 ZERO_SHOT = "zero-shot"
 
@@ -115,18 +118,20 @@ def ingredients(data: AuditData, located: Cast) -> Ingredients:
     )
 
 
-def fit_method(data: AuditData, method: Method, located: Located | None) -> Fitted:
+def fit_method(data: AuditData, method: Method, located: Located | None, fit: FitWith | None = None) -> Fitted:
     """Build a registered method on located heads, and fit it on the reference split.
 
     Args:
         data: the question's arrays.
         method: the method.
         located: the heads; None for a method that uses none.
+        fit: fits the correction, where not on the reference split here and now.
     """
     heads: Cast = {}
     if located is not None:
         heads = {role: tuple(HeadId(*head) for head in getattr(located, role)) for role in ROLES}
-    correction = method.build(ingredients(data, heads)).fit(data.reference)
+    unfitted = method.build(ingredients(data, heads))
+    correction = unfitted.fit(data.reference) if fit is None else fit(unfitted)
     locator = located.method if located is not None and method.roles else ""
     return Fitted(correction, heads, method.roles, locator, method.given)
 
@@ -163,7 +168,7 @@ def evaluate(
     """
     old = before or Evaluated({}, {}, {}, {}, None)
     labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
-    options: dict[str, int] = {"draws": call.n_bootstrap, "seed": seed}
+    options: dict[str, Any] = {"draws": call.n_bootstrap, "seed": seed}
     draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed)
     new = Evaluated({}, {}, {}, {}, None)
     for name in (ZERO_SHOT, *call.methods):
@@ -176,9 +181,7 @@ def evaluate(
         if name in old.differences:
             new.differences[name] = old.differences[name]
         elif name != ZERO_SHOT:
-            new.differences[name] = paired_difference(
-                data.zero_shot, new.predictions[name], labels, groups, **options
-            )
+            new.differences[name] = paired_difference(data.zero_shot, new.predictions[name], labels, groups, **options)
     for name in call.controls:
         control = old.controls.get(name) or _control(
             data, name, fitted[name], methods[name], draw, new.predictions[name], cache

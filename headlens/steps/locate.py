@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from headlens.errors import LocateError, TaskError
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId, HeadScores
 from headlens.locate import LOCATORS as ON_ARRAYS
 from headlens.locate import (
@@ -52,7 +53,6 @@ from headlens.locate import (
 from headlens.locate.objective import Name
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
-from headlens.extraction import HeadStore
 from headlens.states import Moments
 from headlens.steps.data import AuditData, nearest
 from headlens.steps.record import Groups, Locate

@@ -67,16 +67,16 @@ CALLS: dict[str, dict[str, Option]] = {
         "heads": Option("--heads", "The candidates themselves, separated by commas.", "heads"),
         "n_random_sets": _DRAWS,
         "n_bootstrap": _BOOTSTRAP,
-        "n_permutations": Option(
-            "--permutations", "Permutations of the attribute within each class.", "number", 1
-        ),
+        "n_permutations": Option("--permutations", "Permutations of the attribute within each class.", "number", 1),
         "total": Option(
             "--total", "Images passed through the model again for the total effect; 0 leaves it out.", "number"
         ),
         "tokens": Option(
             "--tokens", "Where the total ablation replaces the heads.", "choice", choices=("class", "all")
         ),
-        "verdict_rule": Option("--verdict-rule", "A threshold of the verdict, NAME=NUMBER; may be repeated.", "setting"),
+        "verdict_rule": Option(
+            "--verdict-rule", "A threshold of the verdict, NAME=NUMBER; may be repeated.", "setting"
+        ),
     },
     "explain": {
         "heads": Option("--heads", "The heads, separated by commas; all by default.", "heads"),

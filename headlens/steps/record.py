@@ -26,7 +26,6 @@ Groups = tuple[tuple[str, str], ...]
 """(class, value) groups."""
 
 
-
 @dataclass(frozen=True)
 class Locate:
     """`audit.locate`: find the heads that carry the attribute into the task.
@@ -91,7 +90,7 @@ class Evaluate:
     )
     controls: tuple[str, ...] = ()
     judged: str | None = None
-    n_random_sets: 100
+    n_random_sets: int = 100
     n_bootstrap: int = 1000
 
     @property
@@ -119,7 +118,7 @@ class Fairness:
     rule: ConceptRule | None = None
     options: dict[str, Plain] = field(default_factory=dict)
     heads: tuple[HeadId, ...] | None = None
-    n_random_sets: 100
+    n_random_sets: int = 100
     n_bootstrap: int = 1000
     n_permutations: int = 1000
     total: int = 500
@@ -146,9 +145,7 @@ class Explain:
     heads: tuple[HeadId, ...] | None = None
     k: int = 10
     n_bootstrap: int = 5
-    rule: LabelRule = field(
-        default_factory=LabelRule
-    )
+    rule: LabelRule = field(default_factory=LabelRule)
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -191,7 +188,7 @@ class Ablate:
     """
 
     heads: tuple[HeadId, ...]
-    n_random_sets: 100
+    n_random_sets: int = 100
     n_bootstrap: int = 1000
 
     @property

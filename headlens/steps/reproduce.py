@@ -33,8 +33,14 @@ _VERBS = {
     "Ablate": "ablate",
 }
 _HOMES = {"ConceptRule": "hl.locate", "FairnessRule": "hl.steps", "LabelRule": "hl.explain"}
-_POSITIONAL = {"Locate": "locator", "Evaluate": "methods", "Fairness": "locator", "Explain": "heads", "Collateral": "attributes",
-               "Ablate": "heads"}
+_POSITIONAL = {
+    "Locate": "locator",
+    "Evaluate": "methods",
+    "Fairness": "locator",
+    "Explain": "heads",
+    "Collateral": "attributes",
+    "Ablate": "heads",
+}
 
 
 def verb(call: Call) -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from headlens.errors import TaskError
 
 if TYPE_CHECKING:
-    from headlens.audit.audit import Audit
+    from headlens.steps.evaluate import Evaluated
+    from headlens.steps.fairness import FairnessResults
 
 _FORM = re.compile(r"^\s*(?:(?P<of>[^.<>=]+)\.)?(?P<measure>[^<>=]+?)\s*(?P<sign>>=|<=)\s*(?P<bound>[-+.\deE]+)\s*$")
 _ASSOCIATION = {"cramers_v": "cramers_v", "cramers_v_corrected": "corrected", "accuracy": "accuracy"}
@@ -47,7 +48,7 @@ class Outcome:
     """Whether an audit meets a requirement.
 
     Attributes:
-        requirement: what was asked.
+        requirement: what was required.
         met: whether the interval's end that counts meets it.
         value: the estimate.
         interval: its 95 % interval.
@@ -97,40 +98,57 @@ def parse_requirement(text: str) -> Requirement:
     return Requirement((found["of"] or "").strip(), measure, ">=" if found["sign"] == ">=" else "<=", bound)
 
 
-def check_requirements(audit: Audit, requirements: Sequence[Requirement]) -> list[Outcome]:
-    """Whether the audit's results meet each requirement.
+def check_requirements(
+    evaluated: Evaluated | None, fairness: FairnessResults | None, requirements: Sequence[Requirement]
+) -> list[Outcome]:
+    """Whether the results of an audit meet each requirement.
+
+    Args:
+        evaluated: what `Audit.evaluate` found; None where it was not called.
+        fairness: what `Audit.fairness` found; None where it was not called.
+        requirements: as `parse_requirement` reads them.
 
     Raises:
         TaskError: for a method or group that was not scored, or a measure that needs the other kind of audit.
     """
-    return [_check(audit, one) for one in requirements]
+    return [_check(evaluated, fairness, one) for one in requirements]
 
 
-def _check(audit: Audit, asked: Requirement) -> Outcome:
-    value, interval = _association(audit, asked) if asked.measure in _ASSOCIATION else _accuracy(audit, asked)
-    met = interval[0] >= asked.bound if asked.sign == ">=" else interval[1] <= asked.bound
-    return Outcome(asked, met, value, interval)
+def _check(evaluated: Evaluated | None, fairness: FairnessResults | None, required: Requirement) -> Outcome:
+    association = required.measure in _ASSOCIATION
+    value, interval = _association(fairness, required) if association else _accuracy(evaluated, required)
+    met = interval[0] >= required.bound if required.sign == ">=" else interval[1] <= required.bound
+    return Outcome(required, met, value, interval)
 
 
-def _accuracy(audit: Audit, asked: Requirement) -> tuple[float, tuple[float, float]]:
-    if audit.results is None:
-        raise TaskError(f"scored methods for {asked}", "none", "headlens audit, or Audit.evaluate, scores them.")
-    name = asked.of or "zero-shot"
-    if name not in audit.results.evaluations:
-        raise TaskError(f"a scored method for {asked}", repr(name), f"Scored: {', '.join(audit.results.evaluations)}.")
-    scored = audit.results.evaluations[name]
-    if asked.measure not in scored.interval:
-        raise TaskError(f"a group among {', '.join(scored.groups)}", repr(asked.measure), "Write groups.CLASS/VALUE.")
-    group = asked.measure.removeprefix("groups.")
-    value = scored.groups[group] if asked.measure.startswith("groups.") else getattr(scored, asked.measure)
-    return float(value), scored.interval[asked.measure]
+def _accuracy(evaluated: Evaluated | None, required: Requirement) -> tuple[float, tuple[float, float]]:
+    if evaluated is None:
+        raise TaskError(f"No method was scored, for {required}.", "headlens audit, or Audit.evaluate, scores them.")
+    name = required.of or "zero-shot"
+    if name not in evaluated.evaluations:
+        raise TaskError(
+            f"The method {name!r} of {required} was not scored.", f"Scored: {', '.join(evaluated.evaluations)}."
+        )
+    scored = evaluated.evaluations[name]
+    if required.measure not in scored.interval:
+        raise TaskError(
+            f"There is no group {required.measure!r}; there are {', '.join(scored.groups)}.",
+            "Write groups.CLASS/VALUE.",
+        )
+    group = required.measure.removeprefix("groups.")
+    value = scored.groups[group] if required.measure.startswith("groups.") else getattr(scored, required.measure)
+    return float(value), scored.interval[required.measure]
 
 
-def _association(audit: Audit, asked: Requirement) -> tuple[float, tuple[float, float]]:
-    if audit.fairness_results is None:
-        raise TaskError(f"a fairness audit for {asked}", "none", "headlens fairness, or Audit.fairness, makes one.")
-    if asked.of not in ("", "before", "after"):
-        raise TaskError(f"before or after in front of {asked.measure}", repr(asked.of), "Leave it out for before.")
-    measured = audit.fairness_results.change.after if asked.of == "after" else audit.fairness_results.change.before
-    name = _ASSOCIATION[asked.measure]
+def _association(fairness: FairnessResults | None, required: Requirement) -> tuple[float, tuple[float, float]]:
+    if fairness is None:
+        raise TaskError(
+            f"There is no fairness audit, for {required}.", "headlens fairness, or Audit.fairness, makes one."
+        )
+    if required.of not in ("", "before", "after"):
+        raise TaskError(
+            f"{required.of!r} cannot stand in front of {required.measure}.", "Write before or after, or leave it out."
+        )
+    measured = fairness.change.after if required.of == "after" else fairness.change.before
+    name = _ASSOCIATION[required.measure]
     return float(getattr(measured, name)), measured.interval[name]

@@ -151,9 +151,7 @@ def save(data: AuditData, record: Record, folder: Path, overwrite: bool = False)
     return folder
 
 
-def load(
-    folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None = None
-) -> tuple[AuditData, Record]:
+def load(folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None = None) -> tuple[AuditData, Record]:
     """Read what `save` wrote; see `Audit.load`.
 
     Raises:

@@ -40,9 +40,7 @@ class TotalPredictions:
     after: Int[np.ndarray, "image"]
 
 
-def total_predictions(
-    data: AuditData, heads: Sequence[HeadId], images: int, tokens: Tokens
-) -> TotalPredictions | str:
+def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tokens: Tokens) -> TotalPredictions | str:
     """Predictions of up to `images` scored images, before and after, with the heads' z replaced by reference means.
 
     Returns:

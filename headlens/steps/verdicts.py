@@ -223,9 +223,7 @@ def _not_focal(
     if not candidates:
         return "the locator names no head"
     if len(candidates) > rule.largest_share * n_heads:
-        return (
-            f"the locator names {len(candidates)} of {n_heads} heads, more than {100 * rule.largest_share:.0f} %"
-        )
+        return f"the locator names {len(candidates)} of {n_heads} heads, more than {100 * rule.largest_share:.0f} %"
     effect = _effect(candidates, change)
     if change.interval["cramers_v"][1] >= 0:
         return f"{effect}, which is not reliably a fall"
@@ -242,6 +240,5 @@ def _effect(candidates: tuple[HeadId, ...], change: AssociationChange) -> str:
     low, high = change.interval["cramers_v"]
     count = "the one candidate" if len(candidates) == 1 else f"the {len(candidates)} candidates"
     return (
-        f"ablating {count} changes V by {change.difference['cramers_v']:+.3f} "
-        f"(95 % interval {low:+.3f} to {high:+.3f})"
+        f"ablating {count} changes V by {change.difference['cramers_v']:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
     )
