@@ -22,7 +22,7 @@ def birds(folder: Path) -> dict[str, go.Figure]:
     assert isinstance(audit.location, hl.locate.Location)
     assert audit.results is not None
     wrong = audit.splits.test[audit.results.predictions["zero-shot"] != audit.data.labels[audit.splits.test]]
-    explanations = audit.explain(count=5)
+    explanations = audit.explain(k=5)
     return {
         "location": hl.plots.location(audit.location),
         "groups": audit.plot.groups(),

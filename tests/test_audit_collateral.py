@@ -38,12 +38,12 @@ def with_columns(audit: hl.Audit) -> hl.Audit:
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
     asked = with_columns(fairness_example.audit(tmp_path_factory.mktemp("collateral") / "images"))
-    asked.evaluate(["ablation"], draws=2, bootstrap=19)
+    asked.evaluate(["ablation"], n_random_sets=2, n_bootstrap=19)
     return asked
 
 
 def test_every_task_is_scored_from_the_corrected_embedding(audit: hl.Audit) -> None:
-    found = audit.collateral([SHAPE], bootstrap=29)
+    found = audit.collateral([SHAPE], n_bootstrap=29)
     assert list(found.methods) == ["ablation", CANDIDATES]
     assert [task.name for task in found.tasks] == [
         "shape", "class cook", "class nurse", "class farmer", "presentation",
@@ -68,7 +68,7 @@ def test_every_task_is_scored_from_the_corrected_embedding(audit: hl.Audit) -> N
 
 
 def test_a_task_stands_under_its_column_and_images_of_other_values_are_left_out(audit: hl.Audit) -> None:
-    found = audit.collateral(tasks={"shape": hl.ZeroShotTask(["round", "flat"], "one that is {}")}, bootstrap=19)
+    found = audit.collateral(tasks={"shape": hl.ZeroShotTask(["round", "flat"], "one that is {}")}, n_bootstrap=19)
     truth = audit.data.test.manifest["shape"]
     assert found.tasks[0].images == int(truth.isin(["round", "flat"]).sum()) < len(truth)
     assert found.tasks[0].prompts == {"round": ("one that is round",), "flat": ("one that is flat",)}
@@ -77,7 +77,7 @@ def test_a_task_stands_under_its_column_and_images_of_other_values_are_left_out(
 
 
 def test_neighbours_are_counted_by_hand(audit: hl.Audit) -> None:
-    found = audit.collateral([SHAPE], k=3, bootstrap=19)
+    found = audit.collateral([SHAPE], k=3, n_bootstrap=19)
     (share,) = found.neighbours["ablation"].values.values()
     before = torch.nn.functional.normalize(audit.data.test.embedding, dim=1)
     after = torch.nn.functional.normalize(audit.corrections["ablation"].apply(audit.data.test).embedding, dim=1)
@@ -90,7 +90,7 @@ def test_neighbours_are_counted_by_hand(audit: hl.Audit) -> None:
 
 
 def test_columns_of_a_few_words_are_asked_by_themselves(audit: hl.Audit, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = audit.collateral(bootstrap=19)
+    found = audit.collateral(n_bootstrap=19)
     told = " ".join(found.notes)
     # Prompts of a random text tower mean nothing, so that the column is named among those with nothing to lose.
     assert ("shape" in [task.name for task in found.tasks]) != ("Asked for shape, the model is right in" in told)
@@ -105,7 +105,7 @@ def test_columns_of_a_few_words_are_asked_by_themselves(audit: hl.Audit, monkeyp
     truth = audit.data.test.manifest["shape"].to_list()
     leaning = torch.stack([answers[name] for name in truth])
     monkeypatch.setattr(audit.data.test, "embedding", leaning, raising=False)
-    asked = audit.collateral(bootstrap=19)
+    asked = audit.collateral(n_bootstrap=19)
     (task,) = (task for task in asked.tasks if task.kind == "other")
     assert (task.name, task.given, task.prompts["flat"]) == ("shape", False, ("flat",))
 
@@ -127,15 +127,15 @@ def test_a_task_without_a_column_or_without_images_is_refused(audit: hl.Audit) -
 
 
 def test_a_method_that_changes_the_classifier_alone_has_its_classes_alone(audit: hl.Audit) -> None:
-    audit.evaluate(["ablation", "roboshot", "ortho-cali"], draws=2, bootstrap=19)
-    found = audit.collateral([SHAPE], bootstrap=19)
+    audit.evaluate(["ablation", "roboshot", "ortho-cali"], n_random_sets=2, n_bootstrap=19)
+    found = audit.collateral([SHAPE], n_bootstrap=19)
     for name, correction in audit.corrections.items():
         assert ("shape" in found.methods[name].before) is not correction.changes_classifier
         assert (name in found.neighbours) is not correction.changes_classifier
 
 
 def test_the_results_survive_a_folder_and_later_steps_drop_them(audit: hl.Audit, tmp_path) -> None:
-    found = audit.collateral([SHAPE], bootstrap=19)
+    found = audit.collateral([SHAPE], n_bootstrap=19)
     folder = audit.save(tmp_path / "kept")
     again = hl.Audit.load(folder).collateral_results
     assert again is not None
@@ -143,16 +143,16 @@ def test_the_results_survive_a_folder_and_later_steps_drop_them(audit: hl.Audit,
     assert (again.tasks, again.notes, again.neighbours) == (found.tasks, found.notes, found.neighbours)
     other = audit.with_attribute(audit.attribute)
     other.location, other.collateral_results = audit.location, found
-    other.evaluate(["ablation"], draws=2, bootstrap=19)
+    other.evaluate(["ablation"], n_random_sets=2, n_bootstrap=19)
     assert other.collateral_results is None
 
 
 def test_without_a_correction_there_is_nothing_to_measure_and_the_report_says_so(audit: hl.Audit) -> None:
     empty = audit.with_attribute(audit.attribute)
     empty.locate("concept", rule=hl.locate.ConceptRule(0, 99, 0.5, 0))
-    empty.fairness(draws=2, bootstrap=5, permutations=5)
+    empty.fairness(n_random_sets=2, n_bootstrap=5, n_permutations=5)
     assert "was not measured" in elsewhere_section(empty).text
-    found = empty.collateral([SHAPE], bootstrap=19)
+    found = empty.collateral([SHAPE], n_bootstrap=19)
     assert not found.methods
     assert elsewhere_section(empty).text == "No correction was made, so that nothing elsewhere can have changed."
     assert elsewhere_verdict(empty) == "Whether the correction costs other tasks was not measured."
@@ -162,7 +162,7 @@ def test_without_a_correction_there_is_nothing_to_measure_and_the_report_says_so
 
 def moved(audit: hl.Audit, before: float, after: float, ends: tuple[float, float]) -> hl.steps.CollateralResults:
     """Results with a made-up change of the task shape under every method."""
-    found = audit.collateral_results or audit.collateral([SHAPE], bootstrap=19)
+    found = audit.collateral_results or audit.collateral([SHAPE], n_bootstrap=19)
     methods = {
         name: replace(
             one,
@@ -177,7 +177,7 @@ def moved(audit: hl.Audit, before: float, after: float, ends: tuple[float, float
 
 
 def test_losses_are_told_in_words_and_chance_is_not(audit: hl.Audit) -> None:
-    audit.collateral([SHAPE], bootstrap=19)
+    audit.collateral([SHAPE], n_bootstrap=19)
     audit.collateral_results = moved(audit, 0.5, 0.25, (-0.3, -0.2))
     assert elsewhere_verdict(audit) == "It has a cost: shape falls by 25.0 points (50.0 % to 25.0 %)."
     section = elsewhere_section(audit)
@@ -214,7 +214,7 @@ def test_a_report_explains_the_located_heads_where_the_model_is_at_hand(tmp_path
         hl.ZeroShotTask(card["classes"], card["templates"]),
         hl.Attribute(card["attribute"]["name"], card["attribute"]["values"]),
     )
-    audit.evaluate(["ablation"], draws=2, bootstrap=9)
+    audit.evaluate(["ablation"], n_random_sets=2, n_bootstrap=9)
     take_missing(audit)
     located = [*audit.location.spurious, *audit.location.salient][:4]
     assert list(audit.explanations) == located

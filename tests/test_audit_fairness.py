@@ -27,8 +27,8 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
 @pytest.fixture(scope="module")
 def judged(audit: hl.Audit) -> hl.steps.FairnessResults:
     audit.locate("concept")
-    audit.explain([(3, 0), (3, 5)], count=5, draws=2)
-    return audit.fairness(draws=20, bootstrap=100, permutations=200, total=40)
+    audit.explain([(3, 0), (3, 5)], k=5, n_bootstrap=2)
+    return audit.fairness(n_random_sets=20, n_bootstrap=100, n_permutations=200, total=40)
 
 
 def test_the_concept_vectors_find_planted_heads_and_nothing_else(judged: hl.steps.FairnessResults) -> None:
@@ -111,7 +111,7 @@ def test_a_fairness_audit_survives_its_folder(
         head: one.to_dict() for head, one in audit.explanations.items()
     }
     # Without the model the pixels stay where they are, and everything else can be asked again.
-    repeated = again.fairness(draws=20, bootstrap=100, permutations=200, total=40)
+    repeated = again.fairness(n_random_sets=20, n_bootstrap=100, n_permutations=200, total=40)
     assert repeated.total is None
     assert repeated.change == judged.change
 
@@ -129,7 +129,7 @@ def test_a_new_attribute_costs_no_forward_pass(audit: hl.Audit, monkeypatch: pyt
     )
     assert other.inferred
     other.locate("concept")
-    found = other.fairness(draws=5, bootstrap=50, permutations=50, total=0)
+    found = other.fairness(n_random_sets=5, n_bootstrap=50, n_permutations=50, total=0)
     assert found.inferred
     assert found.values == ("sun", "cloud", "dark")
     assert found.to_dict()["attribute_inferred"] is True
@@ -150,7 +150,7 @@ def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
             texts=audit.data.texts,
         )
         other.location = hl.locate.Candidates("by hand", [hl.HeadId(3, 1)])
-        claims += other.fairness(draws=0, bootstrap=20, permutations=200, total=0).verdict.word != "not shown"
+        claims += other.fairness(n_random_sets=0, n_bootstrap=20, n_permutations=200, total=0).verdict.word != "not shown"
     assert claims <= 1
 
 
@@ -204,7 +204,7 @@ def test_few_sets_are_called_few() -> None:
         (lambda a: a.locate("saliency"), LocateError, "concept"),
         (lambda a: a.locate("concept", last=3), LocateError, "rule"),
         (lambda a: a.locate("textspan", enter="twice"), LocateError, "vectors"),
-        (lambda a: a.explain(count=4000), ExplainError, "4000"),
+        (lambda a: a.explain(k=4000), ExplainError, "4000"),
         (lambda a: a.explain([(9, 0)]), LocateError, "9.0"),
     ],
     ids=["empty prompt", "one value", "values coincide", "locator", "option", "enter", "k above the bank", "head"],
@@ -241,7 +241,7 @@ def test_an_image_is_weighed_between_its_candidates_alone(audit: hl.Audit) -> No
     # Of three classes each image has two: its own, and the sparrow.
     manifest["candidates"] = [f"{label}|sparrow" for label in manifest["label"]]
     asked = hl.Audit(audit.clip, audit.store.with_manifest(manifest), hl.ZeroShotTask(classes), audit.attribute)
-    results = asked.evaluate(["ablation"], draws=3, bootstrap=20)
+    results = asked.evaluate(["ablation"], n_random_sets=3, n_bootstrap=20)
     rows = asked.splits.test
     scores = asked.logits(asked.test.embedding).numpy()
     own = asked.labels[rows]

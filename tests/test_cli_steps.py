@@ -67,7 +67,7 @@ def test_the_steps_give_what_an_audit_in_python_gives(world: Path, located: Path
     assert len(saved.explanations) == 32  # what a step found, the next one keeps
     again = hl.Audit.load(located, hl.load("testbed"))
     again.locate()
-    again.evaluate(["ablation"], draws=5, bootstrap=20)
+    again.evaluate(["ablation"], n_random_sets=5, n_bootstrap=20)
     assert again.results is not None
     assert again.results.table().equals(saved.results.table())
 

@@ -34,7 +34,7 @@ def audit(world: Path, tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
     task = hl.ZeroShotTask(card["classes"], card["templates"])
     attribute = hl.Attribute(card["attribute"]["name"], card["attribute"]["values"])
     audit = hl.Audit(clip, store, task, attribute, pairs=[tuple(pair) for pair in card["pairs"]])
-    audit.evaluate(draws=10, bootstrap=100)
+    audit.evaluate(n_random_sets=10, n_bootstrap=100)
     return audit
 
 
@@ -92,7 +92,7 @@ def test_another_attribute_needs_no_pixels_and_is_marked_as_inferred(
     truth = (audit.store.manifest["background"] == "water").to_numpy()
     # Prompts are no labels: most values come out right, and every result says that they are inferred.
     assert ((other.values == 1) == truth).mean() > 0.7
-    other.evaluate(["ablation"], draws=5, bootstrap=20)
+    other.evaluate(["ablation"], n_random_sets=5, n_bootstrap=20)
     assert other.results is not None
 
 

@@ -133,7 +133,7 @@ def test_every_figure_stands_alone(state: ExplorerState) -> None:
         plot.tokens(7, [(3, 0)], between=("waterbird", "landbird")),
         plot.margins(),
     ]
-    state.audit.evaluate(["ablation"], draws=3, bootstrap=11)
+    state.audit.evaluate(["ablation"], n_random_sets=3, n_bootstrap=11)
     figures += [plot.groups(), plot.controls()]
     assert all(isinstance(figure, go.Figure) and describe(figure) for figure in figures)
     with pytest.raises(hl.HeadlensError, match="random heads"):
@@ -163,7 +163,7 @@ def test_it_opens_on_what_was_located(state: ExplorerState) -> None:
 
 def test_an_explored_audit_keeps_its_own_results(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
     audit = new_audit(world)
-    results = audit.evaluate(["ablation"], draws=3, bootstrap=11)
+    results = audit.evaluate(["ablation"], n_random_sets=3, n_bootstrap=11)
     location = audit.location
     state = ExplorerState(audit)
     state.ask(SCENERY)

@@ -35,7 +35,7 @@ def rendered(markdown: str) -> str:
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
     asked = fairness_example.audit(tmp_path_factory.mktemp("card") / "plain")
-    asked.evaluate(["ablation"], draws=5, bootstrap=19)
+    asked.evaluate(["ablation"], n_random_sets=5, n_bootstrap=19)
     return asked
 
 
@@ -96,7 +96,7 @@ def test_hostile_names_leave_the_cards_structure_as_it_is(audit: hl.Audit, tmp_p
         values=("fem`inine", "1. masculine"),
         text="</code> *text*",
     )
-    hostile.evaluate(["ablation"], draws=5, bootstrap=19)
+    hostile.evaluate(["ablation"], n_random_sets=5, n_bootstrap=19)
     text = hostile.card()
     assert shape(text) == plain_shape
     made = rendered(text)

@@ -123,8 +123,8 @@ def test_top_images_are_those_of_the_head_along_the_concept_vector(audit, page):
 def test_the_settings_repeat_the_audit(audit, page):
     exec_lines = page.command.splitlines()
     assert 'audit.locate("concept", rule=hl.locate.ConceptRule(' in page.command
-    assert any(line.startswith("audit.fairness(draws=7, ") and "permutations=19" in line for line in exec_lines)
-    assert "audit.explain(count=2)" in page.command
+    assert any(line.startswith("audit.fairness(n_random_sets=7, ") and "permutations=19" in line for line in exec_lines)
+    assert "audit.explain(k=2)" in page.command
     assert page.settings["random sets of heads"].startswith("7, drawn with seed 0")
     compile(page.command, "command", "exec")
 
@@ -138,8 +138,8 @@ def test_small_groups_are_named(page):
 
 def test_both_kinds_of_results_share_one_report(audit):
     both = made_again(audit)
-    both.evaluate(draws=2, bootstrap=5)
-    both.fairness(draws=3, bootstrap=5, permutations=5)
+    both.evaluate(n_random_sets=2, n_bootstrap=5)
+    both.fairness(n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(both, images=0)
     assert page.verdict[0].startswith(both.fairness_results.verdict.sentence)
     assert page.verdict[2] == both.results.verdict.sentence
@@ -166,7 +166,7 @@ def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
     other = made_again(audit, hl.Attribute("warmth", {"warm": "warm one", "cold": "cold one"}))
     other.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
     other.location.spurious[2:] = []
-    other.fairness(draws=3, bootstrap=5, permutations=5)
+    other.fairness(n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(other)
     assert page.title.endswith("by warmth (inferred)")
     assert any("inferred" in sentence for sentence in page.verdict)
@@ -183,7 +183,7 @@ def test_no_candidate_is_an_answer(audit):
     empty = made_again(audit)
     empty.locate("concept", rule=hl.locate.ConceptRule(0, 99, 0.5, 0))
     assert empty.location.spurious == []
-    empty.fairness(draws=3, bootstrap=5, permutations=5)
+    empty.fairness(n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(empty)
     assert "No candidate was located" in page.sections[0].text
     assert not {"Would any heads do?", "Which candidate does how much"} & set(titles(page))
@@ -193,7 +193,7 @@ def test_no_candidate_is_an_answer(audit):
 def test_heads_from_anywhere_are_reported(audit):
     own = made_again(audit)
     own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
-    own.fairness(draws=3, bootstrap=5, permutations=5)
+    own.fairness(n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(own)
     assert section(page, "Which heads").text == "Heads by the locator by hand: 2.4."
     assert section(page, "Images of head 2.4").table["end"].unique().tolist() == ["most", "least"]
@@ -261,8 +261,8 @@ def test_maps_show_both_ends_where_the_model_is_at_hand(audit, without_shape_che
 def test_a_correction_tells_heads_first_then_what_it_does_what_it_costs_and_the_control(audit):
     own = made_again(audit)
     own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
-    own.evaluate(["ablation"], draws=2, bootstrap=5)
-    own.collateral(bootstrap=5)
+    own.evaluate(["ablation"], n_random_sets=2, n_bootstrap=5)
+    own.collateral(n_bootstrap=5)
     page = content(own, images=3)
     found = titles(page)
     assert found[0] == "Which heads"
@@ -282,7 +282,7 @@ def test_what_was_given_to_collateral_is_in_the_settings(audit):
     own = made_again(audit)
     own.location, own.fairness_results, own.explanations = audit.location, audit.fairness_results, audit.explanations
     own.store.manifest["shape"] = [("round", "flat")[i % 2] for i in range(len(own.store))]
-    own.collateral([hl.Attribute("shape", {"round": "a round one", "flat": "a flat one"})], bootstrap=5)
+    own.collateral([hl.Attribute("shape", {"round": "a round one", "flat": "a flat one"})], n_bootstrap=5)
     line = content(own, images=0).command.splitlines()[-1]
     assert line == 'audit.collateral([hl.Attribute("shape", {"round": ["a round one"], "flat": ["a flat one"]})])'
     del own.store.manifest["shape"]

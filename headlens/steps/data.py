@@ -44,8 +44,8 @@ class Splits:
         note: one sentence or more on where the parts come from, and what was left out.
     """
 
-    reference: Int[np.ndarray, "image"]
-    test: Int[np.ndarray, "image"]
+    reference: Int[np.ndarray, "reference_image"]
+    test: Int[np.ndarray, "test_image"]
     note: str
 
 
@@ -430,7 +430,7 @@ def choose_splits(
     return Splits(kept[0], kept[1], note)
 
 
-def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "image"]:
+def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "of_split"]:
     rows = np.flatnonzero((column.astype(str) == name).to_numpy())
     if not len(rows):
         there = ", ".join(f"{one} ({count})" for one, count in column.value_counts().items())
@@ -442,7 +442,9 @@ def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "image"]:
     return rows
 
 
-def _halves(groups: np.ndarray, seed: int) -> tuple[Int[np.ndarray, "image"], Int[np.ndarray, "image"]]:
+def _halves(
+    groups: np.ndarray, seed: int
+) -> tuple[Int[np.ndarray, "reference_image"], Int[np.ndarray, "test_image"]]:
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(groups), dtype=bool)
     for group in np.unique(groups):
