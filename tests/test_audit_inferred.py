@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from headlens.locate import conflicting_groups
+from headlens.locate import conflicting_groups, margins_of
 from headlens.prompts import Attribute, ZeroShotTask
 from headlens.steps.locate import LOCATORS
 
@@ -58,7 +58,7 @@ def evidence(values_given):
         values=given,
         texts=encode,
         logits=logits,
-        head_logits=store.project(classifier),
+        margins=margins_of(store.project(classifier), logits, labels),
         conflicting=groups(given),
         data=SimpleNamespace(conflicting_by=lambda inferred: groups(torch.as_tensor(inferred))),
     )
@@ -68,7 +68,7 @@ def test_where_the_inference_is_right_it_locates_as_the_labels_do():
     one, labelled = evidence(True), LOCATORS["contrastive"](evidence(True))
     assert (one.store.embedding @ one.attribute.prototypes(encode).T).argmax(1).equal(one.values)
     found = LOCATORS["contrastive-inferred"](one)
-    assert found.spurious == labelled.spurious == [(1, 2)] and found.salient == labelled.salient == [(0, 1)]
+    assert found.spurious == labelled.spurious == ((1, 2),) and found.salient == labelled.salient == ((0, 1),)
     assert torch.equal(found.wrong, labelled.wrong)
 
 

@@ -23,7 +23,7 @@ GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
 
 def statistics(worst: list[float] | float) -> Statistics:
     first = np.asarray(worst)
-    return Statistics(np.stack([first, np.ones_like(first)], axis=-1), np.full_like(first, 0.9), 1 - first)
+    return Statistics(np.stack([first, np.ones_like(first)], axis=-1), np.full_like(first, 0.9), np.asarray(1 - first))
 
 
 def control(worst: list[float], observed: float, exhaustive: bool = False) -> RandomHeads:
@@ -177,7 +177,7 @@ def test_a_method_registered_by_a_user_is_built_like_any_other() -> None:
     try:
         assert METHODS["mean of the salient heads"].build(ingredients()).heads == ((1, 2),)
     finally:
-        del METHODS._entries["mean of the salient heads"]
+        METHODS.remove("mean of the salient heads")
     with pytest.raises(UnknownNameError, match="ltc"):
         METHODS["mean of the salient heads"]
 
@@ -193,7 +193,7 @@ def test_a_method_gets_the_labels_that_it_declares_and_no_others() -> None:
         with pytest.raises(CorrectionError, match="without having declared it"):
             METHODS["undeclared"].build(ingredients())
     finally:
-        del METHODS._entries["undeclared"]
+        METHODS.remove("undeclared")
 
 
 def located(spurious: list[HeadId], salient: list[HeadId]) -> Cast:

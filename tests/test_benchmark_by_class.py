@@ -8,10 +8,11 @@ from benchmark_trees import QUICK, counteranimal, run_case, small_clip
 
 import headlens as hl
 from headlens import benchmark
-from headlens.steps.methods import build
+from headlens.steps.evaluate import ingredients
 from headlens.benchmark import by_class
 from headlens.benchmark.report import write_report
 from headlens.correct import ErmProbe, MeanAblation, load_correction
+from headlens.audit import Audit
 from headlens.errors import LocateError
 
 
@@ -100,7 +101,9 @@ def test_a_correction_by_class_is_saved_and_loaded(run_once, tmp_path) -> None:
     _, audit = run_once("counteranimal")
     for name in ("ltc", "erm probe + ltc"):
         again = load_correction(audit.corrections[name].save(tmp_path / name.replace(" ", "-")))
-        found, expected = (one.logits(audit.data.test, audit.data.classifier) for one in (again, audit.corrections[name]))
+        found, expected = (
+            one.logits(audit.data.test, audit.data.classifier) for one in (again, audit.corrections[name])
+        )
         torch.testing.assert_close(found, expected)
 
 
@@ -114,12 +117,13 @@ def test_an_image_taken_for_a_class_without_heads_gets_the_highest_scored_one_th
 
 def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
     _, audit = run_once("counteranimal")
-    known = audit.ingredients_of("ltc")
+    known = ingredients(audit.data, audit.fitted["ltc"].located)
     rivals = by_class.class_rivals(audit, "common")
     heads = by_class.class_heads(audit, "common")
-    with by_class.methods_by_class(audit, rivals, heads, *(benchmark.suite("counteranimal").pairs, None)):
-        cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
-        drawn = build("ltc", known.recast(cast))
+    plain = Audit.of(audit.data, audit.record)
+    methods = by_class.methods_by_class(plain, rivals, heads, benchmark.suite("counteranimal").pairs, None)
+    cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
+    drawn = methods["ltc"].build(known.recast(cast))
     for label, part in drawn.parts.items():
         own = part.corrections[1].heads
         assert sorted(h.layer for h in own) == sorted(h.layer for h in heads[label])

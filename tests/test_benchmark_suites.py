@@ -17,6 +17,7 @@ from benchmark_trees import (
 
 import headlens as hl
 from headlens import benchmark
+from headlens.steps import METHODS
 from headlens.benchmark.elsewhere import celeba_questions
 from headlens.benchmark.extras import occupation_skew
 from headlens.benchmark.report import figures
@@ -86,9 +87,7 @@ def test_an_occupation_is_weighed_against_its_counterpart_with_the_pairs_of_thes
     assert "the tools that a civil engineer works with" in texts
     assert not any("{" in text for text in texts)
     # The registry is as it was: what was built for two classes at a time ends with the run.
-    from headlens.audit import METHODS
-
-    assert METHODS["ltc"].build.__module__ == "headlens.audit.builtin_methods"
+    assert METHODS["ltc"].builder.__module__ == "headlens.steps.methods"
     assert {one.method for one in table.extras[0].rows} >= {"zero-shot"}
     assert any("disadvantaged" in note for note in table.footnotes())
 

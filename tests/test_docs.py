@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from typer.main import get_command
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import headlens as hl
 from headlens.cli import app

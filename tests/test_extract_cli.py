@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from headlens.cli import app
 from headlens.extraction import HeadStore, MomentStore

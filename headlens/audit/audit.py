@@ -260,7 +260,7 @@ class Audit:
 
         Args:
             locator: a name of `headlens.steps.LOCATORS`; or heads that were located elsewhere, as
-                `hl.locate.Candidates("where they come from", heads)`. "contrastive" and its variants look at the
+                `hl.locate.Located("where they come from", heads)`. "contrastive" and its variants look at the
                 conflicting groups' incorrectly and correctly classified images; "concept", "textspan" and
                 "concept+textspan" ask what the heads encode.
             conflicting: (class, value) groups in which attribute and class conflict. By default every group whose value

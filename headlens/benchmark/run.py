@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from headlens.audit import Audit
 from headlens.benchmark.by_candidates import methods_by_candidates, two_candidates
@@ -31,8 +30,8 @@ from headlens.datasets import Dataset
 from headlens.errors import HeadlensError, LocateError, UnknownNameError
 from headlens.extraction import HeadStore, extract
 from headlens.heads import HeadId
-from headlens.locate import Candidates
-from headlens.metrics import cramers_v, paired_difference
+from headlens.locate import Located
+from headlens.metrics import Bootstrap, cramers_v, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
 from headlens.steps.question import as_pairs
@@ -160,7 +159,7 @@ def _audit(asked: Suite, data: Dataset, clip: HookedCLIP, states: HeadStore, see
     return bare.asking(pairs=as_pairs(pairs), crossed_pairs=as_pairs(crossed)), rivals
 
 
-def _locate(asked: Suite, audit: Audit, carried: Candidates | None) -> str:
+def _locate(asked: Suite, audit: Audit, carried: Located | None) -> str:
     """Locate, or take over what was located elsewhere. Returns why that is not possible here, "" where it is."""
     try:
         if carried is not None:
@@ -169,7 +168,7 @@ def _locate(asked: Suite, audit: Audit, carried: Candidates | None) -> str:
             audit.locate(conflicting=asked.conflicting(audit) if asked.conflicting else None)
     except LocateError as error:
         # Methods of texts and of labels do not need heads; those that do say why they are not there.
-        audit.locate(Candidates("none", []))
+        audit.locate(Located("none"))
         return str(error)
     return ""
 
@@ -196,21 +195,16 @@ def _rows(audit: Audit, failed: dict[str, str], bootstrap: int) -> tuple[Row, ..
     results = audit.results
     assert results is not None
     labels, values, groups = audit.data.test_labels, audit.data.test_values, audit.data.test_groups
-    settings: dict[str, Any] = {"draws": bootstrap, "seed": audit.question.seed}
+    resampling = Bootstrap(bootstrap, seed=audit.question.seed)
     base, rows = results.predictions["zero-shot"], []
     for name, one in results.evaluations.items():
         fitted = audit.fitted.get(name)
-        gain = paired_difference(base, results.predictions[name], labels, groups, **settings)
+        own = results.predictions[name]
+        gain = paired_difference(labels, own, baseline=base, groups=groups, bootstrap=resampling)
         lead = None
         if name != RIVAL and RIVAL in results.predictions:
-            lead = paired_difference(
-                results.predictions[RIVAL],
-                results.predictions[name],
-                labels,
-                groups,
-                draws=bootstrap,
-                seed=audit.question.seed,
-            )
+            rival = results.predictions[RIVAL]
+            lead = paired_difference(labels, own, baseline=rival, groups=groups, bootstrap=resampling)
         control = results.controls.get(name)
         rows.append(
             Row(
@@ -265,7 +259,7 @@ def _told_heads(heads: CarriedHeads, carried: CarriedHeads | None, unlocated: st
     spurious, salient = (
         ", ".join(str(HeadId(*head)) for head in own) or "none" for own in (heads.spurious, heads.salient)
     )
-    how = "Heads (layer.head)" if carried is None else f"Heads (layer.head), carried over from {carried.source}"
+    how = "Heads" if carried is None else f"Heads, carried over from {carried.source}"
     told = f"{how}: spurious {spurious}; salient {salient}"
     if heads.by_class:
         sizes = [len(own) for own in heads.by_class.values()]

@@ -4,15 +4,18 @@ Python can too."""
 from __future__ import annotations
 
 import sys
+import warnings
 
 import rich_click as click
 
 from headlens._version import __version__
-from headlens.errors import HeadlensError
+from headlens.errors import HeadlensError, HeadlensWarning
 
 EXIT_ERROR = 1
 EXIT_MISSED = 3  # the audit ran, and a --require was not met
 EXIT_INTERRUPTED = 130
+
+_python_shows = warnings.showwarning
 
 
 @click.group(cls=click.RichGroup, no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
@@ -23,6 +26,7 @@ def app() -> None:
 
 def main() -> None:
     """The entry point: errors become one paragraph on standard error and a non-zero exit."""
+    warnings.showwarning = _show_warning
     try:
         if code := app(standalone_mode=False):
             sys.exit(code)
@@ -41,9 +45,17 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _say(message: str) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *where: object, **line: object) -> None:
+    """What was assumed, left out or dropped, as a sentence; other libraries' warnings as Python shows them."""
+    if issubclass(category, HeadlensWarning):
+        _say(str(message), "yellow")
+    else:
+        _python_shows(message, category, *where, **line)  # type: ignore[arg-type]
+
+
+def _say(message: str, style: str = "bold red") -> None:
     from rich.console import Console
     from rich.text import Text
 
     # As plain text: a path or a label may hold square brackets, which are markup to rich.
-    Console(stderr=True, soft_wrap=True).print(Text(f"headlens: {message}", style="bold red"))
+    Console(stderr=True, soft_wrap=True).print(Text(f"headlens: {message}", style=style))

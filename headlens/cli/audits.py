@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _WORLDS = {"birds": "testbed", "figures": "testbed-figures"}
 _PLACE = click.Path(path_type=Path)
-_STEP = (FOLDER, MODEL, DATA, OVERWRITE, out("audit"), JSON)
+_STEP = (*FOLDER, *MODEL, *DATA, OVERWRITE, out("audit"), JSON)
 _DRAWS = of_call("evaluate", ["n_random_sets", "n_bootstrap"])
 
 
@@ -145,8 +145,8 @@ def audit(typed: Typed) -> None:
     required = _required(typed)
     checked = check(typed)
     located, scored = _call(typed, "locate"), _call(typed, "evaluate")
+    _check_names(located, scored)
     one = new_audit(checked)
-    _check_names(one, typed)
     _locate(one, located)
     one.evaluate(**scored)
     _explain_located(one)
@@ -431,20 +431,24 @@ def _rule(kind: str, values: dict[str, Any]) -> Any:
         raise TaskError(f"{', '.join(values)}: not all of these are thresholds.", f"There are {known}.") from error
 
 
-def _check_names(one: Audit, typed: Typed) -> None:
-    """Raise for methods that do not exist, before the first long step."""
-    for name in arguments(typed, "evaluate").get("methods", ()):
-        _ = one.methods[name]
+def _check_names(located: dict[str, Any], scored: dict[str, Any]) -> None:
+    """Raise for a locator or method that does not exist, before the first long step."""
+    from headlens.steps import LOCATORS, METHODS
+
+    for name in scored.get("methods", ()):
+        _ = METHODS[name]
+    if "locator" in located:
+        _ = LOCATORS[located["locator"]]
 
 
 def _locate(one: Audit, given: dict[str, Any]) -> Any:
     """Locate as was typed: by a locator, or the heads that were named."""
-    from headlens.locate import Candidates
+    from headlens.locate import Located
 
     spurious, salient = given.pop("spurious", None), given.pop("salient", [])
     source = given.pop("source", "the command line")
     if spurious is not None or salient:
-        return one.locate(Candidates(source, spurious or [], salient=salient))
+        return one.locate(Located(source, spurious or (), salient))
     options = given.pop("options", {})
     return one.locate(given.pop("locator", "contrastive"), **given, **options)
 

@@ -6,7 +6,7 @@ A command is a function of one argument, what was `Typed`. The options of an aud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from headlens.steps.options import Option as CallOption
 _FOLDER = click.Path(path_type=Path)
 
 Parameters = tuple[click.Parameter, ...]
-Nested = click.Parameter | tuple["Nested", ...]
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,10 @@ def arguments(typed: Typed, verb: str) -> dict[str, Any]:
 
 
 def command(
-    group: click.Group, name: str, *parameters: Nested, example: str
+    group: click.Group, name: str, *parameters: click.Parameter | Parameters, example: str
 ) -> Callable[[Callable[[Typed], None]], Callable[[Typed], None]]:
     """Add a command to the shell; its function gets what was typed."""
-    every = list(_flat(parameters))
+    every = [one for part in parameters for one in (part if isinstance(part, tuple) else (part,))]
 
     def add(function: Callable[[Typed], None]) -> Callable[[Typed], None]:
         @click.pass_context
@@ -152,14 +151,6 @@ def command(
         return function
 
     return add
-
-
-def _flat(parameters: Nested) -> Iterator[click.Parameter]:
-    if isinstance(parameters, tuple):
-        for one in parameters:
-            yield from _flat(one)
-    else:
-        yield parameters
 
 
 def listed(text: str) -> list[str]:

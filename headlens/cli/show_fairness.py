@@ -89,9 +89,9 @@ def _measures(console: Console, audit: Audit, results: FairnessResults) -> None:
         kind = "all" if control.exhaustive else "random"
         console.print(
             Text(
-                f"{len(control.sets)} {kind} layer-matched head sets: V {control.drawn.cramers_v.mean():.3f} on average, "
-                f"{control.drawn.cramers_v.min():.3f} at the lowest; {100 * (1 - compared.share_at_least):.0f} % of them lower V by less "
-                f"(z = {compared.z:.1f}, p = {compared.p:.3f})."
+                f"{len(control.sets)} {kind} layer-matched head sets: V {compared.mean:.3f} on average, "
+                f"{compared.best:.3f} at the lowest; {100 * (1 - compared.share_at_least):.0f} % of them lower V "
+                f"by less (z = {compared.z:.1f}, p = {compared.p:.3f})."
             )
         )
     if results.total is not None:

@@ -20,8 +20,8 @@ from headlens.explore import record
 from headlens.explore.code import reproduce
 from headlens.explore.typed import attribute_text, class_text, read_attribute, read_task, template_text
 from headlens.heads import HeadId, HeadScores, as_heads
-from headlens.locate.objective import NAMES
-from headlens.metrics import Evaluation, evaluate
+from headlens.locate import OBJECTIVES
+from headlens.metrics import Bootstrap, Evaluation, evaluate
 from headlens.prompts import Attribute, ZeroShotTask
 from headlens.steps import LOCATORS, HeadAblation
 
@@ -57,7 +57,7 @@ class ExplorerState:
         self.note = "" if audit.location is not None else _locate(audit, self.locator)
         self.score = "attribution"
         self.between: tuple[str, str] = (audit.task.classes[0], audit.task.classes[1])
-        self.objective: str = NAMES[0]
+        self.objective: str = OBJECTIVES[0]
         self.selection: tuple[HeadId, ...] = self.located
         self.head: HeadId | None = self.selection[0] if self.selection else None
         self.ablated: HeadAblation | None = None
@@ -252,8 +252,10 @@ class ExplorerState:
     def zero_shot(self) -> Evaluation:
         """Accuracy of every group of the present question, nothing ablated."""
         data = self.audit.data
-        options: dict[str, Any] = {"draws": self.bootstrap, "seed": data.question.seed}
-        return evaluate("zero-shot", data.zero_shot, data.test_labels, data.test_groups, **options)
+        resampling = Bootstrap(self.bootstrap, seed=data.question.seed)
+        return evaluate(
+            data.test_labels, data.zero_shot, groups=data.test_groups, method="zero-shot", bootstrap=resampling
+        )
 
     # ---- taking away ------------------------------------------------------------------------------------------------
 

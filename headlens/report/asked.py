@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headlens.locate import Candidates, Located
+from headlens.locate import Located
 from headlens.plots.style import plain, shorten
 from headlens.report.words import counted, few
 from headlens.steps import reproduce
@@ -25,7 +25,7 @@ def location_of(audit: Audit) -> Located | None:
     if audit.location is not None or audit.fairness_results is None:
         return audit.location
     found = audit.fairness_results.located
-    return Candidates("named", list(audit.fairness_results.candidates)) if found is None else found.located
+    return Located("named", audit.fairness_results.candidates) if found is None else found.located
 
 
 def title(audit: Audit) -> str:

@@ -101,8 +101,8 @@ def _correction(audit: Audit, level: int) -> list[str]:
         _list(
             f"{name}: {_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same "
             f"layers reach {percent(control.comparison().mean)} % in the worst group on average and "
-            f"{percent(control.comparison().best)} % at best, against {percent(control.comparison().observed)} % with the located "
-            f"heads ({_chance(control.comparison())})."
+            f"{percent(control.comparison().best)} % at best, against "
+            f"{percent(control.comparison().observed)} % with the located heads ({_chance(control.comparison())})."
             for name, control in audit.results.controls.items()
         ),
     ]
@@ -129,7 +129,8 @@ def _fairness(audit: Audit, level: int) -> list[str]:
     if (control := found.control) is not None:
         told.append(
             f"{_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same layers, "
-            f"never a candidate: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them lower V by less than the candidates do "
+            f"never a candidate: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them lower V by "
+            f"less than the candidates do "
             f"({_chance(control.comparison('cramers_v'))})."
         )
     elif found.candidates:

@@ -13,9 +13,10 @@ import pandas as pd
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate import ViewEffects
+from headlens.locate import HeadEffects
 from headlens.metrics import (
     AssociationChange,
+    Bootstrap,
     Evaluation,
     PairedDifference,
     association_change,
@@ -81,13 +82,13 @@ class HeadAblation:
         return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format, na_rep="")
 
 
-def scored_effects(data: AuditData) -> ViewEffects:
+def scored_effects(data: AuditData) -> HeadEffects:
     """What ablating any heads does to the class scores of the test split, means being those of the reference split."""
     logits = data.logits(data.test.embedding, data.splits.test)
-    return ViewEffects(logits, data.test, data.reference, data.classifier)
+    return HeadEffects.of_view(logits, data.test, data.reference, data.classifier)
 
 
-def ablate(data: AuditData, call: Ablate, effects: ViewEffects | None = None) -> HeadAblation:
+def ablate(data: AuditData, call: Ablate, effects: HeadEffects | None = None) -> HeadAblation:
     """Replace heads by their reference means, and score the test split before and after.
 
     Args:
@@ -104,17 +105,18 @@ def ablate(data: AuditData, call: Ablate, effects: ViewEffects | None = None) ->
         raise LocateError("No head is chosen to ablate.", "Select a head, or locate some first.")
     effects = scored_effects(data) if effects is None else effects
     labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
     before, after = data.zero_shot, predicted(effects.without(call.heads))
     one, two = (
-        evaluate(name, classes, labels, groups, draws=call.n_bootstrap, seed=seed)
+        evaluate(labels, classes, groups=groups, method=name, bootstrap=bootstrap)
         for name, classes in (("zero-shot", before), ("selection ablated", after))
     )
     return HeadAblation(
         heads=call.heads,
         before=one,
         after=two,
-        difference=paired_difference(before, after, labels, groups, draws=call.n_bootstrap, seed=seed),
-        association=association_change(data.test_values, labels, before, after, draws=call.n_bootstrap, seed=seed),
+        difference=paired_difference(labels, after, baseline=before, groups=groups, bootstrap=bootstrap),
+        association=association_change(labels, after, baseline=before, attribute=data.test_values, bootstrap=bootstrap),
         control=random_head_control(
             "the selection",
             {"spurious": call.heads},

@@ -25,8 +25,8 @@ from torch.nn.functional import normalize
 from headlens.correct import Correction, MeanAblation
 from headlens.errors import HeadlensError, ModelError, TaskError, VocabularyError
 from headlens.manifest import as_text
+from headlens.metrics import Bootstrap, Measures, collateral, retrieval_recall
 from headlens.metrics import Collateral as Changes
-from headlens.metrics import Measures, collateral, retrieval_recall
 from headlens.prompts import Attribute, ZeroShotTask
 from headlens.steps.data import AuditData, value_codes
 from headlens.steps.evaluate import Fitted, predict
@@ -44,7 +44,7 @@ _NO_WORDS = {"yes", "no", "true", "false", "none", "nan", "unknown", "other"}
 
 Kind = Literal["other", "class", "attribute"]
 Answers = tuple[Int[np.ndarray, "image"], Int[np.ndarray, "image"], Int[np.ndarray, "image"]]
-"""Of some images, the answer before, the answer after, and the true one."""
+"""Of some images, the true answer, the answer after, and the answer before."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def measure_collateral(data: AuditData, call: Collateral, fitted: Mapping[str, F
         for number, task in enumerate(by_class):
             if task.images:
                 mine = labels == number
-                found[task.name] = (data.zero_shot[mine], after[mine], labels[mine])
-        methods[method] = collateral(method, found, draws=call.n_bootstrap, seed=seed)
+                found[task.name] = (labels[mine], after[mine], data.zero_shot[mine])
+        methods[method] = collateral(method, found, bootstrap=Bootstrap(call.n_bootstrap, seed=seed))
     if not methods:
         notes.append("No correction was made, so that nothing elsewhere can have changed.")
     others = [one.task for one in questions if one.task.kind == "other"]
@@ -169,7 +169,7 @@ def _corrections(data: AuditData, call: Collateral, fitted: Mapping[str, Fitted]
 
 def _answers(data: AuditData, question: OtherQuestion, correction: Correction) -> Answers:
     has = question.truth >= 0
-    return question.answers(data)[has], question.answers(data, correction)[has], question.truth[has]
+    return question.truth[has], question.answers(data, correction)[has], question.answers(data)[has]
 
 
 def _kept(
@@ -181,7 +181,8 @@ def _kept(
         for embedding in (data.test.embedding, correction.apply(data.test).embedding)
     )
     near = torch.zeros(before.shape, dtype=torch.bool).scatter(0, before.topk(k, dim=0).indices, value=True)
-    return retrieval_recall(method, after, near, k, draws=bootstrap, seed=data.question.seed)
+    resampling = Bootstrap(bootstrap, seed=data.question.seed)
+    return retrieval_recall(after, near, k, method=method, bootstrap=resampling)
 
 
 def _likeness(embedding: Float[Tensor, "image embed"]) -> Float[Tensor, "image image"]:
@@ -227,7 +228,7 @@ def ask(data: AuditData, attributes: Sequence[Attribute] | None) -> tuple[list[O
     for one in given:
         if one.name not in columns:
             raise TaskError(
-                f"The manifest has no column {one.name!r} with the true answers; it has {', '.join(map(str, columns))}.",
+                f"The manifest has no column {one.name!r} with the true answers, but {', '.join(map(str, columns))}.",
                 "Give the attribute the name of a column, or the task under it.",
             )
     questions = [_question(data, one, "other", True) for one in given]

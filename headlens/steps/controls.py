@@ -48,7 +48,7 @@ class Statistics:
     @property
     def worst_group(self) -> Float[np.ndarray, "*draw"]:
         """The lowest accuracy of any group."""
-        return self.group_accuracy.min(axis=-1)
+        return np.asarray(self.group_accuracy.min(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Scored:
         held = self.values >= 0
         cells = self.values[held] * self.n_classes + predictions[..., held]
         tables = np.apply_along_axis(np.bincount, -1, cells, minlength=(self.values.max() + 1) * self.n_classes)
-        v = v_of_tables(tables.reshape(*tables.shape[:-1], -1, self.n_classes))
+        v = v_of_tables(tables.reshape(*tables.shape[:-1], -1, self.n_classes).astype(float))
         return Statistics(by_group, np.asarray(hits.mean(axis=-1)), v)
 
 

@@ -442,9 +442,7 @@ def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "of_split"]:
     return rows
 
 
-def _halves(
-    groups: np.ndarray, seed: int
-) -> tuple[Int[np.ndarray, "reference_image"], Int[np.ndarray, "test_image"]]:
+def _halves(groups: np.ndarray, seed: int) -> tuple[Int[np.ndarray, "reference_image"], Int[np.ndarray, "test_image"]]:
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(groups), dtype=bool)
     for group in np.unique(groups):

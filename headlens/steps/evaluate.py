@@ -14,7 +14,7 @@ from jaxtyping import Int
 from headlens.correct import Correction
 from headlens.heads import HeadId
 from headlens.locate import Located
-from headlens.metrics import Evaluation, PairedDifference, paired_difference
+from headlens.metrics import Bootstrap, Evaluation, PairedDifference, paired_difference
 from headlens.metrics import evaluate as evaluation_of
 from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, random_head_control
 from headlens.steps.data import AuditData, predicted
@@ -168,7 +168,7 @@ def evaluate(
     """
     old = before or Evaluated({}, {}, {}, {}, None)
     labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
-    options: dict[str, Any] = {"draws": call.n_bootstrap, "seed": seed}
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
     draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed)
     new = Evaluated({}, {}, {}, {}, None)
     for name in (ZERO_SHOT, *call.methods):
@@ -177,11 +177,13 @@ def evaluate(
         else:
             classes = data.zero_shot if name == ZERO_SHOT else predict(data, fitted[name].correction)
             new.predictions[name] = classes
-            new.evaluations[name] = evaluation_of(name, classes, labels, groups, **options)
+            new.evaluations[name] = evaluation_of(labels, classes, groups=groups, method=name, bootstrap=bootstrap)
         if name in old.differences:
             new.differences[name] = old.differences[name]
         elif name != ZERO_SHOT:
-            new.differences[name] = paired_difference(data.zero_shot, new.predictions[name], labels, groups, **options)
+            new.differences[name] = paired_difference(
+                labels, new.predictions[name], baseline=data.zero_shot, groups=groups, bootstrap=bootstrap
+            )
     for name in call.controls:
         control = old.controls.get(name) or _control(
             data, name, fitted[name], methods[name], draw, new.predictions[name], cache

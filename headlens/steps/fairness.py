@@ -20,9 +20,10 @@ import pandas as pd
 from jaxtyping import Int
 
 from headlens.heads import HeadId
-from headlens.locate import ViewEffects
+from headlens.locate import HeadEffects
 from headlens.metrics import (
     AssociationChange,
+    Bootstrap,
     WithinClass,
     association_change,
     cramers_v,
@@ -203,12 +204,13 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
     """
     heads = tuple(call.heads or ()) if located is None else tuple(HeadId(*h) for h in located.located.spurious)
     values, labels, seed = data.test_values, data.test_labels, data.question.seed
-    effects = ViewEffects(
+    effects = HeadEffects.of_view(
         data.logits(data.test.embedding, data.splits.test), data.test, data.reference, data.classifier
     )
     before, after = data.zero_shot, predicted(effects.without(heads))
-    change = association_change(values, labels, before, after, draws=call.n_bootstrap, seed=seed)
-    within = within_class(values, labels, before, draws=call.n_permutations, seed=seed)
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
+    change = association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
+    within = within_class(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
     control = random_head_control(
         "the candidates",
         {"spurious": heads},
@@ -258,7 +260,7 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
 
 
 def _shares(
-    data: AuditData, effects: ViewEffects, heads: Sequence[HeadId], change: AssociationChange
+    data: AuditData, effects: HeadEffects, heads: Sequence[HeadId], change: AssociationChange
 ) -> tuple[HeadShare, ...]:
     scored, whole = scored_images(data), change.difference["cramers_v"]
     shares = []
@@ -317,8 +319,9 @@ def _total(
     values, labels = data.values[rows], data.labels[rows]
     if len(np.unique(values)) < 2:
         return None, f"The {len(rows)} images that were passed again have one value of the attribute alone."
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
     direct, total = (
-        association_change(values, labels, made.before, classes, draws=call.n_bootstrap, seed=seed)
+        association_change(labels, classes, baseline=made.before, attribute=values, bootstrap=bootstrap)
         for classes in (after[made.places], made.after)
     )
     return TotalEffect(len(rows), call.tokens, direct, total), ""

@@ -6,7 +6,7 @@ one to `HeadScores`. Adding either, also from a notebook cell, is one decorated 
     @hl.steps.LOCATORS.register("largest heads")
     def mine(evidence, count=3):
         ...
-        return hl.locate.Candidates("largest heads", heads)
+        return hl.locate.Located("largest heads", heads)
 
     @hl.steps.SCORES.register("variance")
     def variance(evidence):
@@ -28,7 +28,7 @@ from torch.nn.functional import normalize
 
 from headlens.errors import LocateError, TaskError
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId, HeadScores
+from headlens.heads import HeadScores
 from headlens.locate import LOCATORS as ON_ARRAYS
 from headlens.locate import (
     Candidates,
@@ -36,21 +36,23 @@ from headlens.locate import (
     ConceptScores,
     ConceptSpans,
     ConflictingGroups,
+    Decisions,
     HeadEffects,
     Located,
     Location,
     Objective,
-    Oracle,
+    ObjectiveName,
+    SearchResult,
     concept_candidates,
     concept_scores,
     concept_spans,
     contrast_spans,
-    contrastive,
+    contrastive_from_margins,
     greedy_sweep,
     head_variance,
+    margins_of,
     single_head_sweep,
 )
-from headlens.locate.objective import Name
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
 from headlens.states import Moments
@@ -120,6 +122,11 @@ class Evidence:
         """Every head's part of them."""
         return self.data.scores.head_logits
 
+    @cached_property
+    def margins(self) -> tuple[Float[Tensor, "image layer head"], Decisions]:
+        """Each head's part of the score of the predicted class minus that of the class compared with it."""
+        return margins_of(self.head_logits, self.logits, self.labels)
+
     @property
     def effects(self) -> HeadEffects:
         """What ablating any heads does to the class scores of these images."""
@@ -172,7 +179,7 @@ class LocatedHeads:
         note: the groups that it compared, in a sentence; "" for a locator that compares none.
     """
 
-    located: Location | Candidates | Oracle
+    located: Location | Candidates | SearchResult | Located
     note: str = ""
 
 
@@ -184,7 +191,7 @@ def locate(data: AuditData, call: Locate) -> LocatedHeads:
         LocateError: for an option that it does not have, a group that does not exist, or nothing to contrast.
     """
     if call.spurious is not None:
-        given = Candidates(call.source or GIVEN, list(call.spurious), salient=list(call.salient))
+        given = Located(call.source or GIVEN, call.spurious, call.salient)
         return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
     evidence = Evidence(data, call.conflicting)
     found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, call.options))
@@ -245,8 +252,8 @@ def _groups_in_words(groups: ConflictingGroups) -> str:
 
 
 def _on_arrays(name: str) -> Callable[..., Located]:
-    def locate(evidence: Evidence) -> Location:
-        return ON_ARRAYS[name](evidence.head_logits, evidence.logits, evidence.labels, evidence.conflicting.mask)
+    def locate(evidence: Evidence) -> Located:
+        return ON_ARRAYS[name](*evidence.margins, evidence.conflicting.mask)
 
     return locate
 
@@ -260,7 +267,7 @@ def _contrastive_inferred(evidence: Evidence) -> Location:
     """The contrastive locator where the attribute is labelled nowhere: its values are inferred zero-shot."""
     values = nearest(evidence.store.embedding, evidence.attribute.prototypes(evidence.texts))
     groups = evidence.data.conflicting_by(values)
-    found = contrastive(evidence.head_logits, evidence.logits, evidence.labels, groups.mask)
+    found = contrastive_from_margins(*evidence.margins, groups.mask)
     return replace(found, method="contrastive-inferred")
 
 
@@ -294,7 +301,7 @@ def _spans(evidence: Evidence, first: int, minimum_share: float | int, enter: st
 @LOCATORS.register("concept")
 def _concept(evidence: Evidence, rule: ConceptRule | None = None) -> Candidates:
     scores = _concept_scores(evidence, rule)
-    return Candidates("concept", list(scores.flagged), concept=scores)
+    return Candidates("concept", scores.flagged, concept=scores)
 
 
 @LOCATORS.register("textspan")
@@ -302,7 +309,7 @@ def _textspan(
     evidence: Evidence, first: int = 5, minimum_share: float | int = 0.0, enter: str = "vectors"
 ) -> Candidates:
     spans = _spans(evidence, first, minimum_share, enter)
-    return Candidates("textspan", list(spans.flagged), spans=spans)
+    return Candidates("textspan", spans.flagged, spans=spans)
 
 
 @LOCATORS.register("concept+textspan")
@@ -314,19 +321,21 @@ def _both(
     enter: str = "vectors",
 ) -> Candidates:
     scores, spans = _concept_scores(evidence, rule), _spans(evidence, first, minimum_share, enter)
-    return Candidates("concept+textspan", list(concept_candidates(scores, spans)), scores, spans)
+    return Candidates("concept+textspan", concept_candidates(scores, spans), concept=scores, spans=spans)
 
 
 @LOCATORS.register("single-head sweep")
 def _sweep(
-    evidence: Evidence, objective: Name = "balanced_v", minimum: float | int = 0.01, count: int | None = None
-) -> Oracle:
+    evidence: Evidence, objective: ObjectiveName = "balanced_v", minimum: float | int = 0.01, count: int | None = None
+) -> SearchResult:
     wanted = Objective(objective, evidence.labels, evidence.values)
     return single_head_sweep(evidence.effects, wanted, minimum=minimum, count=count)
 
 
 @LOCATORS.register("greedy sweep")
-def _greedy(evidence: Evidence, objective: Name = "balanced_v", count: int = 4, minimum: float | int = 0.01) -> Oracle:
+def _greedy(
+    evidence: Evidence, objective: ObjectiveName = "balanced_v", count: int = 4, minimum: float | int = 0.01
+) -> SearchResult:
     wanted = Objective(objective, evidence.labels, evidence.values)
     return greedy_sweep(evidence.effects, wanted, count, minimum=minimum)
 
@@ -394,7 +403,7 @@ OBJECTIVES = {
 
 
 @SCORES.register("effect")
-def _effect(evidence: Evidence, objective: Name = "cramers_v", minimum: float | int = 0.01) -> HeadScores:
+def _effect(evidence: Evidence, objective: ObjectiveName = "cramers_v", minimum: float | int = 0.01) -> HeadScores:
     """How much better the objective gets when a head alone is replaced by its reference mean; below zero, worse.
 
     V gets better by falling. Limit: labels, attribute and objective are all read on the same images.
@@ -403,4 +412,4 @@ def _effect(evidence: Evidence, objective: Name = "cramers_v", minimum: float | 
     swept = single_head_sweep(evidence.effects, wanted, minimum=minimum)
     better = "fall" if objective in ("cramers_v", "balanced_v") else "gain"
     name = f"ablated alone: {better} in {OBJECTIVES.get(objective, objective)}"
-    return HeadScores(name, swept.improvement, float(minimum), tuple(HeadId(*head) for head in swept.spurious))
+    return HeadScores(name, swept.improvement, float(minimum), swept.spurious)

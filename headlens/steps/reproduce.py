@@ -107,7 +107,7 @@ def _arguments(call: Call) -> str:
     written: list[str] = []
     if isinstance(call, Locate) and call.spurious is not None:
         salient = f", salient={literal(call.salient)}" if call.salient else ""
-        return f"hl.locate.Candidates({literal(call.source or call.locator)}, {literal(call.spurious)}{salient})"
+        return f"hl.locate.Located({literal(call.source or call.locator)}, {literal(call.spurious)}{salient})"
     for one in fields(call):
         value = getattr(call, one.name)
         if value == _default(one) or (isinstance(call, Fairness) and one.name == "locator" and call.heads is not None):
