@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "headlens"
 FLOORS = {
-    0: {"errors", "heads", "progress", "registry", "serialization", "_version"},
+    0: {"errors", "heads", "progress", "registry", "serialization", "tables", "_version"},
     1: {"locate", "correct", "metrics", "prompts", "manifest", "images"},
     2: {"models", "states"},
     3: {"extraction"},

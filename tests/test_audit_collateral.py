@@ -7,16 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from headlens.report.steps import take_missing
 
 import headlens as hl
 from headlens import plots
-from headlens.steps.collateral import CANDIDATES
-from headlens.steps.collateral import _in_words
 from headlens.correct import MeanAblation
 from headlens.errors import HeadlensError, TaskError
 from headlens.metrics import group_accuracy
 from headlens.report.elsewhere import elsewhere_section, elsewhere_verdict
-from headlens.report.steps import take_missing
+from headlens.steps.collateral import CANDIDATES, _in_words
 
 SHAPE = hl.Attribute("shape", {"round": ("a round one", "a circle"), "square": "a square one", "flat": "a flat one"})
 

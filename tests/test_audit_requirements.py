@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from headlens.steps.requirements import Requirement, check_requirements, parse_requirement
 from headlens.errors import TaskError
 from headlens.metrics import Association, Evaluation
+from headlens.steps.requirements import Requirement, check_requirements, parse_requirement
 
 EVALUATION = Evaluation(
     method="zero-shot",

@@ -17,11 +17,11 @@ from benchmark_trees import (
 
 import headlens as hl
 from headlens import benchmark
-from headlens.steps import METHODS
 from headlens.benchmark.elsewhere import celeba_questions
 from headlens.benchmark.extras import occupation_skew
 from headlens.benchmark.report import figures
 from headlens.errors import ManifestError
+from headlens.steps import METHODS
 
 
 @pytest.fixture(scope="module")

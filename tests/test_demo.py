@@ -101,9 +101,7 @@ def test_a_control_scores_its_sets_as_any_method_is_scored(audit: hl.Audit) -> N
     control = audit.results.controls["ablation"]
     rows = audit.splits.test
     groups = [audit.data.groups[row] for row in rows]
-    for heads, by_group, average in zip(
-        control.sets, control.drawn.group_accuracy, control.drawn.average, strict=True
-    ):
+    for heads, by_group, average in zip(control.sets, control.drawn.group_accuracy, control.drawn.average, strict=True):
         view = hl.correct.MeanAblation(heads).fit(audit.data.reference).apply(audit.data.test)
         predicted = audit.data.logits(view.embedding).argmax(-1).numpy()
         expected = hl.metrics.group_accuracy(audit.data.labels[rows], predicted, groups=groups)

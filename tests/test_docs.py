@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.main import get_command
 from click.testing import CliRunner
+from typer.main import get_command
 
 import headlens as hl
 from headlens.cli import app

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import headlens as hl
-from headlens.steps import SCORES
 from headlens.explore import ExplorerState
 from headlens.explore.record import NAME
-from headlens.locate import OBJECTIVES
+from headlens.locate import OBJECTIVES, Objective
 from headlens.plots import describe
+from headlens.steps import SCORES
 
 SCENERY = "scenery:dry=a photo of dry land|a photo of the land,wet=a photo of open water"
 
@@ -67,10 +67,26 @@ def test_the_effect_of_a_head_is_what_ablating_it_alone_gains(state: ExplorerSta
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> None:
-    assert state.show("effect", objective=objective).name.startswith(
-        f"ablated alone: {'fall' if objective.endswith('_v') else 'gain'} in "
-    )
+    scores = state.show("effect", objective=objective)
+    audit = state.audit
+    effects, rows = audit.evidence.effects, audit.splits.reference
+    head, improvement = max(scores, key=lambda one: one[1])
+    measure = Objective(objective, torch.as_tensor(audit.data.labels[rows]), torch.as_tensor(audit.data.values[rows]))
+    before, after = (float(measure.score(effects.predictions(heads)[:, None])[0]) for heads in ((), [head]))
+    # Above zero is what the name says: a measure that is better where it is lower decreases.
+    lower = objective.endswith("_v")
+    assert scores.name.startswith(f"ablated alone: {'decrease in' if lower else 'gain in'} ")
+    assert improvement == pytest.approx(before - after if lower else after - before, abs=1e-6)
     assert state.options == {"objective": objective}
+
+
+@pytest.mark.parametrize("head", ["L3H0", "3.0", (3, 0)])
+def test_a_figure_of_a_head_takes_it_in_every_form(state: ExplorerState, head: hl.heads.HeadLike) -> None:
+    plot = state.audit.plot
+    assert plot.textspans(head).layout.title.text.startswith("L3H0: ")
+    assert describe(plot.images(head)) == describe(plot.images(hl.HeadId(3, 0)))
+    assert "Selected heads: L3H0." in describe(plot.heatmap("attribution", [head]))
+    assert "the maps of L3H0 over" in describe(plot.tokens(0, [head]))
 
 
 @pytest.mark.parametrize("name", ["contrastive", "concept"])
@@ -153,7 +169,7 @@ def test_every_figure_stands_alone(state: ExplorerState) -> None:
 def test_margins_are_above_zero_where_the_image_is_right(state: ExplorerState) -> None:
     figure = hl.plots.margins({"zero-shot": np.array([0.3, -0.1, 0.2])}, ["a/x", "a/y", "a/x"])
     assert list(figure.data[0].median) == [0.25, -0.1]
-    with pytest.raises(hl.HeadlensError, match="margins of 2 images"):
+    with pytest.raises(hl.HeadlensError, match="3 margins"):
         hl.plots.margins({"zero-shot": np.zeros(3)}, ["a/x", "a/y"])
 
 

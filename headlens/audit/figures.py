@@ -31,8 +31,7 @@ from headlens.locate import Located
 from headlens.manifest import image_files
 from headlens.metrics import Evaluation
 from headlens.models import HookedCLIP
-from headlens.plots import grid, palette
-from headlens.plots.gallery import SIDE
+from headlens.plots.pictures import SIDE
 from headlens.steps.controls import RandomHeads
 from headlens.steps.data import AuditData
 from headlens.steps.evaluate import Evaluated
@@ -43,7 +42,6 @@ from headlens.steps.record import Collateral, Evaluate, Explain, Fairness, Locat
 T = TypeVar("T")
 
 _MOST_MAPS = 6
-_TITLE_WIDTH = 620
 
 
 class Figures:
@@ -76,13 +74,9 @@ class Figures:
             score = self._located().scores()
         scores = head_scores(self._evidence, score, **options) if isinstance(score, str) else score
         chosen = list(scores.selection if selected is None else map(HeadId.of, selected))
-        figure = plots.heatmap(scores, chosen, title, diverging=True, hover_extra=self._hover())
         found = result_of(self._record, Locate)
-        if found is not None and found.located.spurious:
-            located = [HeadId(*head) for head in found.located.spurious]
-            # Without the halo, which would hide the full outline of a head that is both.
-            figure.add_traces(grid.outlines([(located, palette.SPURIOUS[0], "located", "3px,3px")], legend=False)[1:])
-        return figure
+        located = () if found is None else found.located.spurious
+        return plots.heatmap(scores, chosen, title, diverging=True, hover_extra=self._hover(), located=located)
 
     def textspans(self, head: HeadLike) -> go.Figure:
         """A head's texts with the variance that each explains, beside their categories.
@@ -217,8 +211,7 @@ class Figures:
             observed_name=name,
             baseline_name="no head ablated",
             quantity=f"Cramér's V of {self._data.question.attribute.name} and prediction",
-            unit="number",
-            smaller_is_better=True,
+            measure="cramers_v",
         )
 
     def _explanation(self, head: HeadLike) -> Explanation:
@@ -296,15 +289,8 @@ def token_figure(
     vision = data.clip.vision
     pixels = torch.stack([data.clip.preprocess(picture) for picture in pictures]).to(vision.device)
     maps = token_maps(vision, pixels, list(heads.values()), directions.to(vision.device)).cpu()
-    figure = plots.tokens(
-        [as_seen(data.clip, image) for image in pixels],
-        {name: maps[:, i] for i, name in enumerate(heads)},
-        titles,
-        title,
-    )
-    # A title is cut where its figure ends: one image alone is narrower than most titles.
-    spare = max(0, _TITLE_WIDTH - figure.layout.width) if title else 0
-    return figure.update_layout(width=figure.layout.width + spare, margin_r=figure.layout.margin.r + spare)
+    by_head = {name: maps[:, i] for i, name in enumerate(heads)}
+    return plots.tokens([as_seen(data.clip, image) for image in pixels], by_head, titles, title)
 
 
 def as_seen(clip: HookedCLIP, image: Float[Tensor, "channel height width"]) -> UInt8[np.ndarray, "height width 3"]:

@@ -16,7 +16,6 @@ from headlens.audit import Audit
 from headlens.benchmark.by_candidates import methods_by_candidates, two_candidates
 from headlens.benchmark.by_class import Rivals, class_heads, class_rivals, methods_by_class
 from headlens.benchmark.carried import CarriedHeads, heads_of, read_heads
-from headlens.benchmark.digest import parts_of
 from headlens.benchmark.given import FAMILIES, family, given
 from headlens.benchmark.kept import Kept
 from headlens.benchmark.measures import measure_all
@@ -244,11 +243,7 @@ def _rows(audit: Audit, failed: dict[str, str], bootstrap: int) -> tuple[Row, ..
 
 def _without_heads(audit: Audit) -> str:
     """A sentence on the methods of heads for which none was located: they change nothing."""
-    idle = [
-        name
-        for name, fitted in audit.fitted.items()
-        if fitted.roles and not any(getattr(one, "heads", ()) for one in parts_of(fitted.correction))
-    ]
+    idle = [name for name, one in audit.fitted.items() if one.roles and not one.correction.edited]
     return f"No head was located for {', '.join(idle)}: these rows repeat what is left without heads." if idle else ""
 
 

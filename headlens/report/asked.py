@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headlens.locate import Located
-from headlens.plots.style import plain, shorten
+from headlens.plots.style import shorten
 from headlens.report.words import counted, few
 from headlens.steps import reproduce
+from headlens.tables import plain
 
 if TYPE_CHECKING:
     from headlens.audit import Audit

@@ -217,8 +217,7 @@ def _control(audit: Audit) -> Section:
             observed_name="candidates ablated",
             baseline_name="no head ablated",
             quantity=f"Cramér's V of {name}",
-            unit="number",
-            smaller_is_better=True,
+            measure="cramers_v",
         ),
         caption=f"Cramér's V of {name} and prediction; further to the left is weaker.",
     )

@@ -394,12 +394,12 @@ def _concept_score(evidence: Evidence, measure: str = "part", rule: ConceptRule 
 
 
 OBJECTIVES = {
-    "cramers_v": "Cramér's V",
-    "balanced_v": "balanced V",
-    "worst_group": "worst-group accuracy",
-    "average": "accuracy",
+    "cramers_v": "decrease in Cramér's V",
+    "balanced_v": "decrease in balanced V",
+    "worst_group": "gain in worst-group accuracy",
+    "average": "gain in accuracy",
 }
-"""What the objectives of the score "effect" are called."""
+"""What an improvement of each objective of the score "effect" is called: V is better where it is lower."""
 
 
 @SCORES.register("effect")
@@ -410,6 +410,5 @@ def _effect(evidence: Evidence, objective: ObjectiveName = "cramers_v", minimum:
     """
     wanted = Objective(objective, evidence.labels, evidence.values)
     swept = single_head_sweep(evidence.effects, wanted, minimum=minimum)
-    better = "fall" if objective in ("cramers_v", "balanced_v") else "gain"
-    name = f"ablated alone: {better} in {OBJECTIVES.get(objective, objective)}"
+    name = f"ablated alone: {OBJECTIVES.get(objective, objective)}"
     return HeadScores(name, swept.improvement, float(minimum), swept.spurious)
