@@ -131,7 +131,7 @@ def test_a_new_attribute_costs_no_forward_pass(audit: hl.Audit, monkeypatch: pyt
     other = audit.with_attribute(
         hl.Attribute("light", {"sun": "a photo on a sunny day", "cloud": "a photo on a cloudy day", "dark": "at night"})
     )
-    assert other.inferred
+    assert other.data.inferred
     found = other.fairness("concept", n_random_sets=5, n_bootstrap=50, n_permutations=50, total=0)
     assert found.inferred
     assert found.values == ("sun", "cloud", "dark")
@@ -151,9 +151,8 @@ def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
             hl.Attribute("facing", {"left": "a bird facing left", "right": "a bird facing right"}),
             seed=seed,
         )
-        other.location = hl.locate.Located("by hand", (hl.HeadId(3, 1),))
         claims += (
-            other.fairness(n_random_sets=0, n_bootstrap=20, n_permutations=200, total=0).verdict.word != "not shown"
+            other.fairness(["L3H1"], n_random_sets=0, n_bootstrap=20, n_permutations=200, total=0).verdict.word != "not shown"
         )
     assert claims <= 1
 

@@ -48,14 +48,14 @@ def test_heads_are_carried_over_to_another_suite(run_once, clip, tmp_path) -> No
         asked, clip, tmp_path / "data", place, methods=["ltc", "ablation"], heads_from=tmp_path, **QUICK
     )
     assert own.corrections["ablation"].heads == ((0, 1), (2, 3))
-    assert all(part.corrections[0].heads == ((0, 1), (2, 3)) for part in own.corrections["ltc"].parts.values())
+    assert all(part.corrections[0].heads == ((0, 1), (2, 3)) for part in own.corrections["ltc"].parts)
     assert any("carried over from the benchmark waterbirds, by background" in note for note in found.footnotes())
     assert found.heads.source == first.source
     assert "random heads (ltc)" in {row.method for row in found.rows}
     section = figures(own, images=0)[0]
     assert "carried over" in section.text
     written = own.script()
-    assert 'audit.locate(hl.locate.Located("carried over", ["L0H1", "L2H3"], salient=["L1H2"]))' in written
+    assert 'audit.locate(spurious=["L0H1", "L2H3"], salient=["L1H2"], source="carried over")' in written
     # A suite that always takes them over, and heads that a publication names.
     published = benchmark.CarriedHeads(((2, 3),), source="A. Author 2025")
     always = replace(asked, heads_from=published)

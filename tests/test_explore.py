@@ -82,6 +82,7 @@ def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> 
 
 @pytest.mark.parametrize("head", ["L3H0", "3.0", (3, 0)])
 def test_a_figure_of_a_head_takes_it_in_every_form(state: ExplorerState, head: hl.heads.HeadLike) -> None:
+    state.audit.explain(["L3H0"], n_bootstrap=0)
     plot = state.audit.plot
     assert plot.textspans(head).layout.title.text.startswith("L3H0: ")
     assert describe(plot.images(head)) == describe(plot.images(hl.HeadId(3, 0)))

@@ -46,7 +46,6 @@ from headlens.steps.data import AuditData, Splits, asking
 from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method
 from headlens.steps.fairness import FairnessResults, fairness
 from headlens.steps.locate import (
-    GIVEN,
     LOCATORS,
     SCORES,
     Evidence,
@@ -58,7 +57,7 @@ from headlens.steps.locate import (
 )
 from headlens.steps.methods import METHODS, Method
 from headlens.steps.question import Question, as_pairs
-from headlens.steps.record import Call, Record, Step, corrections, in_words, known, result_of, with_step
+from headlens.steps.record import GIVEN, Call, Record, Step, corrections, in_words, known, result_of, with_step
 from headlens.steps.reproduce import commands, script
 from headlens.steps.saved import load, save
 from headlens.steps.texts import TextEmbeddings
@@ -254,19 +253,23 @@ class Audit:
         *,
         conflicting: Sequence[tuple[str, str]] | None = None,
         rule: ConceptRule | None = None,
+        spurious: Iterable[HeadLike] | None = None,
+        salient: Iterable[HeadLike] = (),
+        source: str = "",
         **options: Any,
     ) -> Located:
         """Find the heads that carry the attribute into the task.
 
         Args:
-            locator: a name of `headlens.steps.LOCATORS`; or heads that were located elsewhere, as
-                `hl.locate.Located("where they come from", heads)`. "contrastive" and its variants look at the
-                conflicting groups' incorrectly and correctly classified images; "concept", "textspan" and
+            locator: a name of `headlens.steps.LOCATORS`; or another audit's result. "contrastive" and its variants look
+                at the conflicting groups' incorrectly and correctly classified images; "concept", "textspan" and
                 "concept+textspan" ask what the heads encode.
             conflicting: (class, value) groups in which attribute and class conflict. By default every group whose value
                 is not the one that its class mostly occurs with; where the reference split is balanced, the groups that
                 the zero-shot classifier gets wrong more often than its class as a whole.
             rule: the thresholds of the concept test.
+            spurious, salient: heads that were located elsewhere; then no locator is run.
+            source: where these come from, in a few words.
             options: the locator's other options, such as `first=5`.
 
         Raises:
@@ -274,12 +277,14 @@ class Audit:
             LocateError: for an unknown option or group, or where there is nothing to contrast.
         """
         groups = None if conflicting is None else tuple((str(label), str(value)) for label, value in conflicting)
-        if isinstance(locator, str):
+        if not isinstance(locator, str):
+            spurious, salient, source = locator.spurious, locator.salient, source or locator.method
+        if isinstance(locator, str) and spurious is None and not salient:
             check_options(LOCATORS, locator, locator_options(rule, options))
-            call = calls.Locate(locator, groups, rule, options)
+            call = calls.Locate(locator, groups, rule, tuple(options.items()))
         else:
-            spurious, salient = (self._heads(own) for own in (locator.spurious, locator.salient))
-            call = calls.Locate(GIVEN, spurious=spurious, salient=salient, source=locator.method)
+            given = self._heads(spurious or ()), self._heads(salient)
+            call = calls.Locate(GIVEN, spurious=given[0], salient=given[1], source=source)
         self._take(call, lambda: locate(self.data, call))
         assert self.location is not None
         return self.location
@@ -349,7 +354,7 @@ class Audit:
         methods: Sequence[str] = ("ablation", "ltc"),
         *,
         controls: Sequence[str] | None = None,
-        judge: str | None = None,
+        judged: str | None = None,
         n_random_sets: int = 100,
         n_bootstrap: int = 1000,
         cache: Cache | None = None,
@@ -359,7 +364,7 @@ class Audit:
         Args:
             methods: registered methods, fitted where they are not fitted yet.
             controls: the methods that are compared with random heads; by default all of `methods` that use heads.
-            judge: the method that the verdict is about; by default "ltc", else the last one of `methods`.
+            judged: the method that the verdict is about; by default "ltc", else the last one of `methods`.
             n_random_sets: random head sets a method is compared with; all of them where no more exist.
             n_bootstrap: resamples behind every interval.
             cache: keeps what random heads predict, for a run that may be interrupted.
@@ -372,12 +377,13 @@ class Audit:
         scored = tuple(dict.fromkeys([*self.fitted, *names]))
         built = {name: entry for name in scored if (entry := self._method_of(name)) is not None}
         wanted = [name for name in names if name in built and built[name].roles] if controls is None else list(controls)
-        self._check_scored(scored, built, wanted, judge)
+        self._check_scored(scored, built, wanted, judged)
         for name in names:
             if name not in self.fitted:
                 self.correct(name)
-        judged = judge or ("ltc" if "ltc" in names or not names else names[-1])
-        call = calls.Evaluate(scored, tuple(wanted), judged if judged in scored else None, n_random_sets, n_bootstrap)
+        if judged is None and scored:
+            judged = "ltc" if "ltc" in names else (names or scored)[-1]
+        call = calls.Evaluate(scored, tuple(wanted), judged, n_random_sets, n_bootstrap)
         before = self._reusable(call)
         return self._take(call, lambda: evaluate(self.data, call, self.fitted, built, before=before, cache=cache))
 
@@ -420,7 +426,7 @@ class Audit:
         call = calls.Fairness(
             locator,
             rule,
-            options,
+            tuple(options.items()),
             heads,
             n_random_sets,
             n_bootstrap,
@@ -698,9 +704,9 @@ class Audit:
         return name
 
     def _check_scored(
-        self, scored: tuple[str, ...], built: Mapping[str, Method], controls: Sequence[str], judge: str | None
+        self, scored: tuple[str, ...], built: Mapping[str, Method], controls: Sequence[str], judged: str | None
     ) -> None:
-        for what, name in (*(("control", one) for one in controls), *([("judged method", judge)] if judge else ())):
+        for what, name in (*(("control", one) for one in controls), *([("judged method", judged)] if judged else ())):
             if name not in scored:
                 raise CorrectionError(
                     f"The {what} {name!r} is not among the scored methods: {', '.join(scored)}.",

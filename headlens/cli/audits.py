@@ -410,8 +410,6 @@ def _opened(typed: Typed, verb: str) -> tuple[Audit, Path]:
 def _call(typed: Typed, verb: str) -> dict[str, Any]:
     """The arguments of a call that were typed; thresholds as the rules that they belong to."""
     given = arguments(typed, verb)
-    if "judged" in given:
-        given["judge"] = given.pop("judged")
     for name, kind in (("rule", "LabelRule" if verb == "explain" else "ConceptRule"), ("verdict_rule", "FairnessRule")):
         if name in given:
             given[name] = _rule(kind, given[name])
@@ -443,12 +441,6 @@ def _check_names(located: dict[str, Any], scored: dict[str, Any]) -> None:
 
 def _locate(one: Audit, given: dict[str, Any]) -> Any:
     """Locate as was typed: by a locator, or the heads that were named."""
-    from headlens.locate import Located
-
-    spurious, salient = given.pop("spurious", None), given.pop("salient", [])
-    source = given.pop("source", "the command line")
-    if spurious is not None or salient:
-        return one.locate(Located(source, spurious or (), salient))
     options = given.pop("options", {})
     return one.locate(given.pop("locator", "contrastive"), **given, **options)
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headlens.cli.options import Typed, listed
+from headlens.cli.options import DATA, Typed, listed
 from headlens.errors import TaskError
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from headlens.audit import Audit
     from headlens.models import HookedCLIP
-
-_OF_THE_MODEL = {"model", "pretrained", "device", "precision"}
-_NOT_THE_QUESTION = {"folder", "as_json", "open_report", "require", "overwrite"}
 
 
 @dataclass(frozen=True)
@@ -117,9 +114,7 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
 
     folder: Path | None = typed["folder"]
     if folder is not None:
-        beside = [
-            name for name in sorted(typed.given - _OF_THE_MODEL - _NOT_THE_QUESTION) if not name.startswith("of_")
-        ]
+        beside = sorted(typed.given & {one.name for one in DATA} | typed.given & {"out"})
         if beside:
             written = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
             raise TaskError(

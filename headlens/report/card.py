@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MARKUP = re.compile(r"[\\`*_\[\]{}]")
 _REFERENCE = re.compile(r"[<>&|~$]|:(?=//)|(?<=www)\.")
 _OPENING = re.compile(r"^(?:[#+=-]+|\d{1,9}[.)])(?=\s|$)")  # what would begin a list, a heading or a line
-_KEPT = ("headlens", "model", "fingerprint", "audit", "splits", "locator", "seed")
+_KEPT = ("headlens", "model", "model fingerprint", "audit", "splits", "locate", "seed")
 
 
 def card(audit: Audit, level: int = 2) -> str:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def heads_section(audit: Audit) -> Section:
     """The located heads, their scores as a figure and as a table, whatever the locator."""
     location = location_of(audit)
-    assert location is not None
+    if location is None:
+        return Section("Which heads", "No heads were located. audit.locate() does that.")
     if isinstance(location, Location):
         return _decisions(location)
     if isinstance(location, Candidates) and (location.concept is not None or location.spans is not None):

@@ -57,7 +57,7 @@ from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
 from headlens.states import Moments
 from headlens.steps.data import AuditData, nearest
-from headlens.steps.record import Groups, Locate
+from headlens.steps.record import GIVEN, Groups, Locate
 from headlens.steps.texts import TextEmbeddings
 
 
@@ -163,9 +163,6 @@ class Evidence:
         return self.texts(self.bank.texts)
 
 
-GIVEN = "given"
-"""The locator's name of heads that were located elsewhere."""
-
 LOCATORS: Registry[Callable[..., Located]] = Registry("locator")
 SCORES: Registry[Callable[..., HeadScores]] = Registry("score")
 
@@ -194,7 +191,7 @@ def locate(data: AuditData, call: Locate) -> LocatedHeads:
         given = Located(call.source or GIVEN, call.spurious, call.salient)
         return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
     evidence = Evidence(data, call.conflicting)
-    found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, call.options))
+    found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, dict(call.options)))
     # A locator that did not ask for the conflicting groups has nothing to say about them.
     note = _groups_in_words(evidence.conflicting) if "conflicting" in vars(evidence) else ""
     return LocatedHeads(found, note)

@@ -20,8 +20,13 @@ from headlens.prompts import Attribute
 from headlens.serialization import digest
 from headlens.steps.verdicts import FairnessRule
 
+GIVEN = "given"
+"""The locator's name of heads that were located elsewhere, or named."""
+
 Plain = str | float | int | bool | None
 """What a locator's own option may be, beside its rule."""
+Options = tuple[tuple[str, Plain], ...]
+"""A locator's own options, by name."""
 Groups = tuple[tuple[str, str], ...]
 """(class, value) groups."""
 
@@ -42,7 +47,7 @@ class Locate:
     locator: str = "contrastive"
     conflicting: Groups | None = None
     rule: ConceptRule | None = None
-    options: dict[str, Plain] = field(default_factory=dict)
+    options: Options = ()
     spurious: tuple[HeadId, ...] | None = None
     salient: tuple[HeadId, ...] = ()
     source: str = ""
@@ -116,7 +121,7 @@ class Fairness:
 
     locator: str = "concept+textspan"
     rule: ConceptRule | None = None
-    options: dict[str, Plain] = field(default_factory=dict)
+    options: Options = ()
     heads: tuple[HeadId, ...] | None = None
     n_random_sets: int = 100
     n_bootstrap: int = 1000

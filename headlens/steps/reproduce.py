@@ -18,7 +18,7 @@ from headlens.heads import HeadId
 from headlens.prompts import Attribute
 from headlens.steps.data import AuditData
 from headlens.steps.options import CALLS
-from headlens.steps.record import Call, Correct, Fairness, Locate, Record
+from headlens.steps.record import GIVEN, Call, Correct, Record
 
 PAIRS, BANK, ATTRIBUTE, CLASSES = "pairs.yaml", "bank.csv", "attribute.yaml", "classes.txt"
 """Files beside a saved audit, for what a shell option cannot hold."""
@@ -41,6 +41,10 @@ _POSITIONAL = {
     "Collateral": "attributes",
     "Ablate": "heads",
 }
+
+
+_ALWAYS = {"Evaluate": ("controls",), "Collateral": ("heads",)}
+"""What is written even where it is the call's default, since the method's own default is another one."""
 
 
 def verb(call: Call) -> str:
@@ -105,15 +109,14 @@ def _arguments(call: Call) -> str:
             return f"saved.corrections[{literal(call.name)}], name={literal(call.name)}"
         return literal(call.method) + ("" if call.name == call.method else f", name={literal(call.name)}")
     written: list[str] = []
-    if isinstance(call, Locate) and call.spurious is not None:
-        salient = f", salient={literal(call.salient)}" if call.salient else ""
-        return f"hl.locate.Located({literal(call.source or call.locator)}, {literal(call.spurious)}{salient})"
     for one in fields(call):
         value = getattr(call, one.name)
-        if value == _default(one) or (isinstance(call, Fairness) and one.name == "locator" and call.heads is not None):
+        # Heads that are named take the place of a locator.
+        named = one.name == "locator" and getattr(call, "locator", "") == GIVEN
+        if named or (value == _default(one) and one.name not in _ALWAYS.get(type(call).__name__, ())):
             continue
         if one.name == "options":
-            written += [f"{name}={literal(each)}" for name, each in value.items()]
+            written += [f"{name}={literal(each)}" for name, each in value]
         elif one.name == _POSITIONAL.get(type(call).__name__):
             written.insert(0, literal(value))
         else:
@@ -206,26 +209,22 @@ def _shell_arguments(call: Call, folder: Path) -> list[str]:
     written: list[str] = []
     defaults = {one.name: _default(one) for one in fields(call)}
     for name, option in CALLS[verb(call)].items():
-        if (value := getattr(call, name)) != defaults[name]:
-            for text in _typed(value):
+        if (value := getattr(call, name)) != defaults[name] or name in _ALWAYS.get(type(call).__name__, ()):
+            for text in _typed(value, option.kind):
                 written += [option.flag, text]
     return written
 
 
-def _typed(value: Any) -> list[str]:
+def _typed(value: Any, kind: str) -> list[str]:
     """A value as it is typed, once for each time that its option is repeated."""
-    if isinstance(value, Mapping):
-        return [f"{name}={each}" for name, each in value.items()]
-    if is_dataclass(value) and not isinstance(value, type):
-        changed = {one.name: getattr(value, one.name) for one in fields(value)}
-        return [f"{name}={each}" for name, each in changed.items() if each is not None]
-    if isinstance(value, tuple):
-        if all(isinstance(one, str | HeadId) for one in value):
-            return [",".join(map(str, value))]
-        if all(isinstance(one, Attribute) for one in value):
-            return [typed_attribute(one) or one.name for one in value]
+    if kind == "setting":
+        pairs = value if isinstance(value, tuple) else [(one.name, getattr(value, one.name)) for one in fields(value)]
+        return [f"{name}={each}" for name, each in pairs if each is not None]
+    if kind == "group":
         return ["/".join(one) for one in value]
-    return [str(value)]
+    if kind == "attribute":
+        return [typed_attribute(one) or one.name for one in value]
+    return [",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------
@@ -267,7 +266,7 @@ def _in_words(value: Any) -> str:
     if isinstance(value, Attribute):
         return value.name
     if is_dataclass(value) and not isinstance(value, type):
-        return ", ".join(_typed(value))
+        return ", ".join(_typed(value, "setting"))
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={each}" for name, each in value.items())
     if isinstance(value, tuple) and not isinstance(value, HeadId):
