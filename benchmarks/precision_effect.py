@@ -21,10 +21,10 @@ import torch
 
 import headlens as hl
 from headlens.correct import MeanAblation
+from headlens.extraction import HeadStore
 from headlens.locate import conflicting_groups, contrastive
 from headlens.manifest import class_indices
 from headlens.metrics import group_accuracy, group_names
-from headlens.states import HeadStore
 
 DTYPES = ("float32", "float16", "bfloat16")
 

@@ -27,13 +27,13 @@ from PIL import Image
 from store_size import disk, write_store
 
 import headlens as hl
+from headlens.extraction.layout import StoreFolder
+from headlens.extraction.moment_totals import Totals
+from headlens.extraction.numbers import to_disk
+from headlens.extraction.place import place_of
 from headlens.images import read_image
 from headlens.manifest import manifest_digest
 from headlens.models.open_clip_import import open_clip
-from headlens.states.layout import StoreFolder
-from headlens.states.moment_totals import Totals
-from headlens.states.numbers import to_disk
-from headlens.states.place import place_of
 
 
 def median(work: Callable[[], object], repeats: int) -> float:

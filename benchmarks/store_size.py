@@ -25,12 +25,13 @@ import pandas as pd
 import torch
 from einops import einsum
 
+from headlens.extraction import HeadStore
+from headlens.extraction.layout import StoreFolder
+from headlens.extraction.numbers import to_disk
+from headlens.extraction.place import place_of
+from headlens.extraction.plan import Plan, block_sizes
 from headlens.manifest import images_digest
-from headlens.states import HeadBasis, HeadStore
-from headlens.states.layout import StoreFolder
-from headlens.states.numbers import to_disk
-from headlens.states.place import place_of
-from headlens.states.plan import Plan, block_sizes
+from headlens.states import HeadBasis
 
 HALVES = ("float16", "bfloat16")
 

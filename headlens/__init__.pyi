@@ -2,11 +2,12 @@ from . import audit, benchmark, correct, datasets, errors, explain, locate, metr
 from ._version import __version__
 from .audit import Audit
 from .errors import HeadlensError
+from .extraction import HeadStore, MomentStore, extract
 from .heads import HeadId, HeadScores
 from .manifest import read_manifest
 from .models import HookedCLIP, HookedVisionTransformer, load, parity
 from .prompts import Attribute, ZeroShotTask
-from .states import Decomposition, HeadStore, MomentStore, decompose, extract
+from .states import Decomposition, decompose
 
 __all__ = [
     "Attribute",

@@ -15,7 +15,8 @@ from headlens.correct import (
     total_ablation_hooks,
 )
 from headlens.errors import CorrectionError
-from headlens.states import decompose, extract
+from headlens.extraction import extract
+from headlens.states import decompose
 
 COUNT = 11
 PAIRS = torch.randn(2, 2, EMBED, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,8 @@ from tiny_clip import EMBED, HEADS, LAYERS, tiny_clip, write_images
 from headlens.errors import LocateError
 from headlens.explain import ExplainError, LabelRule, explain_heads, image_parts, overview, textspan_heads, top_images
 from headlens.explain.label import label
-from headlens.states import HeadBasis, HeadStore, Moments, extract, head_moments, merge_all
+from headlens.extraction import HeadStore, extract
+from headlens.states import HeadBasis, Moments, head_moments, merge_all
 
 WORDS = {"place": ("water", "forest"), "colour": ("red", "green", "blue"), "animal": ("dog", "cat")}
 BANK = SimpleNamespace(

@@ -12,8 +12,9 @@ from tiny_clip import EMBED, HEADS, LAYERS, tiny_clip, write_images
 import headlens.locate.textspan as core
 from headlens.errors import LocateError
 from headlens.explain import ExplainError, textspan, textspan_heads
+from headlens.extraction import HeadStore, extract
 from headlens.locate.textspan import head_spans
-from headlens.states import HeadBasis, HeadStore, Moments, extract, head_moments
+from headlens.states import HeadBasis, Moments, head_moments
 
 
 def by_rows(x: np.ndarray, texts: np.ndarray, count: int, rank: int) -> tuple[list[int], np.ndarray, np.ndarray]:

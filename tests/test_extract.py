@@ -17,12 +17,13 @@ import zarr
 from PIL import Image
 from tiny_clip import TinyClip, contents, pixels, tiny_clip, write_images
 
-import headlens.states.extraction as extraction
+import headlens.extraction.extraction as extraction
 from headlens.errors import HeadlensError, ImageError, ManifestError, ModelError, StoreError
+from headlens.extraction import HeadStore, MomentStore, extract
+from headlens.extraction.decode import decode
+from headlens.extraction.place import place_of
 from headlens.images import read_image
-from headlens.states import HeadStore, MomentStore, decompose, extract
-from headlens.states.decode import decode
-from headlens.states.place import place_of
+from headlens.states import decompose
 
 COUNT, BLOCK = 11, 4
 
@@ -93,7 +94,7 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from tiny_clip import tiny_clip
-import headlens.states.extraction as extraction
+import headlens.extraction.extraction as extraction
 from headlens.manifest import read_manifest
 extraction._SAVE_EVERY = 0.0
 clip, folder = tiny_clip(), Path(sys.argv[1])

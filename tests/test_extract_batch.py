@@ -10,8 +10,8 @@ import torch
 from tiny_clip import TinyClip, contents, tiny_clip, write_images
 
 from headlens.errors import ModelError, StoreError
-from headlens.states import HeadStore, MomentStore, extract
-from headlens.states.batch import ON_PROCESSOR, batch_size_for, by_trial
+from headlens.extraction import HeadStore, MomentStore, extract
+from headlens.extraction.batch import ON_PROCESSOR, batch_size_for, by_trial
 
 COUNT, BLOCK = 47, 5
 
@@ -90,7 +90,7 @@ def test_a_run_that_goes_on_takes_the_size_that_was_found(
     clip: TinyClip, frame: pd.DataFrame, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([3, 4, 2])
-    monkeypatch.setattr("headlens.states.filling.batch_size_for", lambda *_: next(found))
+    monkeypatch.setattr("headlens.extraction.filling.batch_size_for", lambda *_: next(found))
     tower = clip.vision
     whole = run(clip, frame, tmp_path / "whole", keep=keep)
     assert whole.plan.batch_size == 3

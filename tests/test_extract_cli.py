@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headlens.cli import app
-from headlens.states import HeadStore, MomentStore
+from headlens.extraction import HeadStore, MomentStore
 from headlens.testbed import images
 
 

@@ -18,12 +18,12 @@ import torch
 from PIL import Image
 from tiny_clip import TinyClip, contents, tiny_clip, write_images
 
-import headlens.states.extraction as extraction
+import headlens.extraction.extraction as extraction
 from headlens.errors import ImageError, StoreError
-from headlens.states import HeadStore, extract
-from headlens.states.arrays import shard_files
-from headlens.states.layout import StoreFolder
-from headlens.states.place import Folder, place_of
+from headlens.extraction import HeadStore, extract
+from headlens.extraction.arrays import shard_files
+from headlens.extraction.layout import StoreFolder
+from headlens.extraction.place import Folder, place_of
 
 COUNT, BLOCK = 11, 4
 
@@ -106,7 +106,7 @@ def test_odd_images_are_read_or_listed(clip: TinyClip, tmp_path: Path, monkeypat
 
 _HOLDER = """
 import sys
-from headlens.states.place import place_of
+from headlens.extraction.place import place_of
 with place_of(sys.argv[1]).lock():
     print("held", flush=True)
     sys.stdin.read()

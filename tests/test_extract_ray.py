@@ -13,7 +13,7 @@ from ray_tower import sketched
 from tiny_clip import contents, tiny_clip, write_images
 
 from headlens.errors import ImageError, StoreError
-from headlens.states import extract, ray_engine
+from headlens.extraction import extract, ray_engine
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'headlens[ray]'")
 pytestmark = pytest.mark.filterwarnings(

@@ -11,13 +11,13 @@ import pytest
 import torch
 from tiny_clip import TinyClip, tiny_clip, write_images
 
-import headlens.states.extraction as extraction
+import headlens.extraction.extraction as extraction
 from headlens.errors import ImageError, ManifestError, StoreError
+from headlens.extraction import HeadStore, MomentStore, extract
+from headlens.extraction.layout import StoreFolder
+from headlens.extraction.place import Folder, Prefix, place_of
 from headlens.images import is_url, read_image
 from headlens.manifest import image_files, read_manifest, resolve_paths
-from headlens.states import HeadStore, MomentStore, extract
-from headlens.states.layout import StoreFolder
-from headlens.states.place import Folder, Prefix, place_of
 
 COUNT, BLOCK = 11, 4
 

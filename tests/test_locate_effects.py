@@ -8,9 +8,9 @@ from tiny_clip import EMBED, HEADS, LAYERS, tiny_clip, write_images
 
 from headlens.correct import MeanAblation
 from headlens.errors import LocateError
+from headlens.extraction import extract
 from headlens.heads import HeadId
 from headlens.locate import HeadEffects
-from headlens.states import extract
 
 CLASSES = 11
 

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_clip import EMBED, HEADS, LAYERS, tiny_clip, write_images
 
-import headlens.states.store as store_module
+import headlens.extraction.store as store_module
 from headlens.errors import StoreError
-from headlens.states import HeadStore, Moments, extract, group_moments, head_moments, merge_all
+from headlens.extraction import HeadStore, extract
+from headlens.states import Moments, group_moments, head_moments, merge_all
 
 COUNT = 17
 

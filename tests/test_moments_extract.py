@@ -7,12 +7,13 @@ import pytest
 import torch
 from tiny_clip import EMBED, HEADS, LAYERS, TinyClip, tiny_clip, write_images
 
-import headlens.states.extraction as extraction
+import headlens.extraction.extraction as extraction
 from headlens.correct import MeanAblation
 from headlens.errors import HeadlensError, ImageError, ManifestError, StoreError
 from headlens.explain import textspan_heads
+from headlens.extraction import HeadStore, MomentStore, extract
 from headlens.locate import concept_directions, concept_scores, head_variance
-from headlens.states import HeadStore, MomentStore, extract, group_moments, head_moments, merge_all, moment_scores
+from headlens.states import group_moments, head_moments, merge_all
 from headlens.states.moments import Moments
 
 COUNT, BLOCK = 23, 5
@@ -77,7 +78,7 @@ def test_pieces_and_blocks_merge_exactly(
 ) -> None:
     clip.vision.double()
     whole = run(clip, frame, tmp_path / "whole", block=COUNT, batch_size=1, dtype="float64")
-    monkeypatch.setattr("headlens.states.identity._PIECE", 4)
+    monkeypatch.setattr("headlens.extraction.identity._PIECE", 4)
     parts = run(clip, frame, tmp_path / "parts", block=block, batch_size=1, dtype="float64")
     assert_same(parts, whole, 1e-9)
     for key, cell in whole.cells.items():
@@ -165,7 +166,7 @@ def test_concept_scores(
     store = run(clip, frame, tmp_path / "moments", groups=["label", "split"])
     prototypes = torch.randn(len(values), EMBED, generator=torch.Generator().manual_seed(4))
     directions = concept_directions(prototypes)
-    found = moment_scores(store, directions, column, values)
+    found = store.scores(directions, column, values)
     groups = torch.tensor([values.index(value) for value in frame[column]])
     variance = head_variance(head_moments(rows), rows.basis)
     expected = concept_scores(rows.project(directions), groups, variance, directions)
@@ -175,9 +176,9 @@ def test_concept_scores(
         torch.testing.assert_close(ours, getattr(expected, name), atol=1e-5, rtol=1e-5)
     assert found.sizes == expected.sizes
     with pytest.raises(StoreError, match="directions of shape"):
-        moment_scores(store, directions[:0], column, values)
+        store.scores(directions[:0], column, values)
     with pytest.raises(StoreError, match="What occurs"):
-        moment_scores(store, concept_directions(prototypes[:2]), column, [values[0], "absent"])
+        store.scores(concept_directions(prototypes[:2]), column, [values[0], "absent"])
 
 
 def test_what_needs_rows_says_so(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def test_unknown_options(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path, op
 
 
 def test_too_many_groups_are_refused(clip: TinyClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headlens.states.moment_store._MOST_CELLS", 3)
+    monkeypatch.setattr("headlens.extraction.moment_store._MOST_CELLS", 3)
     frame = write_images(tmp_path / "images", COUNT)
     with pytest.raises(ManifestError, match="4 of label, place"):
         run(clip, frame, tmp_path / "moments")

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_clip import D_HEAD, EMBED, HEADS, LAYERS, TinyClip, pixels, tiny_clip, write_images
 
-import headlens.states.store as store_module
+import headlens.extraction.store as store_module
 from headlens.errors import ManifestError, StoreError
+from headlens.extraction import HeadStore, extract
+from headlens.extraction.plan import block_sizes
 from headlens.manifest import check_files, resolve_paths
 from headlens.models import HookedCLIP
 from headlens.models.open_clip_import import open_clip
-from headlens.states import Decomposition, HeadStore, decompose, extract
-from headlens.states.plan import block_sizes
+from headlens.states import Decomposition, decompose
 
 COUNT, DIRECTIONS = 23, 11
 

@@ -9,9 +9,10 @@ import torch
 from tiny_clip import EMBED, pixels, tiny_clip, write_images
 
 from headlens.errors import ModelError
-from headlens.states import HeadStore, decompose, extract
-from headlens.states.identity import plan_of
-from headlens.states.numbers import from_disk, nothing, to_disk
+from headlens.extraction import HeadStore, extract
+from headlens.extraction.identity import plan_of
+from headlens.extraction.numbers import from_disk, nothing, to_disk
+from headlens.states import decompose
 
 COUNT = 13
 

@@ -10,8 +10,8 @@ import torch
 import headlens as hl
 from headlens.correct import MeanAblation
 from headlens.errors import ManifestError, ModelError
+from headlens.extraction import extract
 from headlens.metrics import cramers_v
-from headlens.states import extract
 from headlens.testbed import RECIPES, card, images
 from headlens.testbed.figures import FigureRates, figure_captions, figure_vocabulary, render_figures, sample_figures
 from headlens.testbed.figures import world as facts

@@ -37,11 +37,11 @@ from headlens.audit.results import Results
 from headlens.audit.scoring import Remember, score
 from headlens.correct import Correction, Tokens
 from headlens.explain import Explanation, LabelRule, explain_heads
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.locate import Located
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
-from headlens.states import HeadStore
 
 if TYPE_CHECKING:
     from headlens.audit.plotting import Plots

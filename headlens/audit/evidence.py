@@ -16,9 +16,10 @@ from torch import Tensor
 
 from headlens.audit.parts import Parts
 from headlens.audit.texts import TextEmbeddings
+from headlens.extraction import HeadStore
 from headlens.locate import ConflictingGroups, HeadEffects, concept_directions
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
-from headlens.states import HeadStore, Moments
+from headlens.states import Moments
 
 
 @dataclass(frozen=True, eq=False)

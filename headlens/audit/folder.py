@@ -15,27 +15,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from safetensors.torch import load_file, save_file
 
 from headlens._version import __version__
 from headlens.audit.collateral_results import CollateralResults
 from headlens.audit.fairness_results import FairnessResults
-from headlens.audit.pack import Arrays, pack, unpack
 from headlens.audit.results import Results
 from headlens.audit.texts import TextEmbeddings
 from headlens.correct import load_correction
 from headlens.errors import OutputError
 from headlens.explain import Explanation
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import is_url
 from headlens.locate import Candidates, Location, Oracle
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
-from headlens.states import HeadStore
+from headlens.serialization import Arrays, pack, read_arrays, unpack, write_arrays, write_json
 
 if TYPE_CHECKING:
     from headlens.audit.audit import Audit
@@ -99,7 +96,7 @@ def save(audit: Audit, folder: Path) -> Path:
         "pairs": audit.pairs if audit.pairs_given else None,
         "spurious_pairs": [list(pair) for pair in audit.spurious_pairs],
         "crossed_pairs": None if audit.crossed_given is None else [list(pair) for pair in audit.crossed_given],
-        "prompts": audit.texts.save(_fresh(folder / "texts.safetensors")),
+        "prompts": audit.texts.save(folder / "texts.safetensors"),
         "skip_unlabelled": audit.skip_unlabelled,
         "bank": None if audit.bank_given is None else audit.bank_given.table().to_dict("list"),
         "location_note": audit.location_note,
@@ -107,7 +104,7 @@ def save(audit: Audit, folder: Path) -> Path:
     }
     arrays: Arrays = {}
     record["found"] = {name: pack(getattr(audit, name), kind, arrays) for name, kind in _FOUND.items()}
-    save_file(arrays, _fresh(folder / "arrays.safetensors"))
+    write_arrays(folder / "arrays.safetensors", arrays)
     for number, (name, correction) in enumerate(audit.corrections.items()):
         place = f"corrections/{number}-{_slug(name)}"
         correction.save(folder / place, overwrite=True)
@@ -190,36 +187,13 @@ def load(folder: Path, clip: HookedCLIP | None, store: HeadStore | None) -> Audi
         bank=None if bank is None else TextBank(tuple(bank["text"]), tuple(bank["category"])),
         skip_unlabelled=record["skip_unlabelled"],
     )
-    arrays = load_file(folder / "arrays.safetensors")
+    arrays = read_arrays(folder / "arrays.safetensors")
     for name, kind in _FOUND.items():
         if name in record["found"]:  # an audit of an earlier version lacks what was not measured then
             setattr(audit, name, unpack(record["found"][name], kind, arrays))
     audit.location_note = record["location_note"]
     audit.corrections = {name: load_correction(folder / place) for name, place in record["corrections"].items()}
     return audit
-
-
-def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write whole or not at all; a number that is not finite as null, for JSON knows no other way."""
-    temporary = path.with_suffix(".json.part")
-    text = json.dumps(finite(record), indent=2, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def finite(value: Any) -> Any:
-    """A record with None in the place of every number that is not finite, and lists in that of tuples."""
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _fresh(path: Path) -> Path:
-    # A memory-mapped file must not be rewritten under a reader; a new file of that name leaves the old one whole.
-    path.unlink(missing_ok=True)
-    return path
 
 
 def _relative(path: Path | str, folder: Path) -> str:

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from headlens.extraction import HeadStore
 from headlens.locate import HeadEffects
-from headlens.states import HeadStore, Moments, head_moments
+from headlens.states import Moments, head_moments
 
 
 class Parts:

@@ -15,12 +15,12 @@ from torch import Tensor
 from headlens import plots
 from headlens.errors import ImageError, ModelError
 from headlens.explain import token_maps
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import read_image
 from headlens.manifest import image_files
 from headlens.models import HookedCLIP
 from headlens.plots.gallery import SIDE
-from headlens.states import HeadStore
 
 if TYPE_CHECKING:
     from headlens.audit.question import Question

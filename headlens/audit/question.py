@@ -20,11 +20,11 @@ from headlens.audit.parts import Parts
 from headlens.audit.splits import Splits, choose_splits
 from headlens.audit.texts import TextEmbeddings
 from headlens.errors import TaskError
+from headlens.extraction import HeadStore
 from headlens.manifest import candidate_indices, check_manifest, class_indices
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask, cross_pairs, default_bank
-from headlens.states import HeadStore
 
 TextPairs = Sequence[Sequence[str]]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from headlens.errors import ModelError
+from headlens.serialization import read_arrays, write_arrays
 
 Encoder = Callable[[list[str]], Tensor]
 
@@ -52,9 +52,9 @@ class TextEmbeddings:
     def save(self, path: Path) -> list[str]:
         """Write the embeddings as safetensors and return the prompts in their order, for JSON."""
         prompts = list(self._known)
-        save_file({"embeddings": torch.stack([self._known[p] for p in prompts]).contiguous()}, path)
+        write_arrays(path, {"embeddings": torch.stack([self._known[p] for p in prompts])})
         return prompts
 
     def remember(self, path: Path, prompts: Sequence[str]) -> None:
         """Take up again what `save` wrote."""
-        self._known.update(zip(prompts, load_file(path)["embeddings"], strict=True))
+        self._known.update(zip(prompts, read_arrays(path)["embeddings"], strict=True))

@@ -13,11 +13,11 @@ from torch.nn.functional import normalize
 
 from headlens.correct import Tokens, mean_z, total_ablation_hooks
 from headlens.errors import ImageError
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import read_image
 from headlens.manifest import image_files
 from headlens.progress import progress
-from headlens.states import HeadStore
 
 if TYPE_CHECKING:
     from headlens.audit.audit import Audit

@@ -16,11 +16,11 @@ from typing import Any
 
 from headlens._version import __version__
 from headlens.audit import Audit
-from headlens.audit.folder import write_json
 from headlens.errors import LocateError
 from headlens.heads import HeadId, as_heads
 from headlens.locate import Candidates
 from headlens.models import HookedCLIP
+from headlens.serialization import write_json
 
 LOCATED = "located.json"
 _AUDIT = "audit.json"

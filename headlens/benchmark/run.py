@@ -30,12 +30,12 @@ from headlens.benchmark.suite import Suite
 from headlens.benchmark.table import RIVAL, BenchmarkTable, Row
 from headlens.datasets import Dataset
 from headlens.errors import HeadlensError, LocateError
+from headlens.extraction import HeadStore, extract
 from headlens.heads import HeadId
 from headlens.locate import Candidates
 from headlens.metrics import cramers_v, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
-from headlens.states import HeadStore, extract
 
 CONTROLLED = ("ablation", "ltc")
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from headlens.audit.folder import finite
 from headlens.benchmark.carried import CarriedHeads
 from headlens.benchmark.measures import ExtraTable
 from headlens.benchmark.published import Published
 from headlens.metrics import SMALL
+from headlens.serialization import to_json
 
 Interval = tuple[float, float]
 _COLUMNS = ("average", "worst_group", "gap")
@@ -217,7 +216,7 @@ class BenchmarkTable:
     def json(self) -> str:
         """Everything, with fractions and intervals, as JSON; a number that is not finite is null."""
         plain = asdict(self) | {"extras": [extra.to_dict() for extra in self.extras], "footnotes": self.footnotes()}
-        return json.dumps(finite(plain), indent=2, ensure_ascii=False, allow_nan=False)
+        return to_json(plain)
 
     def csv(self) -> str:
         """`frame()` as CSV; the further measures have tables of their own, `extras[i].frame()`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import webbrowser
@@ -14,9 +13,9 @@ from typing import Any
 import typer
 
 from headlens.audit import Audit
-from headlens.audit.folder import finite
 from headlens.audit.requirements import Requirement, check_requirements
 from headlens.cli.app import EXIT_MISSED
+from headlens.serialization import to_json
 
 
 def finish(
@@ -36,7 +35,7 @@ def finish(
     if outcomes:
         record |= {"requirements": [{"required": str(o.requirement), **asdict(o)} for o in outcomes]}
     if as_json:
-        typer.echo(json.dumps(finite(record), indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(to_json(record))
     else:
         show(report)
     if open_report:

@@ -13,10 +13,10 @@ from headlens.audit import Audit
 from headlens.audit.folder import identity, refuse_other_audit
 from headlens.datasets import read as read_dataset
 from headlens.errors import TaskError
+from headlens.extraction import extract
 from headlens.manifest import check_manifest, manifest_digest, read_manifest
 from headlens.models import HookedCLIP, load
 from headlens.prompts import Attribute, TextBank, ZeroShotTask, load_bank, load_pairs
-from headlens.states import extract
 
 
 @dataclass(frozen=True)

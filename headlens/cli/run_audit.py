@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headlens.audit import Audit
-from headlens.audit.folder import evaluation_record, write_json
+from headlens.audit.folder import evaluation_record
 from headlens.audit.locators import LOCATORS
 from headlens.audit.methods import method
 from headlens.audit.requirements import Requirement, parse_requirement
@@ -14,6 +14,7 @@ from headlens.cli.finish import finish
 from headlens.cli.inputs import Inputs, check, group_of, listed, open_audit
 from headlens.errors import LocateError
 from headlens.report.steps import take_missing
+from headlens.serialization import write_json
 
 
 def run_audit(

@@ -12,10 +12,10 @@ from headlens.cli.finish import finish, wants_report
 from headlens.cli.inputs import card_pairs, refuse_early
 from headlens.cli.run_audit import finish_audit
 from headlens.cli.run_fairness import steps
+from headlens.extraction import extract
 from headlens.models import load
 from headlens.prompts import Attribute, ZeroShotTask
 from headlens.report.steps import take_missing
-from headlens.states import extract
 
 _MODELS = {"birds": "testbed", "figures": "testbed-figures"}
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headlens.cli import show
+from headlens.extraction import extract
 from headlens.manifest import read_manifest
 from headlens.models import load
-from headlens.states import extract
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from headlens.errors import ExplainError
 from headlens.explain.explanation import Explanation, shares_by_category
 from headlens.explain.label import LabelRule
 from headlens.explain.textspan import moments_of, textspan_heads
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.locate.textspan import TextSpan
-from headlens.states import HeadBasis, HeadStore, Moments, group_moments, merge_all
+from headlens.states import HeadBasis, Moments, group_moments, merge_all
 
 _PARTS = 20
 

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ExplainError
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId, as_heads
 from headlens.locate.textspan import TextSpan, check_bank, check_finite, head_spans
-from headlens.states import HeadBasis, HeadStore, Moments, head_moments
+from headlens.states import HeadBasis, Moments, head_moments
 
 
 def textspan(

@@ -14,9 +14,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headlens.audit.folder import write_json
 from headlens.errors import HeadlensError, OutputError
 from headlens.heads import HeadId
+from headlens.serialization import write_json
 
 if TYPE_CHECKING:
     from headlens.explore.state import ExplorerState

@@ -1,6 +1,6 @@
-"""What the heads of a tower did for a set of images: decomposed exactly, kept compactly, streamed.
+"""What the heads of a tower contribute to an embedding: decomposed exactly, kept compactly. No file, no cluster.
 
-Imported when first used: the tower itself knows `HeadStates`, and the rest of the room knows the tower.
+Imported when first used: the tower itself knows `HeadStates`, and the rest of the package knows the tower.
 """
 
 import lazy_loader

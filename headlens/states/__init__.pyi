@@ -1,23 +1,20 @@
 from .basis import HeadBasis
 from .decomposition import Constants, Decomposition, decompose
-from .extraction import extract
 from .head_states import HeadStates
-from .moment_scores import MomentScores, moment_scores
-from .moment_store import MomentStore
-from .moments import Moments, group_moments, head_moments, merge_all
-from .store import HeadStore
+from .moments import HasHeadStates, Moments, group_moments, head_moments, merge_all
+from .projection import Projection
+from .scores import MomentScores, moment_scores
 
 __all__ = [
     "Constants",
     "Decomposition",
+    "HasHeadStates",
     "HeadBasis",
     "HeadStates",
-    "HeadStore",
     "MomentScores",
-    "MomentStore",
     "Moments",
+    "Projection",
     "decompose",
-    "extract",
     "group_moments",
     "head_moments",
     "merge_all",

@@ -12,8 +12,9 @@ mean B and its covariance Bᵀ Σ B: no row is needed again, however many there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,7 +24,17 @@ from torch import Tensor
 
 from headlens.errors import StoreError
 from headlens.states.basis import HeadBasis
-from headlens.states.store import HeadStore
+
+
+@runtime_checkable
+class HasHeadStates(Protocol):
+    """What moments are taken of: a store of head states, or a view of one."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "image layer head d_head"]]]:
+        """z of all heads as parts of the unit embedding, a block of images at a time, with the block's place."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -100,14 +111,14 @@ def merge_all(parts: Iterable[Moments]) -> Moments:
     return total
 
 
-def head_moments(store: HeadStore | Moments) -> Moments:
+def head_moments(store: HasHeadStates | Moments) -> Moments:
     """The moments of a store's heads, as parts of the unit embedding, read block by block; moments as they are."""
     if isinstance(store, Moments):
         return store
     return merge_all(Moments.of(z) for _, z in store.blocks())
 
 
-def group_moments(store: HeadStore, groups: Iterable[object]) -> dict[str, Moments]:
+def group_moments(store: HasHeadStates, groups: Iterable[object]) -> dict[str, Moments]:
     """The moments of every group, from a name for each image.
 
     Raises:

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from headlens.extraction import extract
 from headlens.models import HookedCLIP
-from headlens.states import extract
 from headlens.testbed.files import images
 from headlens.testbed.measure_birds import measure_birds
 from headlens.testbed.measure_figures import measure_figures

@@ -10,13 +10,13 @@ import torch
 
 from headlens.correct import Correction, KnowledgeInjection, MeanAblation, RoboShot, locate_then_correct
 from headlens.errors import LocateError
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.locate import Location, conflicting_groups, contrastive, layer_matched
 from headlens.manifest import class_indices
 from headlens.metrics import group_accuracy, group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
-from headlens.states import HeadStore
 from headlens.testbed.questions import ATTRIBUTE, ATTRIBUTE_PROMPTS, PAIRS, SPURIOUS_PAIRS, TEMPLATES
 from headlens.testbed.recipes import Recipe
 from headlens.testbed.world import CLASSES

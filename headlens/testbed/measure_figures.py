@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from headlens.correct import MeanAblation
+from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.locate import layer_matched
 from headlens.metrics import cramers_v, group_accuracy, group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask
-from headlens.states import HeadStore
 from headlens.testbed.figures.questions import (
     AGE,
     AGE_PROMPTS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headlens.errors import StoreError
-from headlens.states.devices import Devices
-from headlens.states.engines import Engine, Local
-from headlens.states.plan import Model
+from headlens.extraction.devices import Devices
+from headlens.extraction.engines import Engine, Local
+from headlens.extraction.plan import Model
 
 
 def engine_of(
@@ -15,7 +15,7 @@ def engine_of(
 ) -> Engine:
     """The engine of a name. Raises `StoreError` for an unknown one, or one that is not installed."""
     if name == "ray":
-        from headlens.states.ray_engine import Ray
+        from headlens.extraction.ray_engine import Ray
 
         if devices is not None:
             raise StoreError("devices only for engine='local'", f"{devices!r}", "With Ray, every actor takes one GPU.")

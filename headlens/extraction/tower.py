@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from headlens.states.plan import Model
+from headlens.extraction.plan import Model
 
 
 @dataclass

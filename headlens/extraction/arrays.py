@@ -16,9 +16,9 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec
 
+from headlens.extraction.numbers import nothing
+from headlens.extraction.plan import DIMENSIONS, FORMAT, Plan
 from headlens.manifest import as_text, boxes, manifest_root
-from headlens.states.numbers import nothing
-from headlens.states.plan import DIMENSIONS, FORMAT, Plan
 
 
 def make_arrays(path: Path, plan: Plan) -> None:

@@ -27,15 +27,15 @@ import pandas as pd
 import torch
 
 from headlens.errors import HeadlensError, StoreError
+from headlens.extraction.engines import Advance
+from headlens.extraction.filling import Way
+from headlens.extraction.layout import Skip, StoreFolder
+from headlens.extraction.moment_totals import Totals
+from headlens.extraction.plan import Model, Plan
+from headlens.extraction.ray_cluster import cluster, shares, silence
+from headlens.extraction.ray_worker import Work, Worker, blocks_in, parts, tally
+from headlens.extraction.tower import Tower
 from headlens.manifest import manifest_root
-from headlens.states.engines import Advance
-from headlens.states.filling import Way
-from headlens.states.layout import Skip, StoreFolder
-from headlens.states.moment_totals import Totals
-from headlens.states.plan import Model, Plan
-from headlens.states.ray_cluster import cluster, shares, silence
-from headlens.states.ray_worker import Work, Worker, blocks_in, parts, tally
-from headlens.states.tower import Tower
 
 _RUN = 4  # blocks of a store: enough that an actor reads ahead of its model, few enough that little waits at the end
 _LIVES = 3  # workers that may begin a run

@@ -18,12 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from headlens.errors import StoreError
+from headlens.extraction.basis_file import basis_bytes, load_basis
+from headlens.extraction.layout import Skip, refuse_strangers
+from headlens.extraction.moment_totals import Totals
+from headlens.extraction.place import LOCK, Place, told
+from headlens.extraction.plan import Plan
 from headlens.states.basis import HeadBasis
-from headlens.states.basis_file import basis_bytes, load_basis
-from headlens.states.layout import Skip, refuse_strangers
-from headlens.states.moment_totals import Totals
-from headlens.states.place import LOCK, Place, told
-from headlens.states.plan import Plan
 
 _PLAN, _BASIS, _STATE, _FORMAT = "moments.json", "basis.safetensors", "state.safetensors", 1
 OURS = {_PLAN, _BASIS, _STATE, LOCK}

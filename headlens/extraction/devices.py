@@ -17,12 +17,12 @@ import pandas as pd
 import torch
 
 from headlens.errors import StoreError
-from headlens.states.engines import Advance, block_moments, write_blocks
-from headlens.states.filling import Way
-from headlens.states.layout import Skip, StoreFolder
-from headlens.states.moment_totals import Totals
-from headlens.states.plan import Model, Plan
-from headlens.states.tower import Tower
+from headlens.extraction.engines import Advance, block_moments, write_blocks
+from headlens.extraction.filling import Way
+from headlens.extraction.layout import Skip, StoreFolder
+from headlens.extraction.moment_totals import Totals
+from headlens.extraction.plan import Model, Plan
+from headlens.extraction.tower import Tower
 
 T = TypeVar("T")
 _AHEAD = 2  # blocks that a device may have done before they are taken

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from headlens.errors import StoreError
+from headlens.extraction.plan import Model, Plan, autocast_of, block_sizes
 from headlens.manifest import images_digest, manifest_digest
-from headlens.states.plan import Model, Plan, autocast_of, block_sizes
 
 _PIECE = 512
 _MOST_BLOCKS = 2000

@@ -31,11 +31,11 @@ import pandas as pd
 import zarr
 
 from headlens.errors import StoreError
-from headlens.states.arrays import make_arrays, shard_files, storable
+from headlens.extraction.arrays import make_arrays, shard_files, storable
+from headlens.extraction.basis_file import basis_bytes, load_basis
+from headlens.extraction.place import DRAFT, LOCK, Place, told
+from headlens.extraction.plan import DIMENSIONS, FORMAT, READABLE, Plan
 from headlens.states.basis import HeadBasis
-from headlens.states.basis_file import basis_bytes, load_basis
-from headlens.states.place import DRAFT, LOCK, Place, told
-from headlens.states.plan import DIMENSIONS, FORMAT, READABLE, Plan
 
 _GROUP, _MANIFEST, _BASIS, _COMPLETE = "zarr.json", "manifest.parquet", "basis.safetensors", "complete.json"
 _BLOCKS, _DRAFT = "blocks", ".begun"

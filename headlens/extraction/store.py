@@ -22,13 +22,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import StoreError
+from headlens.extraction.identity import other_model
+from headlens.extraction.layout import StoreFolder
+from headlens.extraction.numbers import from_disk
+from headlens.extraction.place import place_of
+from headlens.extraction.plan import HasFingerprint, Plan
 from headlens.manifest import images_digest, manifest_digest, manifest_root, split_mask
 from headlens.states.basis import HeadBasis
-from headlens.states.identity import other_model
-from headlens.states.layout import StoreFolder
-from headlens.states.numbers import from_disk
-from headlens.states.place import place_of
-from headlens.states.plan import HasFingerprint, Plan
 from headlens.states.projection import Projection
 
 _BLOCK = 1024  # images at a time, so that what is computed on the way stays small beside the data

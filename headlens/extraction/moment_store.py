@@ -19,14 +19,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ManifestError, StoreError
+from headlens.extraction.identity import other_model
+from headlens.extraction.moment_folder import MomentFolder
+from headlens.extraction.moment_totals import Cell, Key, merge_cells
+from headlens.extraction.place import place_of
+from headlens.extraction.plan import HasFingerprint, Plan
 from headlens.manifest import as_text
 from headlens.states.basis import HeadBasis
-from headlens.states.identity import other_model
-from headlens.states.moment_folder import MomentFolder
-from headlens.states.moment_totals import Cell, Key, merge_cells
 from headlens.states.moments import Moments
-from headlens.states.place import place_of
-from headlens.states.plan import HasFingerprint, Plan
+from headlens.states.scores import MomentScores, moment_scores
 
 _MOST_CELLS = 1000
 
@@ -181,6 +182,22 @@ class MomentStore(Moments):
             self.subset(**{column: ""})
         place = self.columns.index(column)
         return sorted({value for key in self.cells if (value := key[place]) is not None})
+
+    def scores(
+        self, directions: Float[Tensor, "direction embed"], column: str, values: Sequence[str] | None = None
+    ) -> MomentScores:
+        """Share, difference and gap of every head along concept vectors: see `states.moment_scores`.
+
+        Args:
+            directions: `locate.concept_directions(prototypes)`, with one prototype a value.
+            column: the attribute's column.
+            values: its values, in the order of the prototypes; all of them in alphabetical order by default.
+
+        Raises:
+            StoreError: for a column or a value without moments, or as many directions as the values do not ask for.
+        """
+        groups = [self.subset(**{column: value}) for value in (self.values(column) if values is None else values)]
+        return moment_scores(self, groups, self.basis, directions)
 
     def average(self) -> Average:
         """The mean contributions, in the form that a correction is fitted on."""

@@ -14,7 +14,7 @@ from time import perf_counter
 import torch
 
 from headlens.errors import ModelError
-from headlens.states.plan import Model
+from headlens.extraction.plan import Model
 
 ON_PROCESSOR = 32
 _FIRST, _GAIN, _REPEATS = 16, 1.05, 3

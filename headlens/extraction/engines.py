@@ -13,11 +13,11 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-from headlens.states.filling import Piece, Way, fill
-from headlens.states.layout import Skip, StoreFolder
-from headlens.states.moment_totals import Totals, keys_of
-from headlens.states.numbers import from_disk
-from headlens.states.plan import Model, Plan
+from headlens.extraction.filling import Piece, Way, fill
+from headlens.extraction.layout import Skip, StoreFolder
+from headlens.extraction.moment_totals import Totals, keys_of
+from headlens.extraction.numbers import from_disk
+from headlens.extraction.plan import Model, Plan
 
 Advance = Callable[[int], None]
 MOMENT_NAMES = ("z", "embedding")

@@ -18,20 +18,20 @@ import pandas as pd
 from filelock import Timeout
 
 from headlens.errors import HeadlensError, StoreError
+from headlens.extraction.engine_names import engine_of
+from headlens.extraction.engines import Engine
+from headlens.extraction.filling import Way
+from headlens.extraction.identity import check_same, plan_of
+from headlens.extraction.layout import OURS, StoreFolder, refuse_strangers
+from headlens.extraction.moment_folder import OURS as OURS_OF_MOMENTS
+from headlens.extraction.moment_folder import MomentFolder
+from headlens.extraction.moment_store import MomentStore, check_columns
+from headlens.extraction.place import Place, place_of
+from headlens.extraction.plan import DTYPES, Model, Plan
+from headlens.extraction.store import HeadStore
 from headlens.manifest import check_files, check_manifest, read_manifest
 from headlens.progress import progress
 from headlens.states.basis import HeadBasis
-from headlens.states.engine_names import engine_of
-from headlens.states.engines import Engine
-from headlens.states.filling import Way
-from headlens.states.identity import check_same, plan_of
-from headlens.states.layout import OURS, StoreFolder, refuse_strangers
-from headlens.states.moment_folder import OURS as OURS_OF_MOMENTS
-from headlens.states.moment_folder import MomentFolder
-from headlens.states.moment_store import MomentStore, check_columns
-from headlens.states.place import Place, place_of
-from headlens.states.plan import DTYPES, Model, Plan
-from headlens.states.store import HeadStore
 
 _SAVE_EVERY = 20.0  # seconds between two states of moments: what a stopped run loses at most, beside a block
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from headlens.states.numbers import kept_as
+from headlens.extraction.numbers import kept_as
 
 FORMAT = 2
 READABLE = (1, 2)  # 1 kept the stem of every image, also where all have the same

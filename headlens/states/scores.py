@@ -21,8 +21,7 @@ from torch import Tensor
 
 from headlens.errors import StoreError
 from headlens.states.basis import HeadBasis
-from headlens.states.moment_store import MomentStore
-from headlens.states.moments import Moments
+from headlens.states.moments import Moments, merge_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,45 +42,44 @@ class MomentScores:
 
 
 def moment_scores(
-    store: MomentStore, directions: Float[Tensor, "direction embed"], column: str, values: Sequence[str]
+    everything: Moments, groups: Sequence[Moments], basis: HeadBasis, directions: Float[Tensor, "direction embed"]
 ) -> MomentScores:
-    """Share, difference and gap of every head along concept vectors, from moments by a group column.
+    """Share, difference and gap of every head along concept vectors, from the moments of each value's images.
 
     Args:
-        store: moments kept with this column among its groups.
-        directions: `locate.concept_directions(prototypes)`: one for two values, which tells the second from the first;
-            else one a value, which tells it from the others.
-        column: the attribute's column.
-        values: its values, in the order of the prototypes. Images with another value count for `share` alone.
+        everything: moments of all images; those without a value count for `share` alone.
+        groups: moments of the images of each value.
+        basis: the weights that z is read through.
+        directions: `locate.concept_directions(prototypes)`, with one prototype a value in the order of the groups. For
+            two values it is one direction, which tells the second from the first; else one a value, which tells it from
+            the others.
 
     Raises:
-        StoreError: for a column or a value without moments, fewer than two images of a value, or directions that are
-            not as many as the values ask for.
+        StoreError: for fewer than two groups, fewer than two images in one, or directions that are not as many as the
+            groups ask for.
     """
-    expected = 1 if len(values) == 2 else len(values)
-    if len(values) < 2 or directions.shape != (expected, store.basis.B.shape[-1]):
+    width = basis.B.shape[-1]
+    expected = 1 if len(groups) == 2 else len(groups)
+    if len(groups) < 2 or directions.shape != (expected, width):
         raise StoreError(
-            f"two values or more, and directions of shape {[expected, store.basis.B.shape[-1]]}",
-            f"{len(values)} values and directions of shape {list(directions.shape)}",
+            f"two values or more, and directions of shape {[expected, width]}",
+            f"{len(groups)} values and directions of shape {list(directions.shape)}",
             "Take them from concept_directions(prototypes), with one prototype a value.",
         )
-    groups = [store.subset(**{column: value}) for value in values]
-    small = [value for value, group in zip(values, groups, strict=True) if group.count < 2]
-    if small:
-        raise StoreError("two images or more of each value", f"one of {', '.join(small)}", "Leave this value out.")
+    if small := [str(place) for place, group in enumerate(groups) if group.count < 2]:
+        raise StoreError(
+            f"Fewer than two images have value number {', '.join(small)}.", "Leave out values that are this rare."
+        )
     differences, gaps = [], []
     for place in range(expected):
-        inside = 1 if len(values) == 2 else place
-        others = [group for number, group in enumerate(groups) if number != inside]
-        outside: Moments = others[0]
-        for other in others[1:]:
-            outside = outside.merge(other)
-        difference, gap = _apart(groups[inside], outside, store.basis, directions[place])
+        inside = 1 if len(groups) == 2 else place
+        outside = merge_all(group for number, group in enumerate(groups) if number != inside)
+        difference, gap = _apart(groups[inside], outside, basis, directions[place])
         differences.append(difference)
         gaps.append(gap)
-    along = store.deviations(store.basis, directions).square()
-    weights = store.basis.B.double()
-    total = (store.scatter * (weights @ weights.mT)).sum((2, 3)) / store.count
+    along = everything.deviations(basis, directions).square()
+    weights = basis.B.double()
+    total = (everything.scatter * (weights @ weights.mT)).sum((2, 3)) / everything.count
     share = torch.where(total[..., None] > 0, along / total[..., None], torch.zeros_like(along))
     sizes = tuple(group.count for group in groups)
     return MomentScores(share, torch.stack(differences, -1), torch.stack(gaps, -1), sizes)

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ImageError, ModelError
+from headlens.extraction.batch import Fitting, batch_size_for
+from headlens.extraction.decode import Item, decode
+from headlens.extraction.layout import Skip
+from headlens.extraction.numbers import nothing, to_disk
+from headlens.extraction.plan import Model, Plan, autocast_of
 from headlens.manifest import Box, image_files
-from headlens.states.batch import Fitting, batch_size_for
-from headlens.states.decode import Item, decode
-from headlens.states.layout import Skip
-from headlens.states.numbers import nothing, to_disk
-from headlens.states.plan import Model, Plan, autocast_of
 
 _MOST = 512  # images that come in one piece of a block
 

@@ -11,13 +11,13 @@ import pandas as pd
 import torch
 
 from headlens.errors import StoreError
-from headlens.states.arrays import storable
-from headlens.states.engines import block_moments, write_blocks
-from headlens.states.filling import Way
-from headlens.states.layout import Skip, StoreFolder
-from headlens.states.moment_totals import Totals
-from headlens.states.place import place_of
-from headlens.states.plan import Plan
+from headlens.extraction.arrays import storable
+from headlens.extraction.engines import block_moments, write_blocks
+from headlens.extraction.filling import Way
+from headlens.extraction.layout import Skip, StoreFolder
+from headlens.extraction.moment_totals import Totals
+from headlens.extraction.place import place_of
+from headlens.extraction.plan import Plan
 
 ROW = "headlens_row"  # the column that says where in the whole manifest a row is
 

@@ -1,0 +1,5 @@
+from .extraction import extract
+from .moment_store import MomentStore
+from .store import HeadStore
+
+__all__ = ["HeadStore", "MomentStore", "extract"]
