@@ -3,9 +3,9 @@
 A cell is text without the space around it; a whole number has one spelling (1, 1.0, "1" and " 1.0 " are one value); an
 empty cell is missing. The rule is the same for a CSV file, a Parquet file and a table made in Python.
 
-A CSV file is read where it has one reading: cells between commas, semicolons, tabs or vertical bars, in UTF-8 or UTF-16,
-with any line ends, with a nameless index column, with separators at row ends. What has more than one reading is refused,
-with the dialect that was found.
+A CSV file is read where it has one reading: cells between commas, semicolons, tabs or vertical bars, in UTF-8 or
+UTF-16, with any line ends, with a nameless index column, with separators at row ends. What has more than one reading is
+refused, with the dialect that was found.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,7 @@ def read_csv(content: bytes, where: str, columns: Sequence[str]) -> pd.DataFrame
         ManifestError: the file is not text, has no line, does not read as CSV, names a column twice, or has a row with
             more or fewer cells than the header. (Whether the columns are there is for the caller to check.)
     """
-    text = _decoded(content, where)
+    text = read_text(content, where)
     if sep := re.match(r'"?sep=(.)"?[ \t]*(\r\n|\r|\n)', text):  # what Excel writes for itself
         text = text[sep.end() :]
     delimiter, quote = _dialect(text, columns)
@@ -129,10 +130,19 @@ def read_csv(content: bytes, where: str, columns: Sequence[str]) -> pd.DataFrame
     return frame
 
 
-def _decoded(content: bytes, where: str) -> str:
+def read_text(content: bytes, where: str) -> str:
+    """A text file's text: UTF-8, with or without a byte order mark, or UTF-16 with one.
+
+    Args:
+        content: the file's bytes.
+        where: the file, for messages.
+
+    Raises:
+        ManifestError: it is not text in one of these.
+    """
     for mark, kind in _NO_TEXT.items():
         if content.startswith(mark):
-            raise ManifestError(f"{where} is {kind}, not a CSV file.", "Save the table as CSV, in UTF-8.")
+            raise ManifestError(f"{where} is {kind}, not a text file.", "Save it as text (a table as CSV), in UTF-8.")
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -148,7 +158,7 @@ def _decoded(content: bytes, where: str) -> str:
     return text
 
 
-def _reader(text: str, delimiter: str, quote: str) -> csv._reader:
+def _reader(text: str, delimiter: str, quote: str) -> Any:
     stream = io.StringIO(text, newline="")
     return csv.reader(stream, delimiter=delimiter, quotechar=quote, skipinitialspace=delimiter != "\t", strict=True)
 
@@ -159,6 +169,7 @@ def _dialect(text: str, columns: Sequence[str]) -> tuple[str, str]:
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for quote in "\"'":
         for delimiter in _DELIMITERS:
+            header: list[str]
             try:
                 rows = _reader(text[:_HEADER], delimiter, quote)
                 header = next((cells for cells in rows if any(map(str.strip, cells))), [])
