@@ -210,7 +210,7 @@ def test_sets_of_heads_their_maps_and_the_words_they_go_with(done):
     _, audit = done
     attribute = attribute_location(audit)
     sets = head_sets(audit, attribute)
-    assert sets["Z_SY: spurious"] == audit.location.spurious
+    assert tuple(sets["Z_SY: spurious"]) == audit.location.spurious
     assert sets["Z_Y: salient"] == audit.location.salient
     assert not set(sets["Z_S: the attribute"]) & set(audit.location.salient)
     assert len(sets["all heads"]) == audit.store.n_layers * audit.store.n_heads

@@ -11,7 +11,7 @@ from headlens.audit.methods import build
 from headlens.correct import load_correction
 from headlens.errors import CorrectionError
 from headlens.heads import HeadId
-from headlens.locate import Location
+from headlens.locate import Located
 
 LAYERS, HEADS, EMBED, CLASSES, VALUES, REFERENCE, TEST = 3, 5, 13, 2, 3, 43, 29
 NEW_CLASSIFIER = {"ortho-cali"} | {name for name in METHODS if "probe" in name or "retraining" in name}
@@ -55,9 +55,7 @@ def view(seed, images):
 
 def ingredients(seed, **changed):
     labels, values = codes(seed, REFERENCE)
-    location = Location(
-        torch.zeros(LAYERS, HEADS), torch.zeros(LAYERS, HEADS), 0.1, [HeadId(0, 1), HeadId(1, 3)], [HeadId(2, 4)], 5, 7
-    )
+    location = Located("published", (HeadId(0, 1), HeadId(1, 3)), (HeadId(2, 4),))
     classifier = torch.nn.functional.normalize(normal(seed + 1, CLASSES, EMBED), dim=1)
     known = {
         "location": location,

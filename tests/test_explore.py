@@ -13,7 +13,7 @@ import headlens as hl
 from headlens.audit import HEAD_SCORES, ablate, head_scores, register_score
 from headlens.explore import ExplorerState
 from headlens.explore.record import NAME
-from headlens.locate.objective import NAMES
+from headlens.locate import OBJECTIVES
 from headlens.plots import describe
 
 SCENERY = "scenery:dry=a photo of dry land|a photo of the land,wet=a photo of open water"
@@ -64,7 +64,7 @@ def test_the_effect_of_a_head_is_what_ablating_it_alone_gains(state: ExplorerSta
     assert scores[head] == pytest.approx(right[1] - right[0])
 
 
-@pytest.mark.parametrize("objective", NAMES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> None:
     assert state.show("effect", objective=objective).name.startswith("ablated alone: gain in ")
     assert state.options == {"objective": objective}
@@ -99,7 +99,7 @@ def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) ->
     groups = [audit.groups[row] for row in rows]
     view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
     after = audit.logits(view.embedding).argmax(-1).numpy()
-    expected = hl.metrics.group_accuracy(after, audit.labels[rows], groups)
+    expected = hl.metrics.group_accuracy(audit.labels[rows], after, groups=groups)
     assert found.after.groups == pytest.approx(expected.to_dict())
     assert found.association.after.cramers_v == pytest.approx(hl.metrics.cramers_v(audit.values[rows], after))
     control = found.association_control
@@ -292,7 +292,7 @@ def test_a_score_that_cannot_be_had_leaves_the_one_before(state: ExplorerState) 
     for bad in ({"score": "magic"}, {"score": "attribution", "between": ("duck", "duck")}, {"between": ("duck",)}):
         with pytest.raises(hl.HeadlensError):
             state.show(**bad)
-    with pytest.raises(hl.HeadlensError, match="objectives"):
+    with pytest.raises(hl.HeadlensError, match="no objective"):
         state.show("effect", objective="luck")
     assert (state.score, state.scores) == ("contrastive", shown)
     assert state.options == {}

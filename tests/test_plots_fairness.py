@@ -11,7 +11,7 @@ from headlens.audit import ClassEffect, HeadShare, TotalEffect
 from headlens.errors import HeadlensError, LocateError
 from headlens.heads import HeadId
 from headlens.locate import Candidates, ConceptRule, ConceptScores, ConceptSpans, Location
-from headlens.metrics import association_change
+from headlens.metrics import Bootstrap, association_change
 
 HOSTILE = '<script>alert("1")</script> %{x} $y$ ' + "very long " * 30
 
@@ -158,7 +158,9 @@ def test_flows_stay_readable_at_every_number_of_classes(n):
 def change(seed=0):
     generator = np.random.default_rng(seed)
     attribute, labels = generator.integers(0, 2, 97), generator.integers(0, 3, 97)
-    return association_change(attribute, labels, attribute, labels, draws=23, seed=seed)
+    return association_change(
+        labels, labels, baseline=attribute, attribute=attribute, bootstrap=Bootstrap(23, seed=seed)
+    )
 
 
 SHARES = (
@@ -237,7 +239,9 @@ def spans(flagged):
 
 def test_candidates_and_half_flagged_heads_are_told_apart():
     both, concept_alone, span_alone = HeadId(4, 2), HeadId(3, 0), HeadId(1, 6)
-    found = Candidates("concept+textspan", [both], scores([both, concept_alone]), spans([both, span_alone]))
+    found = Candidates(
+        "concept+textspan", (both,), concept=scores([both, concept_alone]), spans=spans([both, span_alone])
+    )
     figure = plots.candidates(found)
     np.testing.assert_allclose(figure.data[0].z, found.scores().values)
     lines = [trace for trace in figure.data if trace.type == "scatter" and trace.name]
@@ -257,15 +261,15 @@ def test_candidates_and_half_flagged_heads_are_told_apart():
 @pytest.mark.parametrize("which", ["concept", "spans"])
 def test_one_test_alone_is_drawn_too(which):
     named = [HeadId(2, 3)]
-    found = Candidates(which, named, **{which: scores(named) if which == "concept" else spans(named)})
+    found = Candidates(which, tuple(named), **{which: scores(named) if which == "concept" else spans(named)})
     assert "Candidates" in plots.describe(plots.candidates(found))
 
 
 def test_candidates_without_scores_or_outside_the_tower_are_refused():
     with pytest.raises(HeadlensError, match="scores of a test"):
-        plots.candidates(Candidates("by hand", [HeadId(0, 0)]))
+        plots.candidates(Candidates("by hand", (HeadId(0, 0),)))
     with pytest.raises(LocateError, match=r"head 9\.0"):
-        plots.candidates(Candidates("concept", [HeadId(9, 0)], scores([])))
+        plots.candidates(Candidates("concept", (HeadId(9, 0),), concept=scores([])))
 
 
 def test_v_is_written_as_a_number_and_less_is_better():
@@ -281,7 +285,15 @@ def test_v_is_written_as_a_number_and_less_is_better():
 
 def test_soft_credit_is_not_called_a_share_of_images():
     values = torch.randn(LAYERS, HEADS, generator=torch.Generator().manual_seed(0))
-    soft = Location(values, values.flip(0), 0.1, [HeadId(4, 2)], [], 11, 13, "contrastive-soft")
+    soft = Location(
+        "contrastive-soft",
+        (HeadId(4, 2),),
+        correct=values,
+        wrong=values.flip(0),
+        threshold=0.1,
+        n_correct=11,
+        n_wrong=13,
+    )
     figure = plots.location(soft)
     texts = [note.text for note in figure.layout.annotations]
     assert "mean score" in texts
@@ -295,7 +307,17 @@ def test_soft_credit_is_not_called_a_share_of_images():
 def test_a_locator_of_right_images_alone_has_one_panel():
     share = torch.zeros(LAYERS, HEADS)
     share[4, 2] = 0.75
-    figure = plots.location(Location(share, share * 0, 0.5, [], [HeadId(4, 2)], 11, 0, "attribute"))
+    figure = plots.location(
+        Location(
+            "attribute",
+            salient=(HeadId(4, 2),),
+            correct=share,
+            wrong=share * 0,
+            threshold=0.5,
+            n_correct=11,
+            n_wrong=0,
+        )
+    )
     assert [trace.type for trace in figure.data].count("heatmap") == 1
     assert [trace.name for trace in figure.data if trace.name] == ["located: 4.2", "located: 4.2"][:1]
     assert "wrong" not in plots.describe(figure)
@@ -309,7 +331,7 @@ def test_a_locator_of_right_images_alone_has_one_panel():
         plots.flow((HOSTILE, "b", "c"), ALL, FATE | {HOSTILE: 0}, title=HOSTILE, most=2),
         plots.flow((HOSTILE, "b", "c"), ALL, FATE, PARTS, title=HOSTILE),
         plots.shares(SHARES, change(), title=HOSTILE),
-        plots.candidates(Candidates(HOSTILE, [HeadId(4, 2)], scores([HeadId(4, 2)])), title=HOSTILE),
+        plots.candidates(Candidates(HOSTILE, (HeadId(4, 2),), concept=scores([HeadId(4, 2)])), title=HOSTILE),
         plots.controls([0.1, 0.2], 0.1, 0.3, HOSTILE, HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 0.2}, "number", True),
     ],
     ids=["classes", "flow", "flow by fate", "shares", "candidates", "controls"],

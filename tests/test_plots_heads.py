@@ -1,5 +1,7 @@
 """The heatmap of all heads and the three panels of a location."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,16 @@ def test_ticks_keep_apart_at_every_size(layers, heads):
 def location():
     right, wrong = torch.zeros(LAYERS, HEADS), torch.zeros(LAYERS, HEADS)
     right[4, 2], right[3, 0], wrong[4, 5], wrong[3, 0] = 0.75, 0.25, 0.5, 0.5
-    return Location(right, wrong, 1 / 3, [HeadId(4, 5)], [HeadId(4, 2)], n_correct=11, n_wrong=13)
+    return Location(
+        "contrastive",
+        (HeadId(4, 5),),
+        (HeadId(4, 2),),
+        correct=right,
+        wrong=wrong,
+        threshold=1 / 3,
+        n_correct=11,
+        n_wrong=13,
+    )
 
 
 def test_three_panels_show_right_wrong_and_difference(location):
@@ -126,7 +137,7 @@ def test_the_location_is_told_in_words(location):
 
 
 def test_a_location_of_nothing_is_drawn(location):
-    nothing = Location(location.correct * 0, location.wrong * 0, 0.1, [], [], n_correct=0, n_wrong=0)
+    nothing = replace(location, spurious=(), salient=(), correct=location.correct * 0, wrong=location.wrong * 0)
     figure = plots.location(nothing)
     assert figure.layout.coloraxis.cmax == 1
     assert "Spurious heads: none. Salient heads: none." in plots.describe(figure)

@@ -27,7 +27,7 @@ from headlens.correct import Correction
 from headlens.correct.targets import detached, embedding_of
 from headlens.errors import CorrectionError, LocateError
 from headlens.heads import HeadId
-from headlens.locate import Located, layer_matched, rivals, routes, salient_by_class
+from headlens.locate import Located, layer_matched, margins_of, rivals, routes, salient_by_class
 from headlens.prompts import encode_pairs
 
 
@@ -109,9 +109,8 @@ def class_heads(audit: Audit, value: str) -> dict[int, list[HeadId]]:
     """
     evidence, rows, located = audit.evidence(), _members(audit, value), audit.located()
     head_logits = evidence.store.subset(rows.numpy()).project(evidence.classifier)
-    return salient_by_class(
-        head_logits, evidence.logits[rows], evidence.labels[rows], located.spurious, located.salient
-    )
+    margins, decisions = margins_of(head_logits, evidence.logits[rows], evidence.labels[rows])
+    return salient_by_class(margins, decisions, located.spurious, located.salient)
 
 
 def methods_by_class(

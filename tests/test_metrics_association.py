@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import ks_2samp, kstest
 
 from headlens.errors import MetricError
-from headlens.metrics import association_change, cramers_v, v_of_tables, within_class
-from headlens.metrics.contingency import _given_out_anew
+from headlens.metrics import Bootstrap, association_change, cramers_v, v_of_tables, within_class
+from headlens.metrics.association import permuted_tables
 
 
 def columns(table):
@@ -25,6 +25,18 @@ def world(seed=0, images=211, values=2, classes=5, bias=0.4):
     before = np.where(rng.random(images) < bias, attribute, labels)
     after = np.where(rng.random(images) < 0.8, labels, rng.integers(classes, size=images))
     return attribute, labels, before, after
+
+
+FEW = Bootstrap(20)
+
+
+def change_of(inputs, bootstrap=FEW):
+    attribute, labels, before, after = inputs
+    return association_change(labels, after, baseline=before, attribute=attribute, bootstrap=bootstrap)
+
+
+def within(attribute, labels, predicted, n_permutations, seed=0):
+    return within_class(labels, predicted, attribute=attribute, n_permutations=n_permutations, seed=seed)
 
 
 # ---- V of many tables -----------------------------------------------------------------------------------------------
@@ -78,7 +90,7 @@ def test_v_by_hand():
 
 def test_observed_values_are_the_measures():
     attribute, labels, before, after = world(values=3)
-    change = association_change(attribute, labels, before, after, draws=50)
+    change = change_of((attribute, labels, before, after), Bootstrap(50))
     for found, predicted in ((change.before, before), (change.after, after)):
         assert found.cramers_v == pytest.approx(cramers_v(attribute, predicted))
         assert found.corrected == pytest.approx(cramers_v(attribute, predicted, corrected=True))
@@ -89,7 +101,7 @@ def test_observed_values_are_the_measures():
             for name in ("cramers_v", "corrected", "accuracy")
         }
     )
-    assert (change.draws, change.level, change.seed) == (50, 0.95, 0)
+    assert (change.n_bootstrap, change.level, change.seed) == (50, 0.95, 0)
 
 
 def test_agrees_with_drawing_images():
@@ -105,7 +117,7 @@ def test_agrees_with_drawing_images():
         drawn["cramers_v"].append(np.diff(v_of_tables(tables))[0])
         drawn["corrected"].append(np.diff(v_of_tables(tables, corrected=True))[0])
         drawn["accuracy"].append((c == y).mean() - (b == y).mean())
-    change = association_change(attribute, labels, before, after, draws=4000)
+    change = change_of((attribute, labels, before, after), Bootstrap(4000))
     for name, values in drawn.items():
         # The ends of 95 % intervals of 400 draws vary by about a seventh of their width.
         low, high = np.percentile(values, [2.5, 97.5])
@@ -116,23 +128,23 @@ def test_agrees_with_drawing_images():
 
 def test_the_pairing_is_kept():
     attribute, labels, before, _ = world(seed=4)
-    same = association_change(attribute, labels, before, before, draws=200)
+    same = change_of((attribute, labels, before, before), Bootstrap(200))
     assert set(same.interval.values()) == {(0.0, 0.0)} and set(same.difference.values()) == {0.0}
     assert same.before == same.after and same.before.interval["accuracy"][0] < same.before.accuracy
     rng = np.random.default_rng(0)
     other = rng.permutation(len(before))  # as far from it as from a stranger
-    unpaired = association_change(attribute, labels, before, before[other], draws=200)
+    unpaired = change_of((attribute, labels, before, before[other]), Bootstrap(200))
     low, high = unpaired.interval["accuracy"]
     assert high - low > 0.05
 
 
 def test_level_and_seed():
     inputs = world(seed=6)
-    narrow, wide = (association_change(*inputs, draws=500, level=level) for level in (0.5, 0.99))
+    narrow, wide = (change_of(inputs, Bootstrap(500, level)) for level in (0.5, 0.99))
     for name in narrow.interval:
         assert wide.interval[name][0] < narrow.interval[name][0] < narrow.interval[name][1] < wide.interval[name][1]
-    assert association_change(*inputs, draws=20, seed=1) == association_change(*inputs, draws=20, seed=1)
-    assert association_change(*inputs, draws=20, seed=1) != association_change(*inputs, draws=20, seed=2)
+    one, same, other = (change_of(inputs, Bootstrap(20, seed=seed)) for seed in (1, 1, 2))
+    assert one == same != other
 
 
 @settings(max_examples=15, deadline=None)
@@ -142,8 +154,8 @@ def test_neither_order_nor_names_matter(seed, values):
     rng = np.random.default_rng(seed)
     rows, classes = rng.permutation(67), rng.permutation(7)
     attribute, *rest = (column[rows] for column in inputs)
-    moved = association_change(2 * attribute, *(classes[column] for column in rest), draws=10)
-    found = association_change(*inputs, draws=10)
+    moved = change_of((2 * attribute, *(classes[column] for column in rest)))
+    found = change_of(inputs)
     assert moved.difference == pytest.approx(found.difference, abs=1e-12)
     assert moved.before.cramers_v == pytest.approx(found.before.cramers_v, abs=1e-12)
 
@@ -156,12 +168,12 @@ def test_labels_alone_make_v_large():
     rng = np.random.default_rng(0)
     labels = rng.integers(5, size=600)
     attribute = (rng.random(600) < np.array([0.05, 0.2, 0.5, 0.8, 0.95])[labels]).astype(int)
-    perfect = within_class(attribute, labels, labels, draws=200)
+    perfect = within(attribute, labels, labels, 200)
     assert perfect.observed > 0.6 and perfect.expected == pytest.approx(perfect.observed)
     assert perfect.p == 1 and abs(perfect.excess) < 1e-9
     # The same model, a third of whose predictions follow the attribute.
     biased = np.where(rng.random(600) < 0.33, 4 * attribute, labels)
-    found = within_class(attribute, labels, biased, draws=200)
+    found = within(attribute, labels, biased, 200)
     assert found.p == 1 / 201 and found.excess == pytest.approx(found.observed - found.expected) and found.excess > 0.1
 
 
@@ -171,7 +183,7 @@ def test_margins_are_kept(seed, values):
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, 6, 5)
     owners = rng.multinomial(classes.sum(), np.full(values, 1 / values))
-    tables = _given_out_anew(rng, owners, classes, 23)
+    tables = permuted_tables(rng, owners, classes, 23)
     assert (tables >= 0).all() and tables.shape == (23, values, 5)
     assert (tables.sum(1) == classes).all() and (tables.sum(2) == owners).all()
 
@@ -188,11 +200,11 @@ def test_agrees_with_permuting_the_images():
         table = np.zeros((3, 3))
         np.add.at(table, (shuffled, before), 1)
         drawn.append(float(v_of_tables(table)))
-    found = within_class(attribute, labels, before, draws=2000)
+    found = within(attribute, labels, before, 2000)
     assert found.expected == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 600**0.5)
     # And the whole distribution, from the same cells.
     tables = sum(
-        _given_out_anew(
+        permuted_tables(
             np.random.default_rng(label),
             np.bincount(attribute[labels == label], minlength=3),
             np.bincount(before[labels == label], minlength=3),
@@ -210,14 +222,14 @@ def test_p_values_are_even_where_the_model_is_blind():
         labels = rng.integers(3, size=251)
         attribute = (rng.random(251) < np.array([0.2, 0.5, 0.8])[labels]).astype(int)
         blind = np.where(rng.random(251) < 0.6, labels, rng.integers(3, size=251))
-        values.append(within_class(attribute, labels, blind, draws=99, seed=seed).p)
+        values.append(within(attribute, labels, blind, 99, seed).p)
     assert kstest(values, "uniform").pvalue > 1e-3
     assert np.mean(np.array(values) <= 0.05) < 0.11
 
 
 def test_the_permutations_follow_the_seed():
     attribute, labels, before, _ = world(seed=3)
-    one, same, other = (within_class(attribute, labels, before, draws=30, seed=s) for s in (1, 1, 2))
+    one, same, other = (within(attribute, labels, before, 30, s) for s in (1, 1, 2))
     assert one == same and one != other
 
 
@@ -227,31 +239,29 @@ def test_the_permutations_follow_the_seed():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"attribute": np.zeros(7, int)}, "value 0 alone"),
-        ({"labels": np.arange(7) - 1}, "labels as indices from 0, but got -1"),
-        ({"draws": 1}, "two draws or more"),
-        ({"level": 1.0}, "level between 0 and 1"),
-        ({name: np.zeros(0, int) for name in ("attribute", "labels", "before", "after")}, "one entry an image"),
+        ({"attribute": np.zeros(7, int)}, "attribute value 0"),
+        ({"y_true": np.arange(7) - 1}, "`y_true` holds -1"),
+        ({name: np.zeros(0, int) for name in ("attribute", "y_true", "baseline", "y_pred")}, "or are empty"),
     ],
 )
 def test_changes_that_are_refused(change, match):
-    arguments = {name: np.arange(7) % 2 for name in ("attribute", "labels", "before", "after")} | change
+    arguments = {name: np.arange(7) % 2 for name in ("attribute", "y_true", "baseline", "y_pred")} | change
     with pytest.raises(MetricError, match=match) as caught:
         association_change(**arguments)
-    assert all((caught.value.expected, caught.value.received, caught.value.remedy))
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
-    [({"draws": 0}, "one permutation"), ({"attribute": np.ones(7, int)}, "value 1 alone")],
+    [({"n_permutations": 0}, "0 permutations"), ({"attribute": np.ones(7, int)}, "attribute value 1")],
 )
 def test_permutations_that_are_refused(change, match):
-    arguments = {name: np.arange(7) % 2 for name in ("attribute", "labels", "predictions")} | change
+    arguments = {name: np.arange(7) % 2 for name in ("attribute", "y_true", "y_pred")} | change
     with pytest.raises(MetricError, match=match):
         within_class(**arguments)
 
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_columns_of_different_lengths():
-    with pytest.raises(MetricError, match="7 attribute, 6 labels, 7 before, 7 after"):
-        association_change(np.arange(7) % 2, np.arange(6), np.arange(7), np.arange(7))
+    with pytest.raises(MetricError, match="7 attribute, 6 y_true, 7 baseline, 7 y_pred"):
+        change_of((np.arange(7) % 2, np.arange(6), np.arange(7), np.arange(7)))

@@ -16,7 +16,7 @@ from headlens.locate import layer_matched
 @given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 10)), min_size=1, max_size=5), st.integers(1, 40))
 def test_every_set_matches_the_layers_and_avoids_the_located(heads, draws):
     barred = {(0, 9), (2, 10)} - heads
-    sets = layer_matched(heads, 3, 11, draws=draws, exclude=barred)
+    sets = layer_matched(heads, 3, 11, n_random_sets=draws, exclude=barred)
     available = {layer: 11 - sum(h[0] == layer for h in heads | barred) for layer in range(3)}
     total = 1
     for layer, count in Counter(layer for layer, _ in heads).items():
@@ -29,17 +29,23 @@ def test_every_set_matches_the_layers_and_avoids_the_located(heads, draws):
 
 
 def test_all_sets_where_fewer_exist():
-    sets = layer_matched([(1, 0), (1, 1), (0, 2)], 2, 4, draws=100)
+    sets = layer_matched([(1, 0), (1, 1), (0, 2)], 2, 4, n_random_sets=100)
     assert sets == [(HeadId(0, j), HeadId(1, 2), HeadId(1, 3)) for j in (0, 1, 3)]
 
 
 def test_the_seed_decides():
-    assert layer_matched([(0, 1)] * 1, 2, 97, draws=13, seed=5) == layer_matched([(0, 1)], 2, 97, draws=13, seed=5)
-    assert layer_matched([(0, 1)], 2, 97, draws=13, seed=5) != layer_matched([(0, 1)], 2, 97, draws=13, seed=6)
+    assert layer_matched([(0, 1)] * 1, 2, 97, n_random_sets=13, seed=5) == layer_matched(
+        [(0, 1)], 2, 97, n_random_sets=13, seed=5
+    )
+    assert layer_matched([(0, 1)], 2, 97, n_random_sets=13, seed=5) != layer_matched(
+        [(0, 1)], 2, 97, n_random_sets=13, seed=6
+    )
 
 
 def test_draws_are_even():
-    seen = Counter(h for seed in range(300) for one in layer_matched([(0, 0)], 1, 8, draws=2, seed=seed) for h in one)
+    seen = Counter(
+        h for seed in range(300) for one in layer_matched([(0, 0)], 1, 8, n_random_sets=2, seed=seed) for h in one
+    )
     assert set(seen) == {(0, j) for j in range(1, 8)}
     assert max(seen.values()) < 2 * min(seen.values())
 
@@ -51,10 +57,10 @@ def test_nothing_located_has_no_control():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"heads": [(0, 0), (0, 1), (0, 2)], "n_layers": 2, "n_heads": 5}, "3 heads of layer 0"),
-        ({"heads": [(0, 0)], "n_layers": 1, "n_heads": 3, "exclude": [(0, 1), (0, 2)]}, "1 heads of layer 0"),
-        ({"heads": [(2, 0)], "n_layers": 2, "n_heads": 3}, "head 2.0"),
-        ({"heads": [(0, 0)], "n_layers": 2, "n_heads": 3, "draws": 0}, "at least one draw"),
+        ({"heads": [(0, 0), (0, 1), (0, 2)], "n_layers": 2, "n_heads": 5}, "Layer 0 has 2 heads"),
+        ({"heads": [(0, 0)], "n_layers": 1, "n_heads": 3, "exclude": [(0, 1), (0, 2)]}, "Layer 0 has 0 heads"),
+        ({"heads": [(2, 0)], "n_layers": 2, "n_heads": 3}, "head L2H0"),
+        ({"heads": [(0, 0)], "n_layers": 2, "n_heads": 3, "n_random_sets": 0}, "0 random sets"),
     ],
 )
 def test_refusals(arguments, match):

@@ -21,30 +21,30 @@ def layer_matched(
     heads: Iterable[tuple[int, int]],
     n_layers: int,
     n_heads: int,
-    draws: int = 100,
+    n_random_sets: int = 100,
     seed: int = 0,
     exclude: Iterable[tuple[int, int]] = (),
 ) -> list[tuple[HeadId, ...]]:
     """Distinct random sets with as many heads of each layer as `heads`, and none of `heads` or `exclude` among them.
 
-    There are Π_l C(n_heads − barred_l, k_l) such sets, k_l the heads of layer l. Where that is at most `draws`, all of
-    them are returned, in order; otherwise `draws` different ones, drawn evenly.
+    There are Π_l C(n_heads − barred_l, k_l) such sets, k_l the number of heads of layer l. Where that is at most
+    `n_random_sets`, all of them are returned, in order; otherwise as many different ones, drawn evenly.
 
     Args:
         heads: the located set. An empty one has no controls.
         n_layers: layers of the tower.
         n_heads: heads of a layer.
-        draws: how many sets are wanted.
+        n_random_sets: how many sets are wanted.
         seed: the same seed gives the same sets.
         exclude: further heads that no set may hold, such as other candidates.
 
     Raises:
-        LocateError: for a head outside the tower, fewer than one draw, or a layer with too few heads left.
+        LocateError: for a head outside the tower, fewer than one set, or a layer with too few heads left.
     """
     matched = as_heads(heads, n_layers, n_heads)
     barred = set(matched) | set(as_heads(dict.fromkeys((layer, head) for layer, head in exclude), n_layers, n_heads))
-    if draws < 1:
-        raise LocateError("at least one draw", str(draws), "Pass draws=100, for example.")
+    if n_random_sets < 1:
+        raise LocateError(f"{n_random_sets} random sets are none.", "Pass n_random_sets=100, for example.")
     if not matched:
         return []
     per_layer = sorted(Counter(h.layer for h in matched).items())
@@ -52,16 +52,15 @@ def layer_matched(
     for layer, count in per_layer:
         if len(free[layer]) < count:
             raise LocateError(
-                f"{count} heads of layer {layer} beside the located and excluded ones",
-                f"{len(free[layer])}",
+                f"Layer {layer} has {len(free[layer])} heads beside the located and excluded ones, not {count}.",
                 "Exclude fewer heads, or judge a smaller set: a layer of which half is located has no control.",
             )
-    if prod(comb(len(free[layer]), count) for layer, count in per_layer) <= draws:
+    if prod(comb(len(free[layer]), count) for layer, count in per_layer) <= n_random_sets:
         choices = [[[HeadId(layer, j) for j in c] for c in combinations(free[layer], k)] for layer, k in per_layer]
         return [tuple(head for part in parts for head in part) for parts in product(*choices)]
     generator = np.random.default_rng(seed)
     drawn: dict[tuple[HeadId, ...], None] = {}
-    while len(drawn) < draws:
+    while len(drawn) < n_random_sets:
         one: list[HeadId] = []
         for layer, count in per_layer:
             picked = generator.choice(free[layer], size=count, replace=False)
