@@ -197,7 +197,7 @@ def test_genderbias_vls_draw_is_the_seeds(tmp_path: Path) -> None:
     [
         (25, "val is 25, of 5 occupations"),
         (-1, "Give 0 to 4"),
-        (["Baker"], r"val names Baker\. .*both \( Civil engineer, Dental"),
+        (["Baker"], r"val names Baker\. .*both \(Civil engineer, Dental"),
         ("File Clerk", "val names 'File Clerk'"),
         (
             ["Civil engineer", "Dental hygienist", "File Clerk", "Marketing manager", "Sales manager"],

@@ -152,7 +152,7 @@ def test_slots_are_filled_or_refused():
     assert fill_pairs([("a {x}", "b")], x="{y}") == [("a {y}", "b")]  # what is filled in is not filled again
     with pytest.raises(TaskError, match="slots first, second, and there are words for first"):
         fill_pairs(pairs, first="nurse")
-    with pytest.raises(TaskError, match="no slot at all, but got first"):
+    with pytest.raises(TaskError, match="slots none, and there are words for first"):
         fill_pairs([("a", "b")], first="nurse")
     with pytest.raises(TaskError, match=r"without slots.*Fill \{first\}"):
         encode_pairs(pairs, encode)
@@ -235,8 +235,8 @@ def test_texts_of_two_categories_are_no_pair():
         (("1", "0"), {"count": 0}, "a count of one"),
         (("1", "0"), {"weight": -1}, "weight of zero"),
         (("1", "0"), {"novelty": 0}, "novelty above 0"),
-        (("1", "0"), {"classes": CLASSES[:1]}, "The classes are not two rows"),
-        (("1", "0"), {"attribute": VALUES * torch.nan}, "The values of the attribute are not two rows"),
+        (("1", "0"), {"classes": CLASSES[:1]}, "The classes are not two finite rows"),
+        (("1", "0"), {"attribute": VALUES * torch.nan}, "The values of the attribute are not two finite rows"),
         (("1", "0"), {"classes": CLASSES[:, 1:]}, f"of width {EMBED}"),
         (("1", "0"), {"encode_text": lambda texts: tower(texts) * torch.nan}, "NaN or infinite"),
     ],
