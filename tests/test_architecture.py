@@ -8,12 +8,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "headlens"
 FLOORS = {
-    0: {"errors", "heads", "progress", "registry", "serialization", "tables", "_version"},
-    1: {"locate", "correct", "metrics", "prompts", "manifest", "images"},
+    0: {"errors", "heads", "progress", "registry", "serialization", "tables", "cells", "_version"},
+    1: {"locate", "correct", "metrics", "prompts"},
     2: {"models", "states"},
-    3: {"extraction"},
-    4: {"audit", "plots", "explain", "datasets", "testbed"},
-    5: {"cli", "report", "explore", "benchmark", "__main__"},
+    3: {"images", "manifest", "findings", "extraction"},
+    4: {"explain", "datasets", "testbed"},
+    5: {"steps"},
+    6: {"plots", "report"},
+    7: {"audit", "cli", "explore", "benchmark", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # Doors upwards, opened only when called: the audit writes its own report and opens its own explorer, and `load` knows

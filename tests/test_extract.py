@@ -281,7 +281,7 @@ def test_values_too_large_for_half_precision(clip: TinyClip, frame: pd.DataFrame
 def test_missing_files_are_told_before_the_model_runs(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "images" / "9.jpg").unlink()
     clip.vision = Stopping(clip.vision, 1, AssertionError("the model was used"))
-    with pytest.raises(ManifestError, match=r"1 that are not there: .*9\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 of 11 image files are not there: .*9\.jpg"):
         run(clip, frame, tmp_path / "acts.zarr")
 
 
@@ -297,7 +297,7 @@ def test_an_unreadable_image_stops_and_then_is_skipped_by_wish(
     store = run(clip, frame, tmp_path / "acts.zarr", on_error="skip")
     assert store.skipped["row"].tolist() == [9, 10]
     assert [Path(path).name for path in store.skipped["path"]] == ["9.jpg", "10.png"]
-    assert "nothing at" in store.skipped["reason"][0]
+    assert "is not there" in store.skipped["reason"][0]
     assert list(store.manifest["path"]) == list(frame["path"].drop([9, 10]))
     write_images(images, 3)
     kept = pixels(clip, store.manifest)
@@ -308,7 +308,7 @@ def test_an_unreadable_image_stops_and_then_is_skipped_by_wish(
 
 
 def test_a_manifest_of_nothing_but_unreadable_images(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"11 that could not, the first because: .*nothing at"):
+    with pytest.raises(StoreError, match=r"11 that could not, the first because: .*is not there"):
         run(clip, frame.assign(path="absent.png"), tmp_path / "acts.zarr", on_error="skip")
 
 

@@ -29,7 +29,7 @@ from headlens.extraction.moment_store import MomentStore, check_columns
 from headlens.extraction.place import Place, place_of
 from headlens.extraction.plan import DTYPES, Model, Plan
 from headlens.extraction.store import HeadStore
-from headlens.manifest import check_files, check_manifest, read_manifest
+from headlens.manifest import as_manifest, check_files, check_manifest
 from headlens.progress import progress
 from headlens.states.basis import HeadBasis
 
@@ -132,7 +132,7 @@ def extract(
             is writing to it; the disk is full; the storage does not answer; Ray is not installed or lost too much.
     """
     _check_options(batch_size, on_error, block, workers, dtype, keep, groups)
-    frame = manifest if isinstance(manifest, pd.DataFrame) else read_manifest(manifest)
+    frame = as_manifest(manifest)
     check_manifest(frame, files=False)
     plan = plan_of(clip, frame, block, dtype, keep)
     way = Way.chosen(clip, batch_size, on_error, workers if engine == "local" else None)

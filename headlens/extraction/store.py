@@ -27,7 +27,7 @@ from headlens.extraction.layout import StoreFolder
 from headlens.extraction.numbers import from_disk
 from headlens.extraction.place import place_of
 from headlens.extraction.plan import HasFingerprint, Plan
-from headlens.manifest import images_digest, manifest_digest, manifest_root, split_mask
+from headlens.manifest import as_manifest, images_digest, manifest_digest, manifest_root, split_mask
 from headlens.states.basis import HeadBasis
 from headlens.states.projection import Projection
 
@@ -248,6 +248,7 @@ class HeadStore:
         """
         manifest = manifest.copy()
         manifest.attrs.setdefault("root", manifest_root(self.manifest))  # which pandas loses in some joins
+        manifest = as_manifest(manifest)
         if len(manifest) != len(self) or images_digest(manifest) != images_digest(self.manifest):
             raise StoreError(
                 f"a manifest of the store's {len(self)} images in their order",
