@@ -27,6 +27,7 @@ from headlens.metrics.disparities import (
     occupation_gap,
     value_gap,
 )
+from headlens.metrics.harm import confusion, harm, intersections, parity, transitions, transitions_by_fate
 from headlens.metrics.random_heads import RandomComparison, against_random
 from headlens.metrics.ranking import max_skew, ndkl, retrieval_recall, retrieval_skew, skew
 
@@ -45,19 +46,25 @@ __all__ = [
     "association_change",
     "average_accuracy",
     "collateral",
+    "confusion",
     "cramers_v",
     "demographic_parity_difference",
     "equalized_odds_difference",
     "evaluate",
     "group_accuracy",
     "group_names",
+    "harm",
+    "intersections",
     "max_skew",
     "ndkl",
     "occupation_gap",
     "paired_difference",
+    "parity",
     "retrieval_recall",
     "retrieval_skew",
     "skew",
+    "transitions",
+    "transitions_by_fate",
     "v_of_tables",
     "value_gap",
     "within_class",
