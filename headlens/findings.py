@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from headlens.cells import as_text, nearest
 from headlens.images import is_url
 from headlens.manifest import image_files
-from headlens.cells import as_text, nearest
 
 Rows = Int[np.ndarray, "row"]
 

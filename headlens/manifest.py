@@ -32,9 +32,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from headlens.cells import as_text, cell_text, listed, near_equal, nearest, read_csv
 from headlens.errors import ManifestError
 from headlens.images import fetch, is_url
-from headlens.cells import as_text, cell_text, listed, near_equal, nearest, read_csv
 
 Box = tuple[float, float, float, float]
 

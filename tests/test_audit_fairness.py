@@ -152,7 +152,8 @@ def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
             seed=seed,
         )
         claims += (
-            other.fairness(["L3H1"], n_random_sets=0, n_bootstrap=20, n_permutations=200, total=0).verdict.word != "not shown"
+            other.fairness(["L3H1"], n_random_sets=0, n_bootstrap=20, n_permutations=200, total=0).verdict.word
+            != "not shown"
         )
     assert claims <= 1
 

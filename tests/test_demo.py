@@ -160,7 +160,7 @@ def test_the_shell_runs_the_whole_path_and_writes_what_it_says(world: Path, tmp_
         (lambda m: m.drop(columns="label"), "label"),
         (lambda m: m.drop(columns="background"), "background"),
         (lambda m: m.assign(label=m["label"].replace("landbird", "parrot")), "parrot"),
-        (lambda m: m.assign(label="landbird"), "at least two classes"),
+        (lambda m: m.assign(label="landbird"), "are of one class"),
         (lambda m: m.assign(path="gone/" + m["path"]), "not there"),
         (lambda m: m.assign(split=m["split"].replace("val", "validation")), "validation"),
     ],

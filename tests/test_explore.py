@@ -289,7 +289,7 @@ def test_new_classes_and_templates(state: ExplorerState) -> None:
         ({"attribute": ""}, "an empty box"),
         ({"attribute": "nowhere"}, "nowhere"),
         ({"attribute": "odd:a=a zebra,b=a photo of the land"}, "zebra"),
-        ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "tell apart"),
+        ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "does not tell"),
         ({"classes": "landbird"}, "two classes or more"),
         ({"classes": "landbird, duck"}, "waterbird"),
         ({"templates": "no place"}, "one {}"),

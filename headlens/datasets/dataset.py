@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
+from headlens.cells import as_text, cell_text, nearest
 from headlens.datasets.layout import rooted
 from headlens.errors import ManifestError, OutputError
 from headlens.manifest import check_manifest, manifest_root, read_manifest, require_distinct, resolve_paths
 from headlens.registry import Registry
-from headlens.cells import as_text, cell_text, nearest
 
 
 @dataclass(frozen=True)

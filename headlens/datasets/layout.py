@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from headlens.cells import as_text, nearest, read_csv
 from headlens.errors import ManifestError
 from headlens.manifest import as_manifest, manifest_root
-from headlens.cells import as_text, nearest, read_csv
 
 _SHOWN = 5
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})

@@ -30,8 +30,8 @@ from typing import Any, SupportsIndex
 
 import pandas as pd
 
-from headlens.errors import ManifestError, TaskError
 from headlens.cells import listed, nearest, read_csv, read_text
+from headlens.errors import ManifestError, TaskError
 
 SOURCES = Path(__file__).parent / "bank_sources"
 

@@ -28,9 +28,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from headlens.cells import read_text
 from headlens.errors import HeadlensError, TaskError
 from headlens.prompts.task import Attribute, EncodeText, ZeroShotTask
-from headlens.cells import read_text
 
 TextPairs = list[tuple[str, str]]
 

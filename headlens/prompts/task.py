@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from headlens.errors import TaskError
 from headlens.cells import cell_text, listed, nearest
+from headlens.errors import TaskError
 
 EncodeText = Callable[[list[str]], Tensor]
 

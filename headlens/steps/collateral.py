@@ -266,7 +266,7 @@ def _from_columns(data: AuditData) -> tuple[list[OtherQuestion], list[str]]:
             questions.append(made)
         else:
             notes.append(
-                f"OtherQuestion for {one.name}, the model is correct on {100 * right:.1f} % of the images without any "
+                f"On {one.name}, the model is correct on {100 * right:.1f} % of the images without any "
                 f"correction, hardly more than guessing ({100 * guess:.1f} %): there is nothing to lose."
             )
     return questions, notes
