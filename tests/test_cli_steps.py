@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 import headlens as hl
 from headlens.cli import app
 from headlens.errors import HeadlensWarning
+from headlens.serialization import digest
 
 STEPS = ("locate", "explain", "correct", "evaluate", "report")
 
@@ -208,3 +210,32 @@ def test_a_file_where_a_folder_should_be_is_one_paragraph_and_no_traceback(locat
     assert done.returncode == 1
     assert done.stderr.startswith("headlens: Could not read or write")
     assert "Traceback" not in done.stderr
+
+
+def test_script_and_commands_of_an_audit_repeat_it_to_the_digit(world: Path, located: Path, tmp_path: Path) -> None:
+    audit = hl.Audit.load(located, hl.load("testbed"))
+    one = hl.Audit(audit.clip, audit.store, audit.task, audit.attribute, pairs=audit.question.pairs, seed=3)
+    one.locate("concept", rule=hl.locate.ConceptRule(minimum_auroc=0.65))
+    one.correct("ablation")
+    own = hl.correct.MeanAblation(["L3H1"]).fit(one.data.reference)
+    one.correct(own, name="of my own")
+    one.evaluate(controls=["ablation"], n_random_sets=5, n_bootstrap=20)
+    one.explain(["L3H1", "L2H0"], k=3)
+    one.fairness(n_random_sets=5, n_bootstrap=20)
+    one.collateral(methods=["ablation"])
+    one.ablate(["L3H1", "L3H2"])
+    one.save(tmp_path / "saved")
+
+    names: dict = {}
+    exec(one.script(), names)
+    for line in one.commands(tmp_path / "again").splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "headlens"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, (line, done.output, done.exception)
+    from_shell = hl.Audit.load(tmp_path / "again")
+    for other in (names["audit"], from_shell):
+        assert other.identity == one.identity
+        assert [step.call for step in other.record] == [step.call for step in one.record]
+        for mine, theirs in zip(one.record, other.record, strict=True):
+            assert digest(mine.result) == digest(theirs.result), mine.call

@@ -33,6 +33,7 @@ from headlens.correct import Correction, Tokens
 from headlens.errors import CorrectionError, HeadlensWarning
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
+from headlens.findings import Finding
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import ConceptRule, Located
 from headlens.models import HookedCLIP
@@ -183,6 +184,11 @@ class Audit:
     def splits(self) -> Splits:
         """The reference and the test part, by row numbers."""
         return self.data.splits
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is doubtful in the data: images in both parts, empty groups, rare spellings."""
+        return self.data.findings
 
     @property
     def identity(self) -> str:
@@ -551,15 +557,18 @@ class Audit:
         """Python that repeats this audit from its store."""
         return script(self.data, self.record, self.folder)
 
-    def commands(self) -> str:
+    def commands(self, out: str | Path = "audit-again") -> str:
         """Shell commands that repeat this audit from its store, once it was saved.
+
+        Args:
+            out: the folder that they write to.
 
         Raises:
             CorrectionError: where the audit was not saved, and nothing can be read from its folder.
         """
         if self.folder is None:
             raise CorrectionError("This audit was not saved yet.", "Call audit.save(folder) first.")
-        return commands(self.data, self.record, self.folder)
+        return commands(self.data, self.record, self.folder, str(out))
 
     @property
     def plot(self) -> Figures:

@@ -225,7 +225,9 @@ def new(typed: Typed) -> None:
     checked = check(typed)
     one = new_audit(checked)
     one.save(checked.out, typed["overwrite"])
-    _facts({"audit": str(checked.out), "identity": one.identity, "splits": one.splits.note}, typed["as_json"])
+    facts: dict[str, Any] = {"audit": str(checked.out), "identity": one.identity, "splits": one.splits.note}
+    found = [finding.to_dict() if typed["as_json"] else finding.sentence for finding in one.findings]
+    _facts(facts | {"findings": found if typed["as_json"] else " ".join(map(str, found))}, typed["as_json"])
 
 
 @command(app, "locate", _STEP, of_call("locate"), example="headlens locate audit/ --locator concept")

@@ -42,6 +42,8 @@ def audit(audit: Audit, report: Path, planted: Sequence[tuple[int, int]] | None)
     console.print(Text(f"{audit.store.model_name}: {', '.join(audit.task.classes)} by {audit.attribute.name}", "bold"))
     if audit.data.inferred:
         console.print(Text(f"The manifest has no column {audit.attribute.name!r}: its values are inferred zero-shot."))
+    for finding in audit.findings:
+        console.print(Text(finding.sentence, style="yellow"))
     console.print(Text(f"spurious heads  {_heads(location.spurious)}"))
     console.print(Text(f"salient heads   {_heads(location.salient)}"))
     if planted is not None:

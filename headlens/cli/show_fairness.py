@@ -32,7 +32,7 @@ def fairness(
     inferred = " (inferred zero-shot)" if results.inferred else ""
     title = f"{audit.store.model_name}: {results.attribute}{inferred} in {len(results.classes)} classes"
     console.print(Text(title, "bold"))
-    for note in (*notes, audit.splits.note):
+    for note in (*notes, audit.splits.note, *(finding.sentence for finding in audit.findings)):
         console.print(Text(note, style="dim"))
     console.print(Text(f"candidates by {results.locator}: {', '.join(map(str, results.candidates)) or 'none'}"))
     if planted is not None:

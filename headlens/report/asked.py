@@ -62,6 +62,7 @@ def notes(audit: Audit) -> list[str]:
     said.append(few(dict(zip(names.tolist(), sizes.tolist(), strict=True))))
     if len(audit.store.skipped):
         said.append(f"{len(audit.store.skipped)} images could not be read and were left out.")
+    said += [finding.sentence for finding in audit.findings]
     return [note for note in said if note]
 
 

@@ -154,7 +154,10 @@ def _fairness(audit: Audit, level: int) -> list[str]:
 def _elsewhere(audit: Audit, level: int) -> list[str]:
     found = audit.collateral_results
     if found is None:
-        return [f"{'#' * level} {TITLE}", _list(["Other attributes and tasks were not asked: audit.collateral() does."])]
+        return [
+            f"{'#' * level} {TITLE}",
+            _list(["Other attributes and tasks were not asked: audit.collateral() does."]),
+        ]
     told = [*elsewhere_sentences(found), *found.notes]
     return [f"{'#' * level} {TITLE}", _list(told)] if told else []
 

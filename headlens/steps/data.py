@@ -21,6 +21,7 @@ from torch import Tensor
 
 from headlens.errors import LocateError, ManifestError, TaskError
 from headlens.extraction import HeadStore
+from headlens.findings import Finding, check_splits, check_values
 from headlens.locate import ConflictingGroups, HeadEffects, concept_directions, conflicting_groups
 from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices
 from headlens.metrics import group_names
@@ -170,6 +171,18 @@ class AuditData:
         return choose_splits(
             self.store.manifest, self.groups, self.values, question.reference, question.test, question.seed
         )
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is doubtful in the two parts, such as an image that is in both, and in the attribute's column."""
+        manifest, question, splits = self.store.manifest, self.question, self.splits
+        parts = {question.reference: splits.reference, question.test: splits.test}
+        if len(parts) == 1:
+            parts = {"reference": splits.reference, "test": splits.test}
+        doubts = check_splits(
+            manifest, parts, self.labels, self.values, question.task.classes, question.attribute.value_names
+        )
+        return doubts if self.inferred else (*doubts, *check_values(manifest[question.attribute.name]))
 
     @cached_property
     def allowed(self) -> Bool[Tensor, "image class"] | None:

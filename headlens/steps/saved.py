@@ -142,6 +142,7 @@ def save(data: AuditData, record: Record, folder: Path, overwrite: bool = False)
             "store": _relative(data.store.path, folder),
             "images": len(data.store),
             "splits": data.splits.note,
+            "findings": _findings(data),
             "prompts": prompts,
             "files": named,
             "record": steps,
@@ -175,6 +176,10 @@ def load(folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None =
     return AuditData(question, store, clip, texts), record
 
 
+def _findings(data: AuditData) -> list[dict[str, object]]:
+    return [finding.to_dict() for finding in data.findings]
+
+
 def evaluation_record(data: AuditData, record: Record) -> dict[str, Any]:
     """The content of `evaluation.json`: methods, sizes, controls and verdict. Accuracies are fractions."""
     evaluated: Evaluated = result_of(record, Evaluate)
@@ -187,6 +192,7 @@ def evaluation_record(data: AuditData, record: Record) -> dict[str, Any]:
         "attribute_inferred": data.inferred,
         "classes": list(data.question.task.classes),
         "splits": data.splits.note,
+        "findings": _findings(data),
         "images": int(sum(sizes.values())),
         "sizes": sizes,
         "methods": evaluated.records(),
@@ -208,6 +214,7 @@ def fairness_record(data: AuditData, record: Record) -> dict[str, Any]:
     return {
         "model": data.question.model,
         "splits": data.splits.note,
+        "findings": _findings(data),
         "images": len(data.splits.test),
         **fairness.to_dict(),
         "heads": {str(head): one.to_dict() for head, one in explained.items()},
