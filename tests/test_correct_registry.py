@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headlens.audit import LOCATORS, METHODS, Ingredients
+from headlens.steps import LOCATORS, METHODS, Ingredients
 from headlens.correct import load_correction
 from headlens.errors import CorrectionError
 from headlens.heads import HeadId

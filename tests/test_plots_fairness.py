@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headlens import plots
-from headlens.audit import ClassEffect, HeadShare, TotalEffect
+from headlens.steps import ClassEffect, HeadShare, TotalEffect
 from headlens.errors import HeadlensError, LocateError
 from headlens.heads import HeadId
 from headlens.locate import Candidates, ConceptRule, ConceptScores, ConceptSpans, Location

@@ -225,9 +225,8 @@ def pair_options(typed: str | None, model: str, task: Any) -> dict[str, Any]:
 def _testbed_pairs(model: str, task: Any) -> list[tuple[str, ...]] | None:
     """The text pairs of the testbed's world whose classes these are; None where no world has them."""
     from headlens import testbed
-    from headlens.testbed.recipes import RECIPES, recipe_name
 
-    cards = (testbed.card(model, world) for world in RECIPES[recipe_name(model)].worlds)
+    cards = (testbed.card(model, world) for world in testbed.worlds_of(model))
     return next((pairs for card in cards if (pairs := card_pairs(card, task)) is not None), None)
 
 
