@@ -61,7 +61,7 @@ def test_heads_are_carried_over_to_another_suite(run_once, clip, tmp_path) -> No
     always = replace(asked, heads_from=published)
     found, own = benchmark.run(always, clip, tmp_path / "data", place, methods=["ablation"], **QUICK)
     assert own.corrections["ablation"].heads == ((2, 3),)
-    assert any("carried over from A. Author 2025: spurious 2.3; salient none" in note for note in found.footnotes())
+    assert any("carried over from A. Author 2025: spurious L2H3; salient none" in note for note in found.footnotes())
 
 
 def test_faces_take_the_heads_of_occupations(run_once, clip, tmp_path) -> None:

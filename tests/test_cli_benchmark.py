@@ -74,7 +74,7 @@ def test_heads_are_carried_over_by_the_name_of_a_folder(small, tmp_path):
         (("waterbird",), TaskError, "one of the suites"),
         (("waterbirds",), TaskError, "--root"),
         (("waterbirds", "--root", "."), TaskError, "--model"),
-        (("waterbirds", "--root", "nowhere", "--model", "testbed"), ManifestError, "laid out as published"),
+        (("waterbirds", "--root", "nowhere", "--model", "testbed"), ManifestError, "published layout"),
         (("testbed", "--methods", "ltd"), UnknownNameError, "Did you mean 'ltc'"),
         (("testbed", "--heads-from", "nowhere"), LocateError, "located heads to carry over"),
     ],

@@ -108,7 +108,7 @@ def test_read_refuses_what_is_no_table_of_images(tmp_path: Path, text: str, said
 def test_read_refuses_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="is not there"):
         read_manifest(tmp_path / "no.csv")
-    with pytest.raises(ManifestError, match="a folder"):
+    with pytest.raises(ManifestError, match="a directory"):
         read_manifest(tmp_path)
 
 

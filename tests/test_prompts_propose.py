@@ -154,7 +154,7 @@ def test_slots_are_filled_or_refused():
         fill_pairs(pairs, first="nurse")
     with pytest.raises(TaskError, match="slots none, and there are words for first"):
         fill_pairs([("a", "b")], first="nurse")
-    with pytest.raises(TaskError, match=r"without slots.*Fill \{first\}"):
+    with pytest.raises(TaskError, match=r"slot to fill.*Fill \{first\}"):
         encode_pairs(pairs, encode)
 
 

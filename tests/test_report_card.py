@@ -95,6 +95,7 @@ def test_hostile_names_leave_the_cards_structure_as_it_is(audit: hl.Audit, tmp_p
         text="</code> *text*",
     )
     hostile.evaluate(["ablation"], n_random_sets=5, n_bootstrap=19)
+    hostile.collateral()
     text = hostile.card()
     assert shape(text) == plain_shape
     made = rendered(text)

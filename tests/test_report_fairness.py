@@ -240,7 +240,7 @@ def plain(page):
 @pytest.mark.parametrize("text", [HOSTILE[0], HOSTILE[1] + HOSTILE[4] + HOSTILE[-1]])
 def test_hostile_words_change_nothing_of_the_page(audit, plain, text, tmp_path):
     names = tuple(f"{text}{i}" for i in range(3))
-    stem = text.replace("/", "-").replace("\u2028", "")
+    stem = text.translate({ord("/"): "-", ord("\\"): "-", 0x2028: None})
     hostile = made(tmp_path / "images", names, text, (f"a{text}", f"b{text}"), text, stem)
     own = content(hostile)
     page = Page(render(own))
