@@ -14,7 +14,7 @@ class HeadlensError(ValueError):
     """The base of every error that headlens raises on purpose.
 
     Args:
-        problem: what is wrong, as a whole sentence; with `received`, what was expected, as a clause without a full stop.
+        problem: what is wrong, as a whole sentence; with `received`, what was expected, a clause without a full stop.
         received: what came instead, as a clause without a full stop. Left out in the form of two arguments.
         remedy: how to fix it, as one or more whole sentences.
     """
@@ -40,6 +40,14 @@ class UnknownNameError(HeadlensError, KeyError):
 
 class ModelError(HeadlensError):
     """A model that cannot be found, loaded, converted or trusted."""
+
+
+class ModelWarning(UserWarning):
+    """What a model was found to be, where that is not what its name says, or had to be assumed."""
+
+
+class StoreWarning(UserWarning):
+    """A store that is accepted, although something about it could not be compared."""
 
 
 class VocabularyError(HeadlensError):

@@ -7,8 +7,8 @@ from typing import Any
 
 from headlens.cli import show
 from headlens.extraction import extract
+from headlens.loading import load
 from headlens.manifest import read_manifest
-from headlens.models import load
 
 
 @dataclass(frozen=True)

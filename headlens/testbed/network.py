@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from headlens.models.description import Preprocessing
 from headlens.models.open_clip_import import open_clip
 from headlens.testbed.render import SIDE
 from headlens.testbed.tokenizer import WordTokenizer
@@ -17,6 +19,7 @@ from headlens.testbed.worlds import joint_vocabulary
 
 PATCH = 8
 _MEAN, _STD = 0.45, 0.25
+PREPROCESSING = Preprocessing((SIDE, SIDE), (_MEAN,) * 3, (_STD,) * 3, "squash", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ def tokenizer(worlds: tuple[str, ...] = ("birds",), size: Size | None = None) ->
     return WordTokenizer(joint_vocabulary(worlds), (size or Size()).context)
 
 
-def build(worlds: tuple[str, ...] = ("birds",), size: Size | None = None) -> nn.Module:
-    """An untrained model, from torch's global seed."""
+def config(worlds: tuple[str, ...] = ("birds",), size: Size | None = None) -> dict[str, Any]:
+    """The architecture as open_clip's `model_cfg`."""
     size = size or Size()
     vision = {
         "layers": size.n_layers, "width": size.n_heads * size.d_head, "head_width": size.d_head, "patch_size": PATCH,
@@ -47,7 +50,12 @@ def build(worlds: tuple[str, ...] = ("birds",), size: Size | None = None) -> nn.
         "context_length": size.context, "vocab_size": tokenizer(worlds, size).vocab_size, "width": size.text_width,
         "heads": 4, "layers": 2, "mlp_ratio": 2.0,
     }  # fmt: skip
-    return open_clip().CLIP(size.d_embed, vision, text)
+    return {"embed_dim": size.d_embed, "vision_cfg": vision, "text_cfg": text}
+
+
+def build(worlds: tuple[str, ...] = ("birds",), size: Size | None = None) -> nn.Module:
+    """An untrained model, from torch's global seed."""
+    return open_clip().CLIP(**config(worlds, size))
 
 
 def preprocess(image: Image.Image) -> Float[Tensor, "channel height width"]:
