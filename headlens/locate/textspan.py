@@ -83,9 +83,8 @@ class TextSpan:
         """
         if self.fold is None:
             raise ExplainError(
-                "a span that knows the head's weights",
-                "one of contributions alone",
-                "Use reconstruct, or textspan_heads.",
+                "This span was made from contributions alone, without the head's weights.",
+                "Use reconstruct, or make it with textspan_heads.",
             )
         self._check_width(z, len(self.fold), "head")
         along = z.double() @ self.fold - self.directions @ self.mean
@@ -95,7 +94,8 @@ class TextSpan:
     def _check_width(x: Tensor, width: int, what: str) -> None:
         if x.ndim != 2 or x.shape[1] != width:
             raise ExplainError(
-                f"rows of the {what}'s width, {width}", f"shape {list(x.shape)}", "Pass what the span was made from."
+                f"Shape {list(x.shape)} has no rows of the {what}'s width, {width}.",
+                "Pass what the span was made from.",
             )
 
 
@@ -128,8 +128,7 @@ def head_spans(
     most = min(weights.shape[1:])
     if rank is not None and not 1 <= rank <= most:
         raise ExplainError(
-            f"a rank from 1 to {most}, the most directions that contributions of this shape have",
-            str(rank),
+            f"Rank {rank} is not from 1 to {most}, the most directions that contributions of this shape have.",
             "Leave it out for the numerical rank.",
         )
     bank = texts.detach().double().mT.contiguous()
@@ -147,13 +146,12 @@ def check_bank(texts: Float[Tensor, "text embed"], embed: int, count: int) -> No
     """Raise `ExplainError` for texts of another width, not finite, or too few of them for `count`."""
     if texts.ndim != 2 or texts.shape[1] != embed:
         raise ExplainError(
-            f"text embeddings of the joint space's width, {embed}",
-            f"shape {list(texts.shape)}",
+            f"Texts of shape {list(texts.shape)} are not rows of the joint space's width, {embed}.",
             "Embed the texts with the same model: clip.encode_text(texts).",
         )
     if not 1 <= count <= len(texts):
         raise ExplainError(
-            f"a count from 1 to the {len(texts)} texts of the bank", str(count), "Ask for fewer, or bring more texts."
+            f"{count} texts cannot be chosen from a bank of {len(texts)}.", "Ask for one to all of them."
         )
     check_finite(texts, "texts")
 
@@ -162,9 +160,7 @@ def check_finite(values: Tensor, name: str) -> None:
     """Raise `ExplainError` where a number is NaN or infinite."""
     if not bool(torch.isfinite(values).all()):
         bad = int((~torch.isfinite(values)).sum())
-        raise ExplainError(
-            f"{name} that are all finite", f"{bad} that are NaN or infinite", "Find and leave out what made them."
-        )
+        raise ExplainError(f"{bad} of the {name} are NaN or infinite.", "Find and leave out what made them.")
 
 
 def _batch(

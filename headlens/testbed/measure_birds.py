@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,11 +58,11 @@ def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
     }
     located = [*location.spurious, *location.salient]
 
-    def ltc(spurious: list[HeadId], salient: list[HeadId]) -> Correction:
+    def ltc(spurious: Sequence[HeadId], salient: Sequence[HeadId]) -> Correction:
         return locate_then_correct(spurious, salient, pairs)
 
     # As many heads of the same layers, for: the ablated heads; all heads of LTC; its ablated heads, injection kept.
-    controls: dict[str, tuple[list[HeadId], Callable[[dict[HeadId, HeadId]], Correction]]] = {
+    controls: dict[str, tuple[Sequence[HeadId], Callable[[dict[HeadId, HeadId]], Correction]]] = {
         "random_ablation": (location.spurious, lambda cast: MeanAblation(list(cast.values()))),
         "random_ltc": (
             located,
@@ -82,7 +82,7 @@ def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
     return measured
 
 
-def _random_sets(heads: list[HeadId], store: HeadStore, barred: list[HeadId]) -> list[dict[HeadId, HeadId]]:
+def _random_sets(heads: Sequence[HeadId], store: HeadStore, barred: Sequence[HeadId]) -> list[dict[HeadId, HeadId]]:
     """Which random head of its layer stands for each located one, a dictionary a draw; never a located one."""
     try:
         sets = layer_matched(heads, store.n_layers, store.n_heads, exclude=barred)
@@ -103,7 +103,7 @@ def _locate(reference: HeadStore, classifier: torch.Tensor) -> Location:
         return contrastive(reference.project(classifier), logits, labels, groups.mask)
     except LocateError:
         nothing = torch.zeros(reference.n_layers, reference.n_heads)
-        return Location(nothing, nothing, 1.0, [], [], 0, 0)
+        return Location("contrastive", correct=nothing, wrong=nothing, threshold=1.0, n_correct=0, n_wrong=0)
 
 
 def _score(method: Any, reference: HeadStore, test: HeadStore, classifier: torch.Tensor) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _score(method: Any, reference: HeadStore, test: HeadStore, classifier: torch
     predicted = (view.embedding @ classifier.T).argmax(-1)
     names = [CLASSES[i] for i in predicted.tolist()]
     labels = test.manifest["label"].tolist()
-    by_group = group_accuracy(names, labels, group_names(labels, test.manifest[ATTRIBUTE].tolist()))
+    by_group = group_accuracy(labels, names, groups=group_names(labels, test.manifest[ATTRIBUTE].tolist()))
     average = sum(a == b for a, b in zip(names, labels, strict=True)) / len(labels)
     groups = {str(name): round(float(value), 4) for name, value in by_group.items()}
     return {"average": round(average, 4), "worst_group": min(groups.values()), "groups": groups}

@@ -104,7 +104,7 @@ def _mean(values: Iterable[float]) -> float:
 def _score(logits: torch.Tensor, test: HeadStore) -> dict[str, Any]:
     names = [_CLASSES[i] for i in logits.argmax(-1).tolist()]
     labels = test.manifest["label"].tolist()
-    by_group = group_accuracy(names, labels, group_names(labels, test.manifest[PRESENTATION].tolist()))
+    by_group = group_accuracy(labels, names, groups=group_names(labels, test.manifest[PRESENTATION].tolist()))
     groups = {str(name): round(float(value), 4) for name, value in by_group.items()}
     average = sum(a == b for a, b in zip(names, labels, strict=True)) / len(labels)
     score: dict[str, Any] = {"average": round(average, 4), "worst_group": min(groups.values()), "groups": groups}
