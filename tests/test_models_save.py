@@ -94,7 +94,7 @@ def test_the_testbed_is_saved_with_its_own_tokenizer(name, tmp_path):
 def test_what_open_clip_could_not_rebuild_is_refused_by_name(tmp_path):
     clip = clip_of(CONFIG)
     clip.text.transformer.resblocks[0].mlp.gelu = open_clip().transformer.QuickGELU()
-    with pytest.raises(ModelError, match="cannot describe mine.*QuickGELU"):
+    with pytest.raises(ModelError, match=r"cannot describe mine.*QuickGELU"):
         clip.save(tmp_path / "mixed")
     clip = clip_of(CONFIG)
     clip.tokenizer = lambda texts: torch.ones(len(texts), 11, dtype=torch.long)

@@ -87,10 +87,12 @@ def refuse_differences(module: nn.Module, reference: nn.Module, same: Collection
             raise _altered(f"has a {_class(one)} as {name or 'the tower'}, where a {_class(other)} belongs")
         for key in sorted(one._parameters.keys() | one._buffers.keys()):
             tensor, belongs = getattr(one, key), getattr(other, key, None)
-            if tensor is not None and belongs is None:
-                raise _altered(f"has a further tensor {f'{name}.{key}'.lstrip('.')}")
-            if tensor is not None and tensor.shape != belongs.shape:
-                where = f"{name}.{key}".lstrip(".")
+            where = f"{name}.{key}".lstrip(".")
+            if tensor is None:
+                continue
+            if belongs is None:
+                raise _altered(f"has a further tensor {where}")
+            if tensor.shape != belongs.shape:
                 raise _altered(f"has {list(tensor.shape)} as shape of {where}, where {list(belongs.shape)} belongs")
         mine, own = _plain_values(one), _plain_values(other)
         for key in sorted(mine.keys() & own.keys()):

@@ -19,6 +19,7 @@ from headlens.fingerprint import fingerprint, weights_state
 from headlens.models.altered import unaltered
 from headlens.models.description import ModelDescription, Preprocessing
 from headlens.models.open_clip_weights import check_finite
+from headlens.models.save import save_open_clip
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.progress import progress
 
@@ -177,8 +178,6 @@ class HookedCLIP(nn.Module):
             ModelError: for a model that open_clip's configuration cannot describe, or without a text tower.
             OutputError: for a folder with other files in it.
         """
-        from headlens.models.save import save_open_clip
-
         return save_open_clip(self, Path(folder), card)
 
     def _text_side(self, what: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -17,14 +17,11 @@ from headlens.models.open_clip_config import read_config
 from headlens.models.open_clip_import import open_clip
 from headlens.models.open_clip_weights import to_open_clip
 
-if TYPE_CHECKING:
-    from headlens.models.clip import HookedCLIP
-
 CONFIG, WEIGHTS, CARD = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
 
 
-def save_open_clip(clip: HookedCLIP, folder: Path, card: str = "") -> Path:
-    """See `HookedCLIP.save`."""
+def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
+    """See `HookedCLIP.save`; `clip` is one, which this file does not import because that one imports it."""
     if clip.text is None:
         raise ModelError(
             f"{clip.name} is a vision tower alone, and open_clip loads whole models.",
@@ -60,7 +57,7 @@ def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def _save_tokenizer(clip: HookedCLIP, folder: Path) -> dict[str, Any]:
+def _save_tokenizer(clip: Any, folder: Path) -> dict[str, Any]:
     """Write the tokenizer's files where open_clip does not bring it; what the configuration then has to say."""
     tokenizer: Any = clip.tokenizer
     if type(tokenizer) is open_clip().SimpleTokenizer:
@@ -98,10 +95,10 @@ def _text_config(text: Any, projected: Any) -> dict[str, Any]:
     return config
 
 
-def _config_of(clip: HookedCLIP) -> dict[str, Any]:
+def _config_of(clip: Any) -> dict[str, Any]:
     """open_clip's configuration of a model that came as an object. What it cannot say is found by `_check_config`."""
     kinds, cfg = open_clip().model, clip.vision.cfg
-    text = clip.text if type(clip.text) is kinds.CLIP else getattr(clip.text, "text", None)
+    text: Any = clip.text if type(clip.text) is kinds.CLIP else getattr(clip.text, "text", None)
     if type(clip.text) not in (kinds.CLIP, kinds.CustomTextCLIP) or not hasattr(text, "transformer"):
         raise ModelError(
             f"{clip.name} came as an object of {type(clip.text).__name__}, whose configuration cannot be read off it.",
@@ -138,7 +135,7 @@ def _config_of(clip: HookedCLIP) -> dict[str, Any]:
     return config
 
 
-def _check_config(clip: HookedCLIP, config: dict[str, Any]) -> None:
+def _check_config(clip: Any, config: dict[str, Any]) -> None:
     """Refuse to write a folder from which open_clip would build another model than this one."""
     kinds = open_clip().model
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
@@ -169,7 +166,7 @@ def _check_config(clip: HookedCLIP, config: dict[str, Any]) -> None:
         ) from error
 
 
-def _card(clip: HookedCLIP, more: str) -> str:
+def _card(clip: Any, more: str) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in clip.description.facts().items())
     text = (
         "---\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\ntags:\n- clip\n---\n"
