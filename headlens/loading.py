@@ -15,10 +15,8 @@ from headlens.models.clip import HookedCLIP
 from headlens.models.description import LoadOptions
 from headlens.models.open_clip_import import open_clip
 from headlens.models.open_clip_load import SCHEMES, load_open_clip
-from headlens.testbed import RECIPES
 from headlens.testbed import load_open_clip as load_testbed
-from headlens.testbed.network import PREPROCESSING, config
-from headlens.testbed.recipes import recipe_name
+from headlens.testbed.models import PREPROCESSING
 
 _TESTBED = "testbed"
 
@@ -69,8 +67,6 @@ def load(
 def _load_testbed(name: str) -> HookedCLIP:
     model, preprocess, tokenizer = load_testbed(name)
     clip = HookedCLIP.from_open_clip(model, preprocess, tokenizer, copy=False)
-    recipe = RECIPES[recipe_name(name)]
-    clip.open_clip_config = config(recipe.worlds, recipe.size)
     clip.description = replace(
         clip.description,
         name=name,

@@ -9,11 +9,11 @@ from typing import Any
 from headlens.extraction import extract
 from headlens.models import HookedCLIP
 from headlens.testbed.files import images
-from headlens.testbed.measure_birds import measure_birds
-from headlens.testbed.measure_figures import measure_figures
-from headlens.testbed.recipes import Recipe
-from headlens.testbed.shipped import load_open_clip
+from headlens.testbed.models import restore
 from headlens.testbed.worlds import joint_vocabulary
+from tools.testbed.measure_birds import measure_birds
+from tools.testbed.measure_figures import measure_figures
+from tools.testbed.recipes import Recipe
 
 _MEASURES = {"birds": measure_birds, "figures": measure_figures}
 
@@ -26,7 +26,9 @@ def measure(recipe: Recipe, weights: Path, pictures: Path) -> dict[str, Any]:
         weights: the folder that holds its weights, in the float16 in which they are shipped.
         pictures: a folder for the images, reused where it holds them.
     """
-    clip = HookedCLIP.from_open_clip(*load_open_clip(recipe.name, weights), name=recipe.name, copy=False)
+    clip = HookedCLIP.from_open_clip(
+        *restore(weights / f"{recipe.name}.safetensors", recipe.worlds, recipe.size), name=recipe.name, copy=False
+    )
     told = {}
     for world in recipe.worlds:
         manifest = images(pictures / world, world=world)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from headlens.testbed.network import normalise
+from headlens.testbed.models import normalise
 from headlens.testbed.worlds import WORLDS
 
 

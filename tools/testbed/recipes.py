@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headlens.errors import ModelError
 from headlens.heads import HeadId
 from headlens.testbed.figures import FigureRates
-from headlens.testbed.network import Size
+from headlens.testbed.models import Size
 
 _SMALL = Size()
 _BACKGROUND_HEADS = (HeadId(2, 0), HeadId(2, 1), HeadId(3, 0), HeadId(3, 1))
@@ -23,7 +22,7 @@ class FigureRecipe:
         agreement: share of pictures, of the occupations that lean, whose presentation follows the leaning; by phase.
         pictures: rendered pictures of each phase.
         rates: how often captions say each thing; by phase.
-        weight, carry: of the planting losses; see `headlens.testbed.planting.Planting`.
+        weight, carry: of the planting losses; see `tools.testbed.planting.Planting`.
     """
 
     planted: tuple[HeadId, ...]
@@ -106,8 +105,6 @@ _WORLDS = Recipe(
 )
 """Two worlds in one model."""
 
-_ALIASES = {"": "birds-0", "figures": "worlds-0"}
-
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -118,21 +115,3 @@ RECIPES = {
         _WORLDS,
     )
 }
-
-
-def recipe_name(model: str) -> str:
-    """The recipe behind a model's name: "testbed" is "testbed-birds-0", "testbed-figures" is "testbed-worlds-0".
-
-    Raises:
-        ModelError: where there is none.
-    """
-    short = model.removeprefix("testbed").removeprefix("-")
-    short = _ALIASES.get(short, short)
-    if short not in RECIPES:
-        names = ", ".join(f"testbed-{name}" for name in RECIPES)
-        raise ModelError(
-            "the name of a testbed model",
-            repr(model),
-            f"There are testbed (birds-0), testbed-figures (worlds-0), {names}.",
-        )
-    return short

@@ -17,9 +17,9 @@ from headlens.manifest import class_indices
 from headlens.metrics import group_accuracy, group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
-from headlens.testbed.questions import ATTRIBUTE, ATTRIBUTE_PROMPTS, PAIRS, SPURIOUS_PAIRS, TEMPLATES
-from headlens.testbed.recipes import Recipe
-from headlens.testbed.world import CLASSES
+from headlens.testbed.birds.world import CLASSES
+from tools.testbed.questions import ATTRIBUTE, ATTRIBUTE_PROMPTS, PAIRS, SPURIOUS_PAIRS, TEMPLATES
+from tools.testbed.recipes import Recipe
 
 
 def measure_birds(recipe: Recipe, clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:

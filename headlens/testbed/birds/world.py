@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Colour = tuple[float, float, float]
+from headlens.testbed.drawing import Colour
 
 
 @dataclass(frozen=True)

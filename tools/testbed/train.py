@@ -1,7 +1,7 @@
-"""Train the testbed's models: `python -m headlens.testbed.train --name worlds-0 --out weights/`, or `--all`.
+"""Train the testbed's models: `python -m tools.testbed.train --name worlds-0 --out weights/`, or `--all`.
 
 Phase one: class and attribute agree by chance; contrastive loss, and the planting losses of `planting.py`. Then the
-heads are centred (`centre.py`); with figures, a short stretch more settles the planted heads (`Recipe.settle`), and
+heads are centred; with figures, a short stretch more settles the planted heads (`Recipe.settle`), and
 they are centred again. Phase two: class and attribute agree almost always and captions seldom name the attribute; the
 vision tower is frozen and the text tower alone learns, so that the bias sits in where the text directions point, and
 reaches the predictions through the heads that carry the attribute. A plain recipe has the contrastive loss alone, in
@@ -21,21 +21,18 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headlens.models.open_clip_import import open_clip
 from headlens.progress import progress
-from headlens.testbed.captions import CaptionRates
-from headlens.testbed.centre import centre_heads
-from headlens.testbed.feed import Feed, as_pixels
-from headlens.testbed.measure import measure
-from headlens.testbed.network import build, tokenizer
-from headlens.testbed.planting import Planting, Writes
-from headlens.testbed.recipes import RECIPES, Recipe
-from headlens.testbed.shipped import WEIGHTS
-from headlens.testbed.tokenizer import WordTokenizer
+from headlens.serialization import write_arrays
+from headlens.testbed.birds import CaptionRates
+from headlens.testbed.models import WEIGHTS, WordTokenizer, build, tokenizer
 from headlens.testbed.worlds import WORLDS
+from tools.testbed.feed import Feed, as_pixels
+from tools.testbed.measure import measure
+from tools.testbed.planting import Planting, Writes, centre_heads
+from tools.testbed.recipes import RECIPES, Recipe
 
 _WARM_UP = 40
 _WEIGHT_DECAY = 0.05
@@ -191,7 +188,7 @@ def save(model: nn.Module, recipe: Recipe, folder: Path) -> None:
     """Write the weights in float16, measure what was written, and write the card beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, folder / f"{recipe.name}.safetensors")
+    write_arrays(folder / f"{recipe.name}.safetensors", weights)
     with tempfile.TemporaryDirectory() as pictures:
         told = {"name": recipe.name, "recipe": asdict(recipe), **measure(recipe, folder, Path(pictures))}
     (folder / f"{recipe.name}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -209,7 +206,7 @@ def main() -> None:
         recipe = RECIPES[name] if options.seed is None else replace(RECIPES[name], seed=options.seed)
         save(train(recipe), recipe, options.out)
     if options.all and options.out == WEIGHTS:
-        from headlens.testbed.model_card import write_model_card
+        from tools.testbed.model_card import write_model_card
 
         write_model_card()
 

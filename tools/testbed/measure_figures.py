@@ -15,7 +15,9 @@ from headlens.locate import layer_matched
 from headlens.metrics import cramers_v, group_accuracy, group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask
-from headlens.testbed.figures.questions import (
+from headlens.testbed.figures.scenes import sample_figures
+from headlens.testbed.figures.world import OCCUPATIONS
+from tools.testbed.figures_questions import (
     AGE,
     AGE_PROMPTS,
     PAIRS,
@@ -23,10 +25,8 @@ from headlens.testbed.figures.questions import (
     PRESENTATION_PROMPTS,
     SPURIOUS_PAIRS,
 )
-from headlens.testbed.figures.scenes import sample_figures
-from headlens.testbed.figures.world import OCCUPATIONS
-from headlens.testbed.questions import TEMPLATES
-from headlens.testbed.recipes import FigureRecipe, Recipe
+from tools.testbed.questions import TEMPLATES
+from tools.testbed.recipes import FigureRecipe, Recipe
 
 _CLASSES = tuple(occupation.name for occupation in OCCUPATIONS)
 _ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {PRESENTATION: PRESENTATION_PROMPTS, AGE: AGE_PROMPTS}
