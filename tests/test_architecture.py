@@ -8,19 +8,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "headlens"
 FLOORS = {
-    0: {"errors", "heads", "progress", "registry", "serialization", "tables", "cells", "_version"},
+    0: {"errors", "fingerprint", "heads", "progress", "registry", "serialization", "tables", "cells", "_version"},
     1: {"locate", "correct", "metrics", "prompts"},
     2: {"models", "states"},
     3: {"images", "manifest", "findings", "extraction"},
-    4: {"explain", "datasets", "testbed"},
+    4: {"explain", "datasets", "loading", "testbed"},
     5: {"steps"},
     6: {"plots"},
     7: {"report", "audit", "cli", "explore", "benchmark", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-# Doors upwards, opened only when called: the audit writes its own report and opens its own explorer, and `load` knows
-# the embedded models.
-ALLOWED_UPWARDS = {("audit", "report"), ("audit", "explore"), ("models", "testbed")}
+# Doors upwards, opened only when called: the audit writes its own report and opens its own explorer.
+ALLOWED_UPWARDS = {("audit", "report"), ("audit", "explore")}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

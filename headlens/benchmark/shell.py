@@ -19,7 +19,7 @@ from headlens.benchmark.run import run
 from headlens.benchmark.suite import suite as suite_of
 from headlens.benchmark.table import BenchmarkTable
 from headlens.errors import TaskError
-from headlens.models import load
+from headlens.loading import load
 from headlens.steps import METHODS
 
 

@@ -69,7 +69,7 @@ def demo(typed: Typed) -> None:
     from headlens.cli import show, show_fairness
     from headlens.cli.inputs import card_pairs
     from headlens.extraction import extract
-    from headlens.models import load
+    from headlens.loading import load
     from headlens.prompts import Attribute, ZeroShotTask
     from headlens.steps.saved import evaluation_record, fairness_record, refuse_other_audit
 

@@ -134,14 +134,20 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
 
 def load_model(typed: Typed, label: str = "") -> HookedCLIP:
     """The model that was named; else that of a saved audit, by its label."""
-    from headlens.models import load
+    from headlens.loading import load
     from headlens.steps.reproduce import ModelName
 
     name, pretrained = typed["model"], typed["pretrained"]
     if name is None and label:
         known = ModelName.of(label)
         name, pretrained = known.name, pretrained or known.pretrained
-    return load(name, pretrained=pretrained, device=typed["device"], precision=typed["precision"])
+    return load(
+        name,
+        pretrained=pretrained,
+        device=typed["device"],
+        precision=typed["precision"],
+        pretrained_tag=typed["pretrained_tag"],
+    )
 
 
 def class_names(text: str) -> list[str]:

@@ -50,6 +50,7 @@ def option(flags: str, help: str, panel: str, **settings: Any) -> click.Option:
 MODEL: Parameters = (
     option("--model -m", "open_clip name, hf-hub:…, a checkpoint file or folder, or testbed.", "Model"),
     option("--pretrained", "Pretrained tag of open_clip, or a local checkpoint file.", "Model"),
+    option("--pretrained-tag", "The tag that a checkpoint file stems from, which it does not say.", "Model"),
     option("--device", "cpu, cuda, cuda:1, …", "Model", default="cpu"),
     option(
         "--precision",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ import rich_click as click
 from headlens._version import __version__
 from headlens.cli.app import app
 from headlens.cli.options import EXTRACTION, JSON, MODEL, Typed, arguments, command, listed, of_call, option, out
-from headlens.errors import TaskError
+from headlens.errors import ModelWarning, TaskError
 
 _PACKAGES = (
     "torch",
@@ -129,12 +130,12 @@ def benchmark(typed: Typed) -> None:
     app,
     "doctor",
     (click.RichArgument(["model"], required=False),),
-    tuple(one for one in MODEL if one.name in ("pretrained", "device")),
+    tuple(one for one in MODEL if one.name in ("pretrained", "pretrained_tag", "device")),
     JSON,
     example="headlens doctor ViT-B-16 --pretrained openai",
 )
 def doctor(typed: Typed) -> None:
-    """Print versions and devices, and for a model how exactly its conversion and its decomposition agree with it."""
+    """Print versions and devices; of a model, what decides its numbers, and how exactly its conversion agrees."""
     import torch
 
     from headlens.cli import show
@@ -157,11 +158,22 @@ def doctor(typed: Typed) -> None:
         }
         facts |= {what: list(known) if as_json else ", ".join(known) for what, known in names.items()}
     else:
-        from headlens.models import load, parity
+        from headlens.loading import load
+        from headlens.models import parity
 
-        clip = load(typed["model"], pretrained=typed["pretrained"], device=typed["device"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ModelWarning)  # the description says all of it
+            clip = load(
+                typed["model"],
+                pretrained=typed["pretrained"],
+                device=typed["device"],
+                pretrained_tag=typed["pretrained_tag"],
+            )
         found = parity(clip)
-        facts |= {"model": clip.name, "fingerprint": clip.fingerprint, "images compared": found.images}
+        facts |= {"model": clip.name} | clip.description.facts()
+        if as_json:
+            facts["description"] = clip.description.as_dict()
+        facts |= {"fingerprint": clip.fingerprint, "images compared": found.images}
         facts["parity"] = "passed" if found.passed else "FAILED"
         rows = found.table().to_dict(orient="records")
         facts["report"] = rows if as_json else found.table().to_string(index=False)

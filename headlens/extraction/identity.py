@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
-from headlens.errors import StoreError
+from headlens.errors import StoreError, StoreWarning
 from headlens.extraction.plan import Model, Plan, autocast_of, block_sizes
+from headlens.fingerprint import same_model
 from headlens.manifest import images_digest, manifest_digest
 
 _PIECE = 512
@@ -52,8 +54,7 @@ def check_same(path: Path | str, have: Plan, plan: Plan, fixed_block: bool, keep
         fixed_block: whether the block's size was asked for, rather than chosen.
         keep: "states" or "moments", for the remedy.
     """
-    if have.fingerprint != plan.fingerprint:
-        raise other_model(path, have, plan.model, plan.fingerprint)
+    check_model(path, have, plan.model, plan.fingerprint)
     if have.images != plan.images:
         raise StoreError(
             f"the {have.rows} images that {str(path)!r} was begun with (digest {have.images})",
@@ -81,9 +82,30 @@ def check_same(path: Path | str, have: Plan, plan: Plan, fixed_block: bool, keep
         )
 
 
-def other_model(path: Path | str, plan: Plan, name: str, fingerprint: str) -> StoreError:
-    """The error for a store that was made with another model."""
-    return StoreError(
+def check_model(path: Path | str, plan: Plan, name: str, fingerprint: str) -> None:
+    """Raise `StoreError` for a store that was made with another model.
+
+    One that an early version wrote names its model's weights and preprocessing alone: it is accepted for a model with
+    these, and a `StoreWarning` says what was not compared.
+    """
+    if plan.fingerprint == fingerprint:
+        return
+    if same_model(plan.fingerprint, fingerprint):
+        warnings.warn(
+            f"{path} was written by an early version, which did not record its model's settings: it is taken for one "
+            f"of {name}, whose weights and preprocessing it has; whether it was made with the same nonlinearity and "
+            "pooling cannot be told.",
+            StoreWarning,
+            stacklevel=3,
+        )
+        return
+    if plan.fingerprint.partition("-")[0] == fingerprint.partition("-")[0]:
+        raise StoreError(
+            f"{str(path)!r} was made with the weights of {name}, but with other settings, such as another nonlinearity "
+            f"or pooling (fingerprint {plan.fingerprint}, not {fingerprint}).",
+            f"Load {plan.model} as it was then, or extract into another folder.",
+        )
+    raise StoreError(
         f"the model that {str(path)!r} was made with, {plan.model} (fingerprint {plan.fingerprint})",
         f"{name} (fingerprint {fingerprint})",
         "Load that model with the same weights and preprocessing, or extract into another folder.",

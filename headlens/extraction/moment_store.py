@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ManifestError, StoreError
-from headlens.extraction.identity import other_model
+from headlens.extraction.identity import check_model
 from headlens.extraction.moment_folder import MomentFolder
 from headlens.extraction.moment_totals import Cell, Key, merge_cells
 from headlens.extraction.place import place_of
@@ -115,8 +115,8 @@ class MomentStore(Moments):
                 f"{len(skips)} that could not, the first because: {skips[0].reason}",
                 "Correct the paths in the manifest and extract into another folder.",
             )
-        if clip is not None and clip.fingerprint != folder.plan.fingerprint:
-            raise other_model(folder.path, folder.plan, clip.name, clip.fingerprint)
+        if clip is not None:
+            check_model(folder.path, folder.plan, clip.name, clip.fingerprint)
         skipped = pd.DataFrame([vars(skip) for skip in skips], columns=["row", "path", "reason"])
         return _of(totals.cells, folder.basis(), folder.columns, skipped, folder.path, folder.plan)
 

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import StoreError
-from headlens.extraction.identity import other_model
+from headlens.extraction.identity import check_model
 from headlens.extraction.layout import StoreFolder
 from headlens.extraction.numbers import from_disk
 from headlens.extraction.place import place_of
@@ -111,8 +111,7 @@ class HeadStore:
 
     def check_model(self, clip: HasFingerprint) -> None:
         """Raise `StoreError` unless the store was made with this model and preprocessing."""
-        if clip.fingerprint != self.fingerprint:
-            raise other_model(self.path, self.plan, clip.name, clip.fingerprint)
+        check_model(self.path, self.plan, clip.name, clip.fingerprint)
 
     def __len__(self) -> int:
         return len(self._rows)
