@@ -181,7 +181,7 @@ def test_a_bad_manifest_is_told_before_anything_runs(world: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--model", "testbad"], "testbed"),
+        (["--model", "testbad"], "'testbad'"),
         (["--model", "ViT-B-61", "--pretrained", "openai"], "ViT-B-16"),
         (["--conflicting", "landbird/fire"], "landbird/fire"),
         (["--split", "val"], "--split val,test"),

@@ -54,6 +54,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         folder / "hostile", tuple(f"{text}{i}" for i in range(3)), text, (f"a{text}", f"b{text}"), text, "image"
     )
     audits = {"birds": birds, "figures": figures, "hostile": hostile}
+    for audit in (birds, figures):
+        audit.explain(audit.location.spurious)
+        audit.collateral(n_bootstrap=20)
     return {name: audit.report(folder / f"{name}.html", images=2) for name, audit in audits.items()}
 
 

@@ -172,7 +172,9 @@ def load(folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None =
             "Restore the folder from a copy, or run the audit again; the store that it used is not affected.",
         ) from error
     if store is None:
-        store = HeadStore.open(kept if is_url(kept) else (folder / kept).resolve(), clip)
+        store = HeadStore.open(kept if is_url(kept) else (folder / kept).resolve())
+    if clip is not None:
+        store.check_model(clip)
     return AuditData(question, store, clip, texts), record
 
 
