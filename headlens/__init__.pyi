@@ -2,7 +2,7 @@ from . import audit, benchmark, correct, datasets, errors, explain, locate, metr
 from ._version import __version__
 from .audit import Audit
 from .errors import HeadlensError
-from .extraction import HeadStore, MomentStore, extract
+from .extraction import HeadStore, MomentStore, extract, extract_moments
 from .heads import HeadId, HeadScores
 from .manifest import read_manifest
 from .models import HookedCLIP, HookedVisionTransformer, load, parity
@@ -30,6 +30,7 @@ __all__ = [
     "errors",
     "explain",
     "extract",
+    "extract_moments",
     "load",
     "locate",
     "metrics",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headlens.cli import show
-from headlens.extraction import extract
+from headlens.extraction import Devices, Ray, extract, extract_moments
 from headlens.manifest import read_manifest
 from headlens.models import load
 
@@ -40,14 +40,16 @@ def run_extract(request: ExtractRequest, *, as_json: bool) -> None:
         "batch_size": request.batch_size,
         "on_error": request.on_error,
         "workers": request.workers,
-        "dtype": request.dtype,
-        "engine": request.engine,
-        "address": request.address,
-        "devices": request.devices or None,
     }
+    if request.engine == "ray":
+        how |= {"engine": Ray(request.address, request.workers), "workers": None}
+    elif request.devices:
+        how["engine"] = Devices(request.devices)
+    store: Any
     if request.moments:
-        how |= {"keep": "moments", "groups": request.groups}
-    store = extract(clip, manifest, request.out, **how)
+        store = extract_moments(clip, manifest, request.out, request.groups, **how)
+    else:
+        store = extract(clip, manifest, request.out, dtype=request.dtype, **how)
     facts = {
         "store": request.out,
         "images": len(store),
