@@ -331,6 +331,31 @@ def test_an_unreadable_image_stops_and_then_is_skipped_by_wish(
     assert np.isnan(store._arrays["z"][10]).all()
 
 
+def test_an_image_that_preprocessing_fails_on_is_skipped_by_wish(
+    clip: TinyClip, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    preprocess = clip.preprocess
+
+    def narrow(image: Image.Image) -> torch.Tensor:
+        if image.width > 40:
+            raise MemoryError("for a picture this wide")
+        return preprocess(image)
+
+    Image.new("RGB", (41, 1)).save(tmp_path / "images" / "5.png")
+    clip.preprocess = narrow
+    with pytest.raises(ImageError, match=r"preprocessing fails on.*5\.png.*41 × 1.*for a picture this wide.*on_error="):
+        run(clip, frame, tmp_path / "acts.zarr")
+    store = run(clip, frame, tmp_path / "acts.zarr", on_error="skip")
+    assert store.skipped["row"].tolist() == [5]
+    assert len(store) == COUNT - 1
+
+
+def test_a_preprocess_without_one_size_is_named(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
+    clip.preprocess = lambda image: torch.zeros(3, image.height, image.width)
+    with pytest.raises(ModelError, match="images of several sizes"):
+        run(clip, frame, tmp_path / "acts.zarr")
+
+
 def test_a_manifest_of_nothing_but_unreadable_images(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"None of the 11 images could be read, the first because: .*nothing at"):
         run(clip, frame.assign(path="absent.png"), tmp_path / "acts.zarr", on_error="skip")

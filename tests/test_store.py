@@ -236,9 +236,7 @@ def test_another_table_is_matched_by_image(store: HeadStore, tmp_path: Path) -> 
     torch.testing.assert_close(store.with_manifest(tmp_path / "absolute.csv").embedding, store.embedding)
     more = pd.concat([store.manifest[3:5], pd.DataFrame({"path": ["new.png", "newer.png"]})])
     more.attrs = store.manifest.attrs
-    with pytest.warns(
-        UserWarning, match=r"21 of the store's.*2 of the table's 4 rows have no states.*: new\.png"
-    ):
+    with pytest.warns(UserWarning, match=r"21 of the store's.*2 of the table's 4 rows have no states.*: new\.png"):
         view = store.with_manifest(more)
     torch.testing.assert_close(view.embedding, store.embedding[3:5], rtol=0, atol=0)
 
