@@ -38,7 +38,7 @@ wheel: $(VENV)/dev.stamp ## Build the wheel, install it in an environment of its
 	cd build && wheel-env/bin/headlens --help > /dev/null
 
 testbed: $(VENV)/run.stamp ## Train the embedded testbed models again, from their seeds
-	$(BIN)/python -m headlens.testbed.train --all
+	$(BIN)/python -m tools.testbed.train --all
 
 images: $(VENV)/run.stamp ## Draw the pictures of the docs from the demo; needs a Chrome or Chromium
 	$(PIP) -e '.[figures]'

@@ -189,7 +189,7 @@ def draw(record: dict[str, Any], out: Path) -> None:
                 y=part[column] / unit,
                 name=f"keep='{keep}'",
                 mode="lines+markers",
-                line_color=METHODS[number + 1][0],
+                line_color=METHODS[number + 1],
                 showlegend=place == 1,
                 col=place,
                 row=1,
@@ -214,7 +214,7 @@ def draw(record: dict[str, Any], out: Path) -> None:
                 y=frame[column] * 1000,
                 name=names[column],
                 mode="lines+markers",
-                line_color=METHODS[list(names).index(column) + 1][0],
+                line_color=METHODS[list(names).index(column) + 1],
                 showlegend=column not in seen,
                 col=place,
                 row=1,
@@ -226,7 +226,7 @@ def draw(record: dict[str, Any], out: Path) -> None:
 
 
 def save(figure: Any, title: str, path: Path) -> None:
-    finish(figure, title, f"Three curves: {title}.", height=400, min_width=760, width=1000, legend_y=-0.4)
+    finish(figure, title, f"Three curves: {title}.", plot=(300, 760), margin={"t": 50}, width=1000, legend_y=-0.4)
     figure.update_layout(margin={"t": 90, "b": 90})
     try:
         figure.write_image(path.with_suffix(".png"), scale=1.5)

@@ -25,12 +25,17 @@ from scipy.stats import spearmanr
 import headlens as hl
 from headlens.errors import HeadlensError, LocateError
 from headlens.heads import HeadId
-from headlens.locate import HeadEffects, Located, layer_matched
-from headlens.locate.greedy import greedy_sweep
-from headlens.locate.objective import Name, Objective
-from headlens.locate.oracle import Oracle
-from headlens.locate.search import best_set
-from headlens.locate.sweep import single_head_sweep
+from headlens.locate import (
+    HeadEffects,
+    Located,
+    Objective,
+    ObjectiveName,
+    SearchResult,
+    best_set,
+    greedy_sweep,
+    layer_matched,
+    single_head_sweep,
+)
 from headlens.metrics import association_change, paired_difference
 
 LOCATORS = ("contrastive", "contrastive-soft", "concept", "textspan", "concept+textspan")
@@ -47,7 +52,7 @@ class Case:
 
     model: str
     world: str
-    measures: tuple[Name, ...]
+    measures: tuple[ObjectiveName, ...]
     asked: str = "attribute"  # or "control": an attribute that is independent of the classes
 
 
@@ -146,14 +151,14 @@ class Bench:
         rows = self.audit.splits.reference if split == "reference" else self.audit.splits.test
         return self.audit.labels[rows], self.audit.values[rows]
 
-    def objective(self, split: str, measure: Name) -> Objective:
+    def objective(self, split: str, measure: ObjectiveName) -> Objective:
         """The measure on a split; the reference split holds classes and attribute together, so V is balanced there."""
         labels, values = self.columns(split)
         if split == "reference" and measure == "cramers_v":
             measure = "balanced_v"
         return Objective(measure, torch.tensor(labels), torch.tensor(values))
 
-    def best(self, split: str, measure: Name, size: int) -> Oracle:
+    def best(self, split: str, measure: ObjectiveName, size: int) -> SearchResult:
         """The best set, searched for once."""
         known = self.__dict__.setdefault("_best", {})
         key = (split, measure, size)
@@ -161,7 +166,7 @@ class Bench:
             known[key] = best_set(self.effects[split], self.objective(split, measure), size, limit=LIMIT)
         return known[key]
 
-    def effect(self, measure: Name, heads: list[HeadId]) -> float:
+    def effect(self, measure: ObjectiveName, heads: list[HeadId]) -> float:
         """How much ablating the heads improves the measure on the test split."""
         objective, effects = self.objective("test", measure), self.effects["test"]
         both = objective.score(torch.stack([effects.predictions(), effects.predictions(heads)], dim=1))
@@ -178,7 +183,7 @@ class Bench:
                 found[name] = str(error)
         return found
 
-    def row(self, name: str, found: Located | str | list[HeadId], measure: Name) -> Row:
+    def row(self, name: str, found: Located | str | list[HeadId], measure: ObjectiveName) -> Row:
         """One line of a table: of a locator's result, of heads, or of the reason why there is none."""
         if isinstance(found, str):
             return Row(name, [], note=found)
@@ -196,11 +201,11 @@ class Bench:
         before, after = (self.effects["test"].predictions(chosen).numpy() for chosen in ([], heads))
         row.effect = self.effect(measure, heads)
         if measure == "cramers_v":
-            low, high = association_change(values, labels, before, after).interval["cramers_v"]
+            low, high = association_change(labels, after, baseline=before, attribute=values).interval["cramers_v"]
             row.interval = (-high, -low)
         else:
             groups = [f"{label}/{value}" for label, value in zip(labels, values, strict=True)]
-            row.interval = paired_difference(before, after, labels, groups).interval[measure]
+            row.interval = paired_difference(labels, after, baseline=before, groups=groups).interval[measure]
         best, upper = (self.best(split, measure, len(heads)).spurious for split in ("reference", "test"))
         row.share, row.upper_share = (
             row.effect / most if (most := self.effect(measure, chosen)) > MINIMUM else None for chosen in (best, upper)
@@ -209,12 +214,12 @@ class Bench:
         row.accuracy = float((after == labels).mean() - (before == labels).mean())
         return row
 
-    def single(self, measure: Name) -> np.ndarray:
+    def single(self, measure: ObjectiveName) -> np.ndarray:
         """The improvement on the test split by each head alone."""
         found = single_head_sweep(self.effects["test"], self.objective("test", measure))
         return found.improvement.numpy().ravel()
 
-    def beaten(self, measure: Name, heads: list[HeadId], observed: float) -> tuple[int | None, int]:
+    def beaten(self, measure: ObjectiveName, heads: list[HeadId], observed: float) -> tuple[int | None, int]:
         """How many layer-matched random sets improve the measure by less, and how many there are."""
         try:
             sets = layer_matched(heads, *self.effects["test"].shape, exclude=heads)
@@ -222,7 +227,7 @@ class Bench:
             return None, 0
         return sum(self.effect(measure, list(chosen)) < observed for chosen in sets), len(sets)
 
-    def block(self, measure: Name) -> Block:
+    def block(self, measure: ObjectiveName) -> Block:
         """One table."""
         objective = self.objective("test", measure)
         labels, _ = self.columns("test")
@@ -238,7 +243,7 @@ class Bench:
             baseline=float(objective.score(before[:, None])[0]),
             accuracy=float((before.numpy() == labels).mean()),
             images={"reference": len(self.audit.reference), "test": len(self.audit.test)},
-            n_heads=self.effects["test"].centred[0, ..., 0].numel(),
+            n_heads=int(np.prod(self.effects["test"].shape)),
             cosine=float((prototypes[0] @ prototypes[1]) / (prototypes[0].norm() * prototypes[1].norm())),
         )
         located = self.located()

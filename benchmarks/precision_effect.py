@@ -49,7 +49,7 @@ def answers(clip: hl.HookedCLIP, store: HeadStore) -> dict[str, Any]:
         "spurious": [str(head) for head in location.spurious],
         "salient": [str(head) for head in location.salient],
         "shares": torch.stack([location.wrong, location.correct]),
-        "groups": group_accuracy(predicted, truth, groups).round(4).to_dict(),
+        "groups": group_accuracy(truth, predicted, groups=groups).round(4).to_dict(),
         "predicted": predicted,
     }
 

@@ -14,7 +14,7 @@ class HeadlensError(ValueError):
     """The base of every error that headlens raises on purpose.
 
     Args:
-        problem: what is wrong, as a whole sentence; with `received`, what was expected, as a clause without a full stop.
+        problem: what is wrong, as a whole sentence; with `received`, what was expected, a clause without a full stop.
         received: what came instead, as a clause without a full stop. Left out in the form of two arguments.
         remedy: how to fix it, as one or more whole sentences.
     """

@@ -35,7 +35,7 @@ from jaxtyping import AbstractArray
 from torch import Tensor
 
 from headlens.errors import HeadlensError
-from headlens.heads import HeadId
+from headlens.heads import HeadId, HeadLike
 
 T = TypeVar("T")
 Arrays = dict[str, Tensor]
@@ -199,8 +199,8 @@ def _converter(arrays: Arrays) -> cattrs.Converter:
     configure_union_passthrough(str | bool | int | float | None, converter)
     converter.register_unstructure_hook_func(lambda kind: _array_type(kind) is not None, keep)
     converter.register_structure_hook_func(lambda kind: _array_type(kind) is not None, again)
-    converter.register_unstructure_hook(HeadId, str)
-    converter.register_structure_hook(HeadId, lambda text, _: HeadId.of(text))
+    converter.register_unstructure_hook_func(_is_head, lambda head: str(HeadId.of(head)))
+    converter.register_structure_hook_func(_is_head, lambda text, _: HeadId.of(text))
     converter.register_unstructure_hook(bool, bool)  # NumPy's own numbers are not JSON
     converter.register_unstructure_hook(int, int)
     converter.register_unstructure_hook(float, _plain)
@@ -227,6 +227,10 @@ def _array_type(kind: Any) -> type | None:
 
 def _members(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+
+
+def _is_head(kind: Any) -> bool:
+    return kind is HeadId or kind == HeadLike
 
 
 def _is_number(kind: Any) -> bool:

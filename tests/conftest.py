@@ -1,4 +1,4 @@
-"""Shared by every test: shapes are checked at run time, and the golden arrays are found or skipped."""
+"""Shared by every test: shapes are checked at run time, and the golden arrays are at hand."""
 
 import os
 
@@ -17,19 +17,16 @@ import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-_GOLDEN_FOLDERS = (Path(__file__).parent / "golden", Path(__file__).parents[2] / "shared" / "golden")
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], dict[str, np.ndarray]]:
-    """`golden("methods")`: the arrays that the published implementations produce, or a skip that says why."""
+    """`golden("methods")`: the arrays that the published implementations produce; see tests/golden/README.md."""
 
     def read(name: str) -> dict[str, np.ndarray]:
-        for folder in _GOLDEN_FOLDERS:
-            if (path := folder / f"{name}.npz").is_file():
-                with np.load(path) as arrays:
-                    return dict(arrays)
-        pytest.skip(f"{name}.npz is neither in tests/golden nor in ../shared/golden")
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            return dict(arrays)
 
     return read
 

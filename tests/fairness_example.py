@@ -1,6 +1,7 @@
 """A small fairness audit of random images, asked with any words: a store, an audit, and what it finds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def audit(
         bank=bank,
     )
     asked.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
-    asked.location.spurious[3:] = []
+    asked.location = replace(asked.location, spurious=asked.location.spurious[:3])
     asked.fairness(draws=7, bootstrap=23, permutations=19)
     asked.explain(count=2, draws=2)
     return asked

@@ -58,7 +58,7 @@ def test_every_task_is_scored_from_the_corrected_embedding(audit: hl.Audit) -> N
         assert low <= one.difference["shape"] <= high
     labels = audit.labels[audit.splits.test]
     names = np.asarray(audit.task.classes, dtype=object)[labels]
-    by_class = group_accuracy(audit.results.predictions["ablation"], labels, names)
+    by_class = group_accuracy(labels, audit.results.predictions["ablation"], groups=names)
     for name, accuracy in by_class.items():
         assert found.methods["ablation"].after[f"class {name}"] == pytest.approx(accuracy)
     shape = found.tasks[0]

@@ -149,7 +149,7 @@ def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
             seed=seed,
             texts=audit.texts,
         )
-        other.location = hl.locate.Candidates("by hand", [hl.HeadId(3, 1)])
+        other.location = hl.locate.Located("by hand", (hl.HeadId(3, 1),))
         claims += other.fairness(draws=0, bootstrap=20, permutations=200, total=0).verdict.word != "not shown"
     assert claims <= 1
 
@@ -256,7 +256,7 @@ def test_effects_head_by_head_are_the_effects_of_all_heads_at_once(audit: hl.Aud
     logits = audit.logits(audit.test.embedding)
     all_heads = (audit.test.project(audit.classifier), audit.reference.project(audit.classifier))
     at_once = hl.locate.HeadEffects.of(logits, *all_heads)
-    one_by_one = hl.locate.ViewEffects(logits, audit.test, audit.reference, audit.classifier)
+    one_by_one = hl.locate.HeadEffects.of_view(logits, audit.test, audit.reference, audit.classifier)
     heads = [(3, 0), (0, 2), (2, 5)]
     torch.testing.assert_close(one_by_one.without(heads), at_once.without(heads), atol=2e-6, rtol=0)
     assert torch.equal(one_by_one.without([]), logits)

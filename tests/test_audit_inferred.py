@@ -62,7 +62,7 @@ def test_where_the_inference_is_right_it_locates_as_the_labels_do():
     one, labelled = evidence(True), run_locator("contrastive", evidence(True), {})
     assert (one.store.embedding @ one.attribute.prototypes(encode).T).argmax(1).equal(one.values)
     found = run_locator("contrastive-inferred", one, {})
-    assert found.spurious == labelled.spurious == [(1, 2)] and found.salient == labelled.salient == [(0, 1)]
+    assert found.spurious == labelled.spurious == ((1, 2),) and found.salient == labelled.salient == ((0, 1),)
     assert torch.equal(found.wrong, labelled.wrong)
 
 

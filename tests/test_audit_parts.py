@@ -15,7 +15,7 @@ from headlens.audit.texts import TextEmbeddings
 from headlens.correct import Correction, MeanAblation
 from headlens.errors import CorrectionError, ManifestError, ModelError
 from headlens.heads import HeadId
-from headlens.locate import Location
+from headlens.locate import Located
 
 GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
 
@@ -121,14 +121,14 @@ def test_texts_are_embedded_once_and_remembered(tmp_path: Path) -> None:
         later(["dddd"])
 
 
-def ingredients(location: Location) -> Ingredients:
+def ingredients(location: Located) -> Ingredients:
     codes = torch.zeros(11, dtype=torch.long)
     pairs, prompts = torch.randn(2, 2, 7), torch.randn(3, 7)
     return Ingredients(location, pairs, torch.randn(1, 2, 7), torch.randn(2, 7), prompts, codes, codes)
 
 
 def test_a_method_registered_by_a_user_is_built_like_any_other() -> None:
-    location = Location(torch.zeros(2, 3), torch.zeros(2, 3), 0.5, [HeadId(1, 0)], [HeadId(1, 2)], 5, 7)
+    location = Located("published", (HeadId(1, 0),), (HeadId(1, 2),))
     known = ingredients(location)
 
     @register("mean of the salient heads")
@@ -144,7 +144,7 @@ def test_a_method_registered_by_a_user_is_built_like_any_other() -> None:
 
 
 def located(spurious: list[HeadId], salient: list[HeadId]) -> Ingredients:
-    location = Location(torch.zeros(2, 7), torch.zeros(2, 7), 0.5, spurious, salient, 5, 7)
+    location = Located("published", tuple(spurious), tuple(salient))
     return ingredients(location)
 
 

@@ -46,9 +46,11 @@ def test_disparities_are_fairlearns_and_the_attributes_own_task_is_scored(done):
     labels, values = audit.labels[rows], audit.values[rows]
     for one in disparities.rows:
         predicted = audit.results.predictions[one.method]
-        expected = hl.metrics.demographic_parity_difference(predicted, values, 1)
+        expected = hl.metrics.demographic_parity_difference(labels, predicted, attribute=values, positive=1)
         assert one.values["parity"] == pytest.approx(expected)
-        assert one.values["odds"] == pytest.approx(hl.metrics.equalized_odds_difference(predicted, labels, values, 1))
+        assert one.values["odds"] == pytest.approx(
+            hl.metrics.equalized_odds_difference(labels, predicted, attribute=values, positive=1)
+        )
     by_method = {one.method: one for one in left.rows}
     assert "erm probe" not in by_method
     prototypes = audit.attribute.prototypes(audit.texts)

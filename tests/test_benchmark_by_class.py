@@ -11,8 +11,8 @@ from headlens import benchmark
 from headlens.audit.methods import build
 from headlens.benchmark import by_class
 from headlens.benchmark.report import write_report
-from headlens.correct import ErmProbe, MeanAblation, load_correction
-from headlens.errors import LocateError
+from headlens.correct import ByClass, ErmProbe, MeanAblation, load_correction
+from headlens.errors import CorrectionError, LocateError
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def run_once(clip, tmp_path_factory):
 def test_an_animal_gets_heads_and_pairs_of_the_class_that_it_is_taken_for(run_once) -> None:
     table, audit = run_once("counteranimal")
     ltc = audit.corrections["ltc"]
-    assert isinstance(ltc, benchmark.ByClass)
-    assert set(ltc.parts) == {0, 1, 2}
+    assert isinstance(ltc, ByClass)
+    assert set(ltc.labels) == {0, 1, 2}
     rows = audit.splits.reference
     common = audit.values[rows] == audit.attribute.value_names.index("common")
     scores = (audit.reference.embedding @ audit.classifier.T)[common]
     labels = audit.labels[rows][common]
-    for label, part in ltc.parts.items():
+    for label, part in zip(ltc.labels, ltc.parts, strict=True):
         ablation, injection = part.corrections
         assert set(ablation.heads) == set(audit.location.spurious)
         assert not set(injection.heads) & set(audit.location.spurious)
@@ -60,7 +60,7 @@ def test_an_animal_gets_heads_and_pairs_of_the_class_that_it_is_taken_for(run_on
         one = audit.test.subset([i])
         taken_for = int((one.embedding @ audit.classifier.T).argmax())
         torch.testing.assert_close(
-            ltc.logits(one, audit.classifier), ltc.parts[taken_for].logits(one, audit.classifier)
+            ltc.logits(one, audit.classifier), ltc.parts[ltc.labels.index(taken_for)].logits(one, audit.classifier)
         )
 
 
@@ -89,11 +89,11 @@ def test_what_does_not_go_by_class_is_fitted_once_and_a_probe_reads_what_all_cla
     assert isinstance(audit.corrections["ablation"], MeanAblation)
     assert isinstance(audit.corrections["erm probe"], ErmProbe)
     by_class, probe = audit.corrections["erm probe + ltc"].corrections
-    assert isinstance(by_class, benchmark.ByClass)
+    assert isinstance(by_class, ByClass)
     assert isinstance(probe, ErmProbe)
     full = audit.corrections.get("ltc full")
     if full is not None:  # its own locator's heads, and the pairs of each class
-        assert len({part.corrections[1].heads for part in full.parts.values()}) == 1
+        assert len({part.corrections[1].heads for part in full.parts}) == 1
 
 
 def test_a_correction_by_class_is_saved_and_loaded(run_once, tmp_path) -> None:
@@ -106,10 +106,11 @@ def test_a_correction_by_class_is_saved_and_loaded(run_once, tmp_path) -> None:
 
 def test_an_image_taken_for_a_class_without_heads_gets_the_highest_scored_one_that_has_some() -> None:
     embedding = torch.eye(3)[[2, 1, 0]] + 0.1 * torch.eye(3)[[1, 0, 2]]
-    parts = {0: MeanAblation([(0, 0)]), 1: MeanAblation([(0, 1)])}
-    rule = benchmark.ByClass(parts, torch.eye(3), torch.tensor([0, 1, -1]))
-    assert rule.keys(embedding) == [1, 1, 0]
-    assert benchmark.ByClass(parts, torch.eye(3), torch.tensor([0, 1, 0])).keys(embedding) == [0, 1, 0]
+    parts = MeanAblation([(0, 0)]), MeanAblation([(0, 1)])
+    for route, chosen in (([0, 1, -1], [1, 1, 0]), ([0, 1, 0], [0, 1, 0])):
+        assert ByClass(parts, (0, 1), torch.eye(3), torch.tensor(route)).choose(embedding).tolist() == chosen
+    with pytest.raises(CorrectionError, match="none for class 2"):
+        ByClass(parts, (0, 1), torch.eye(3), torch.tensor([0, 1, 2]))
 
 
 def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
@@ -120,7 +121,7 @@ def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
     with by_class.methods_by_class(audit, rivals, heads, *(benchmark.suite("counteranimal").pairs, None)):
         cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
         drawn = build("ltc", known.recast(cast))
-    for label, part in drawn.parts.items():
+    for label, part in zip(drawn.labels, drawn.parts, strict=True):
         own = part.corrections[1].heads
         assert sorted(h.layer for h in own) == sorted(h.layer for h in heads[label])
         assert part.corrections[0].heads == (hl.heads.HeadId(0, 0),)

@@ -37,7 +37,7 @@ def run_once(clip, tmp_path_factory):
 def test_heads_are_carried_over_to_another_suite(run_once, clip, tmp_path) -> None:
     table, audit = run_once("waterbirds")
     first = table.heads
-    assert (list(first.spurious), list(first.salient)) == (audit.location.spurious, audit.location.salient)
+    assert (tuple(first.spurious), tuple(first.salient)) == (audit.location.spurious, audit.location.salient)
     first = replace(first, spurious=((0, 1), (2, 3)), salient=((1, 2),))
     assert benchmark.read_heads(first.write(tmp_path / "located.json")) == first
     assert benchmark.read_heads(tmp_path) == first
@@ -55,7 +55,7 @@ def test_heads_are_carried_over_to_another_suite(run_once, clip, tmp_path) -> No
     assert "random heads (ltc)" in {row.method for row in found.rows}
     section = figures(own, images=0)[0]
     assert "carried over" in section.text
-    assert 'audit.location = hl.locate.Candidates("carried over", [(0, 1), (2, 3)], salient=[(1, 2)])' in command(own)
+    assert 'audit.location = hl.locate.Located("carried over", [(0, 1), (2, 3)], [(1, 2)])' in command(own)
     # A suite that always takes them over, and heads that a publication names.
     published = benchmark.CarriedHeads(((2, 3),), source="A. Author 2025")
     always = replace(asked, heads_from=published)
@@ -85,8 +85,8 @@ def test_a_saved_audit_hands_its_heads_on(run_once, tmp_path) -> None:
     _, audit = run_once("waterbirds")
     audit.save(tmp_path / "audit")
     found = benchmark.read_heads(tmp_path / "audit")
-    assert list(found.spurious) == audit.location.spurious
-    assert list(found.salient) == audit.location.salient
+    assert tuple(found.spurious) == audit.location.spurious
+    assert tuple(found.salient) == audit.location.salient
     assert found.fingerprint == audit.store.fingerprint
     assert "background" in found.source
 
@@ -111,4 +111,4 @@ def test_heads_that_do_not_fit_are_refused_before_anything_is_read(clip, tmp_pat
 
 
 def test_heads_can_be_written_out(clip) -> None:
-    assert benchmark.read_heads("2.3, 0.1").located(clip).spurious == [(2, 3), (0, 1)]
+    assert benchmark.read_heads("2.3, 0.1").located(clip).spurious == ((2, 3), (0, 1))

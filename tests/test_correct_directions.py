@@ -123,7 +123,7 @@ def equal_texts(pairs):
     ("change", "match"),
     [
         (lambda p: p[:0], "at least one"),
-        (lambda p: p * torch.nan, "finite pair embeddings"),
+        (lambda p: p * torch.nan, "NaN or infinite"),
         (same_direction, "pair 2 .counted from 0."),
         (equal_texts, "pair 1 .counted from 0."),
         (lambda p: torch.cat([p, p * 2]), "pair 3 .counted from 0."),
@@ -186,7 +186,7 @@ def test_uncalibratable_input(arguments, match):
 
 
 def test_roboshot_needs_pairs_and_whole_embeddings():
-    with pytest.raises(CorrectionError, match="neither"):
+    with pytest.raises(CorrectionError, match="no pairs to reject or to accept"):
         RoboShot()
     with pytest.raises(CorrectionError, match=r"Tensor of \(5, 2, 3, 13\)"):
         RoboShot(normal(0, 2, 2, 13)).apply(normal(1, 5, 2, 3, 13))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from headlens import correct
 from headlens.correct import (
     Compose,
-    CorrectedView,
     HeadView,
     KnowledgeInjection,
     MeanAblation,
@@ -22,6 +21,7 @@ from headlens.correct import (
     load_correction,
 )
 from headlens.errors import CorrectionError, OutputError
+from headlens.serialization import digest
 
 LAYERS, HEADS, EMBED = 3, 5, 13
 
@@ -71,7 +71,7 @@ def every_correction():
     return {
         "mean": MeanAblation(some).fit(reference),
         "zero": ZeroAblation(some),
-        "prototype": PrototypeAblation(some).fit(reference, torch.arange(29) < 11),
+        "prototype": PrototypeAblation(some, torch.arange(29) < 11).fit(reference),
         "injection": KnowledgeInjection(some, PAIRS),
         "ltc": correct.locate_then_correct(some, [(1, 0)], PAIRS).fit(reference),
         "nothing": MeanAblation([]).fit(reference),
@@ -178,7 +178,7 @@ def test_fit_gives_a_copy():
     one = MeanAblation([(0, 1)])
     fitted = one.fit(states())
     assert not one.fitted and fitted.fitted and fitted is not one
-    assert "not fitted" in repr(one) and repr(fitted) == "MeanAblation([0.1])"
+    assert "not fitted" in repr(one) and repr(fitted) == "MeanAblation(heads=[L0H1])"
 
 
 def test_fit_on_a_view_and_on_parts():
@@ -218,12 +218,12 @@ def test_roboshot_moves_the_embedding_and_leaves_heads():
 def test_prototype_is_the_mean_of_its_members():
     contributions = states()
     members = torch.arange(17) % 3 == 0
-    one = PrototypeAblation([(1, 2)]).fit(contributions, members)
+    one = PrototypeAblation([(1, 2)], members).fit(contributions)
     torch.testing.assert_close(one.apply(contributions)[4, 1, 2], contributions[members, 1, 2].mean(0))
     with pytest.raises(CorrectionError, match="one True or False for each of 17"):
-        PrototypeAblation([(1, 2)]).fit(contributions, members[:-1])
-    with pytest.raises(CorrectionError, match="a reference split with images"):
-        PrototypeAblation([(1, 2)]).fit(contributions, members & False)
+        PrototypeAblation([(1, 2)], members[:-1]).fit(contributions)
+    with pytest.raises(CorrectionError, match="no images"):
+        PrototypeAblation([(1, 2)], members & False).fit(contributions)
 
 
 def test_resampling_takes_whole_images_of_the_reference():
@@ -263,11 +263,7 @@ def test_loaded_corrections_are_the_same_bit_for_bit(one, tmp_path):
     again = load_correction(one.save(tmp_path / "kept"))
     assert type(again) is type(one) and repr(again) == repr(one)
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["correction.json", "correction.safetensors"]
-    values, arrays = one.state()
-    other_values, other_arrays = again.state()
-    assert values == other_values and arrays.keys() == other_arrays.keys()
-    for name, array in arrays.items():
-        assert torch.equal(array, other_arrays[name]) and array.dtype == other_arrays[name].dtype
+    assert digest(again) == digest(one)
     if one.fitted:
         contributions = states(dtype=torch.float32)
         assert torch.equal(one.apply(contributions), again.apply(contributions))
@@ -276,7 +272,7 @@ def test_loaded_corrections_are_the_same_bit_for_bit(one, tmp_path):
 def test_loaded_roboshot_is_the_same(tmp_path):
     x = normal(3, 7, EMBED)
     for number, one in enumerate((RoboShot(PAIRS), RoboShot(accept=PAIRS), RoboShot(PAIRS[:1], PAIRS))):
-        again = correct.Correction.load(one.save(tmp_path / str(number)))
+        again = load_correction(one.save(tmp_path / str(number)))
         assert torch.equal(one.apply(x), again.apply(x)) and repr(one) == repr(again)
 
 
@@ -288,7 +284,7 @@ def test_a_saved_correction_is_not_written_over_unasked(tmp_path):
     ZeroAblation([(0, 2)]).save(tmp_path / "a", overwrite=True)
     assert load_correction(tmp_path / "a").heads == ((0, 2),)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="a folder to save to"):
+    with pytest.raises(OutputError, match="is a file"):
         ZeroAblation([(0, 1)]).save(tmp_path / "file")
 
 
@@ -299,9 +295,10 @@ def test_damaged_folders(tmp_path):
     text = (folder / "correction.json").read_text()
     for changed, match in (
         (text.replace("mean-ablation", "wishful"), "'wishful'"),
-        (text.replace('"format": 1', '"format": 99'), "format 99"),
-        (text.replace('"1.1"', '"1.x"'), "values of a 'mean-ablation'"),
-        (text.replace('"0.1",', ""), "means of 1 heads"),
+        (text.replace('"format": 2', '"format": 99'), "format 99"),
+        (text.replace('"L1H1"', '"L1Hx"'), "values of a 'mean-ablation'.*'L1Hx' names no head"),
+        (text.replace('"L0H1",', ""), "means of 1 heads"),
+        (text.replace('"reference"', '"also"'), "values of a 'mean-ablation'"),
         (text[:-9], "a saved correction"),
         ("[]", "a saved correction"),
     ):
@@ -327,16 +324,16 @@ def test_unfitted():
 @pytest.mark.parametrize("head", [(LAYERS, 0), (0, HEADS)])
 def test_a_head_outside_the_tower(head):
     for target in (states(), View(states()), parts(states())):
-        with pytest.raises(CorrectionError, match=f"head {head[0]}.{head[1]}"):
+        with pytest.raises(CorrectionError, match=f"no head L{head[0]}H{head[1]}"):
             MeanAblation([head]).fit(target)
-        with pytest.raises(CorrectionError, match=f"head {head[0]}.{head[1]}"):
+        with pytest.raises(CorrectionError, match=f"no head L{head[0]}H{head[1]}"):
             ZeroAblation([head]).apply(target)
 
 
 @pytest.mark.parametrize("heads", [[(0, 1), (0, 1)], [(-1, 0)], [3]])
 @pytest.mark.usefixtures("without_shape_checks")
 def test_unusable_heads(heads):
-    with pytest.raises(CorrectionError, match=r"heads as \(layer, head\)"):
+    with pytest.raises(CorrectionError, match=r"named twice|no head"):
         ZeroAblation(heads)
 
 
@@ -366,16 +363,14 @@ def test_unusable_targets(target):
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_unusable_reference_and_settings():
-    with pytest.raises(CorrectionError, match="a reference split with images"):
+    with pytest.raises(CorrectionError, match="no images"):
         MeanAblation([(0, 1)]).fit(states()[:0])
-    with pytest.raises(CorrectionError, match=r"NaN or infinite ones in head 0\.1"):
+    with pytest.raises(CorrectionError, match="head L0H1 are NaN or infinite"):
         MeanAblation([(0, 1)]).fit(states() * torch.nan)
     with pytest.raises(CorrectionError, match="a count of at least one"):
         ResampleAblation([(0, 1)], count=0)
-    with pytest.raises(CorrectionError, match="corrections"):
+    with pytest.raises(CorrectionError, match="A str is not a correction"):
         Compose([ZeroAblation([]), "roboshot"])
-    with pytest.raises(CorrectionError, match="an edit for the edited heads"):
-        CorrectedView(View(states()), MeanAblation([(0, 1)]).heads).embedding
 
 
 def test_injecting_a_head_that_was_zeroed():

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from headlens.correct import ErmProbe, JustTrainTwice, LastLayerRetraining, balanced_rows, load_correction
-from headlens.correct.balance import halves_by_group
-from headlens.correct.probe_training import lasso_classifier, ridge_classifier, worst_group_accuracy
+from headlens.correct.probes import halves_by_group, lasso_classifier, ridge_classifier, worst_group_accuracy
 from headlens.errors import CorrectionError
 
 EMBED = 23
@@ -139,7 +138,7 @@ X, LABELS, VALUES = biased(images=53)
     ("one", "x", "match"),
     [
         (ErmProbe(LABELS, 2), X[:-1], "a label for each of 52 images"),
-        (ErmProbe(LABELS, 2), X * torch.nan, "finite embeddings"),
+        (ErmProbe(LABELS, 2), X * torch.nan, "NaN or infinite"),
         (ErmProbe(LABELS, 3), X, "none of class 2"),
         (ErmProbe(LABELS + 1, 2), X, "none of class 0"),
         (ErmProbe(LABELS * 2, 2), X, "none of class 1"),
@@ -163,7 +162,7 @@ def test_refused_settings_and_use():
         JustTrainTwice(LABELS, 2, VALUES, first=[])
     with pytest.raises(CorrectionError, match="at least one strength"):
         LastLayerRetraining(LABELS, 2, VALUES, draws=0)
-    with pytest.raises(CorrectionError, match="a fitted probe"):
+    with pytest.raises(CorrectionError, match="cannot be used yet"):
         ErmProbe(LABELS, 2).logits(X, torch.eye(2, EMBED))
     fitted = ErmProbe(LABELS, 2).fit(X)
     with pytest.raises(CorrectionError, match="a classifier of 2 classes, but got 3"):

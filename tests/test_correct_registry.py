@@ -11,7 +11,8 @@ from headlens.audit.methods import build
 from headlens.correct import load_correction
 from headlens.errors import CorrectionError
 from headlens.heads import HeadId
-from headlens.locate import Location
+from headlens.locate import Located
+from headlens.serialization import digest
 
 LAYERS, HEADS, EMBED, CLASSES, VALUES, REFERENCE, TEST = 3, 5, 13, 2, 3, 43, 29
 NEW_CLASSIFIER = {"ortho-cali"} | {name for name in METHODS if "probe" in name or "retraining" in name}
@@ -55,9 +56,7 @@ def view(seed, images):
 
 def ingredients(seed, **changed):
     labels, values = codes(seed, REFERENCE)
-    location = Location(
-        torch.zeros(LAYERS, HEADS), torch.zeros(LAYERS, HEADS), 0.1, [HeadId(0, 1), HeadId(1, 3)], [HeadId(2, 4)], 5, 7
-    )
+    location = Located("published", (HeadId(0, 1), HeadId(1, 3)), (HeadId(2, 4),))
     classifier = torch.nn.functional.normalize(normal(seed + 1, CLASSES, EMBED), dim=1)
     known = {
         "location": location,
@@ -100,12 +99,11 @@ def test_saved_and_loaded_it_gives_the_same_bit_for_bit(name, fitted, tmp_path):
     assert torch.isfinite(logits).all()
     assert torch.equal(again.logits(test, known.classifier), logits)
     assert repr(again) == repr(one) and again.changes_classifier == one.changes_classifier
-    twice = load_correction(again.save(tmp_path / "again")).state()
-    assert twice[0] == one.state()[0] and twice[1].keys() == one.state()[1].keys()
+    assert digest(again) == digest(one) != digest(build(name, known))
     # An unfitted one is kept as well, and fits to the same.
     fresh = load_correction(build(name, known).save(tmp_path / "fresh"))
-    if not name.startswith("prototype"):  # its members are not kept: they belong to the split
-        assert torch.equal(fresh.fit(view(0, REFERENCE)).logits(test, known.classifier), logits)
+    assert digest(fresh) == digest(build(name, known))
+    assert torch.equal(fresh.fit(view(0, REFERENCE)).logits(test, known.classifier), logits)
 
 
 @settings(max_examples=4, deadline=None)
@@ -128,7 +126,7 @@ def test_logits_are_the_corrected_embedding_along_the_classifier_or_the_classifi
     one, known, test = fitted[name], ingredients(0), view(5, TEST)
     plain = one.apply(test).embedding @ known.classifier.T
     assert one.changes_classifier == (name in NEW_CLASSIFIER)
-    assert torch.allclose(one.logits(test, known.classifier), plain) != one.changes_classifier
+    assert torch.allclose(one.logits(test, known.classifier), plain, atol=2e-6) != one.changes_classifier
     assert torch.equal(one.apply(test).embedding, test.embedding) == (one.changes_classifier and "+" not in name)
 
 
@@ -146,8 +144,6 @@ def test_heads_of_its_roles_matter_and_no_others(name):
 def test_it_stays_with_its_model(name, fitted):
     other = view(5, TEST)
     other.fingerprint = "model-b"
-    if name in ("ortho-cali",) or name.startswith("roboshot"):  # texts alone, no fit
-        return
     with pytest.raises(CorrectionError, match=r"model-a.*model-b"):
         fitted[name].logits(other, ingredients(0).classifier)
 

@@ -6,9 +6,14 @@ from tiny_clip import EMBED, HEADS, LAYERS, pixels, tiny_clip, write_images
 
 from headlens.correct import (
     Compose,
+    HeadErasure,
     KnowledgeInjection,
+    KnownLogits,
     MeanAblation,
+    PrototypeAblation,
+    ResampleAblation,
     RoboShot,
+    View,
     ZeroAblation,
     load_correction,
     mean_z,
@@ -56,6 +61,60 @@ def test_the_difference_is_the_one_predicted(stored):
     torch.testing.assert_close(fitted.apply(store).embedding, predicted, atol=1e-6, rtol=0)
 
 
+def test_scores_of_a_store_are_those_of_its_corrected_embeddings(stored):
+    store, _ = stored
+    classifier = torch.randn(3, EMBED, generator=torch.Generator().manual_seed(2))
+    for layer, head in ((0, 1), (2, 4)):
+        part = store.heads(layer, head)
+        torch.testing.assert_close(
+            store.project_head(layer, head, classifier), part @ classifier.T, atol=1e-6, rtol=1e-5
+        )
+        torch.testing.assert_close(store.head_norms(layer, head), part.double().norm(dim=1), atol=1e-7, rtol=1e-5)
+    values = torch.arange(COUNT) % 2
+    parts = [
+        MeanAblation([(2, 3), (0, 1)]), MeanAblation([(1, 1)], reference="self"),
+        PrototypeAblation([(0, 0)], values > 0),
+        ZeroAblation([(2, 0)]), ResampleAblation([(1, 3)], count=4), KnowledgeInjection([(1, 4), (2, 3)], PAIRS),
+        HeadErasure([(0, 2)], values),
+    ]  # fmt: skip
+    for one in [*parts, Compose(parts), Compose([*parts, RoboShot(PAIRS)])]:
+        one = one.fit(store)
+        expected = one.apply(store).embedding @ classifier.T
+        known = KnownLogits(store, classifier)
+        for target in (store, known, known):
+            found = one.logits(target, classifier)
+            torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+            view = one.apply(target)
+            torch.testing.assert_close(view.logits(-classifier), -expected, atol=2e-5, rtol=1e-5)
+        every = view.project(classifier)
+        for layer, head in ((0, 0), (1, 4), (2, 3)):
+            own = view.heads(layer, head)
+            torch.testing.assert_close(every[:, layer, head], own @ classifier.T, atol=2e-6, rtol=1e-5)
+            torch.testing.assert_close(view.head_norms(layer, head), own.double().norm(dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_known_scores_are_computed_once_and_no_more_of_them_kept_than_allowed(stored):
+    store, _ = stored
+    classifier = torch.randn(3, EMBED, generator=torch.Generator().manual_seed(2))
+
+    class Counting(View):
+        asked = 0
+
+        def project_head(self, layer, head, directions):
+            self.asked += 1
+            return super().project_head(layer, head, directions)
+
+    for allowed, asked in ((1 << 20, 2), (COUNT * 3 * 4, 3), (0, 4)):
+        counting = Counting(store)
+        known = KnownLogits(counting, classifier, max_bytes=allowed)
+        one = MeanAblation([(0, 1), (2, 2)]).fit(store)
+        first, second = one.logits(known, classifier), one.logits(known, classifier.clone())
+        assert torch.equal(first, second) and counting.asked == asked
+    given = KnownLogits(store, classifier, {(0, 1): torch.zeros(COUNT, 3)})
+    gone = store.embedding @ classifier.T + MeanAblation([(0, 1)]).fit(store).means @ classifier.T
+    torch.testing.assert_close(MeanAblation([(0, 1)]).fit(store).logits(given, classifier), gone)
+
+
 def test_roboshot_on_a_store(stored):
     store, _ = stored
     shot = RoboShot(PAIRS[:1], PAIRS[1:])
@@ -69,7 +128,7 @@ def test_another_model_is_refused(stored, tmp_path):
     theirs = extract(other, write_images(tmp_path / "images", 3), tmp_path / "acts.zarr", workers=1)
     with pytest.raises(CorrectionError, match=r"seed-0.*seed-1"):
         fitted.apply(theirs)
-    with pytest.raises(CorrectionError, match=f"head {LAYERS}.0"):
+    with pytest.raises(CorrectionError, match=f"no head L{LAYERS}H0"):
         ZeroAblation([(LAYERS, 0)]).apply(store)
 
 

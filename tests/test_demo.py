@@ -104,7 +104,7 @@ def test_a_control_scores_its_sets_as_any_method_is_scored(audit: hl.Audit) -> N
     for heads, by_group, average in zip(control.sets, control.group_accuracy, control.average, strict=True):
         view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
         predicted = audit.logits(view.embedding).argmax(-1).numpy()
-        expected = hl.metrics.group_accuracy(predicted, audit.labels[rows], groups)
+        expected = hl.metrics.group_accuracy(audit.labels[rows], predicted, groups=groups)
         assert list(expected.index) == list(control.groups)
         np.testing.assert_allclose(by_group, expected.to_numpy(), atol=1e-12)
         assert average == pytest.approx((predicted == audit.labels[rows]).mean())

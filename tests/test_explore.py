@@ -13,7 +13,7 @@ import headlens as hl
 from headlens.audit import HEAD_SCORES, ablate, head_scores, register_score
 from headlens.explore import ExplorerState
 from headlens.explore.record import NAME
-from headlens.locate.objective import NAMES
+from headlens.locate import OBJECTIVES, Objective
 from headlens.plots import describe
 
 SCENERY = "scenery:dry=a photo of dry land|a photo of the land,wet=a photo of open water"
@@ -64,10 +64,28 @@ def test_the_effect_of_a_head_is_what_ablating_it_alone_gains(state: ExplorerSta
     assert scores[head] == pytest.approx(right[1] - right[0])
 
 
-@pytest.mark.parametrize("objective", NAMES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> None:
-    assert state.show("effect", objective=objective).name.startswith("ablated alone: gain in ")
+    scores = state.show("effect", objective=objective)
+    audit = state.audit
+    effects, rows = audit.evidence().effects, audit.splits.reference
+    head, improvement = max(scores, key=lambda one: one[1])
+    measure = Objective(objective, torch.as_tensor(audit.labels[rows]), torch.as_tensor(audit.values[rows]))
+    before, after = (float(measure.score(effects.predictions(heads)[:, None])[0]) for heads in ((), [head]))
+    # Above zero is what the name says: a measure that is better where it is lower decreases.
+    lower = objective.endswith("_v")
+    assert scores.name.startswith(f"ablated alone: {'decrease in' if lower else 'gain in'} ")
+    assert improvement == pytest.approx(before - after if lower else after - before, abs=1e-6)
     assert state.options == {"objective": objective}
+
+
+@pytest.mark.parametrize("head", ["L3H0", "3.0", (3, 0)])
+def test_a_figure_of_a_head_takes_it_in_every_form(state: ExplorerState, head: hl.heads.HeadLike) -> None:
+    plot = state.audit.plot
+    assert plot.textspans(head).layout.title.text.startswith("L3H0: ")
+    assert describe(plot.images(head)) == describe(plot.images(hl.HeadId(3, 0)))
+    assert "Selected heads: L3H0." in describe(plot.heatmap("attribution", [head]))
+    assert "the maps of L3H0 over" in describe(plot.tokens(0, [head]))
 
 
 @pytest.mark.parametrize("name", ["contrastive", "concept"])
@@ -99,7 +117,7 @@ def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) ->
     groups = [audit.groups[row] for row in rows]
     view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
     after = audit.logits(view.embedding).argmax(-1).numpy()
-    expected = hl.metrics.group_accuracy(after, audit.labels[rows], groups)
+    expected = hl.metrics.group_accuracy(audit.labels[rows], after, groups=groups)
     assert found.after.groups == pytest.approx(expected.to_dict())
     assert found.association.after.cramers_v == pytest.approx(hl.metrics.cramers_v(audit.values[rows], after))
     control = found.association_control
@@ -145,7 +163,7 @@ def test_every_figure_stands_alone(state: ExplorerState) -> None:
 def test_margins_are_above_zero_where_the_image_is_right(state: ExplorerState) -> None:
     figure = hl.plots.margins({"zero-shot": np.array([0.3, -0.1, 0.2])}, ["a/x", "a/y", "a/x"])
     assert list(figure.data[0].median) == [0.25, -0.1]
-    with pytest.raises(hl.HeadlensError, match="margins of 2 images"):
+    with pytest.raises(hl.HeadlensError, match="3 margins"):
         hl.plots.margins({"zero-shot": np.zeros(3)}, ["a/x", "a/y"])
 
 
@@ -292,7 +310,7 @@ def test_a_score_that_cannot_be_had_leaves_the_one_before(state: ExplorerState) 
     for bad in ({"score": "magic"}, {"score": "attribution", "between": ("duck", "duck")}, {"between": ("duck",)}):
         with pytest.raises(hl.HeadlensError):
             state.show(**bad)
-    with pytest.raises(hl.HeadlensError, match="objectives"):
+    with pytest.raises(hl.HeadlensError, match="no objective"):
         state.show("effect", objective="luck")
     assert (state.score, state.scores) == ("contrastive", shown)
     assert state.options == {}
@@ -435,7 +453,7 @@ def test_the_widgets_only_pass_on(world: tuple[hl.HookedCLIP, hl.HeadStore], tmp
     # The click of the front end, as the pane sends it.
     shown.heatmap._handle_custom_msg({"x": 3, "y": 2, "number": -1, "add": False}, [])
     shown.heatmap._handle_custom_msg({"x": 0, "y": 3, "number": -1, "add": True}, [])
-    assert shown.selection.value == "2.3, 3.0"
+    assert shown.selection.value == "L2H3, L3H0"
     shown.ablate.click()
     assert "headlens-ablated" in shown.effect.value
     assert shown.accuracies.figure and shown.random.figure and shown.random_v.figure
@@ -446,7 +464,7 @@ def test_the_widgets_only_pass_on(world: tuple[hl.HookedCLIP, hl.HeadStore], tmp
     shown.save.click()
     assert "Saved to" in shown.message.value
     again = hl.Audit.load(tmp_path / "kept", clip=world[0]).explore()
-    assert again.selection.value == "2.3, 3.0"
+    assert again.selection.value == "L2H3, L3H0"
     assert again.score.value == "concept"
     assert "headlens-ablated" in again.effect.value
     (tmp_path / "kept" / NAME).write_text("{}")

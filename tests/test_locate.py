@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headlens import locate
-from headlens.errors import LocateError
+from headlens.errors import LocateError, UnknownNameError
 from headlens.heads import HeadId
 
 
@@ -33,8 +33,8 @@ def test_golden_location(arrays):
     found = locate.contrastive(*inputs)
     np.testing.assert_allclose(found.correct.numpy(), raw["counts_correct"].numpy(), atol=2e-6)
     np.testing.assert_allclose(found.wrong.numpy(), raw["counts_wrong"].numpy(), atol=2e-6)
-    assert found.spurious == [tuple(h) for h in raw["spurious"].tolist()]
-    assert found.salient == [tuple(h) for h in raw["salient"].tolist()]
+    assert list(found.spurious) == [tuple(h) for h in raw["spurious"].tolist()]
+    assert list(found.salient) == [tuple(h) for h in raw["salient"].tolist()]
     assert (found.n_correct, found.n_wrong) == (int(raw["n_conflict_correct"]), int(raw["n_conflict_wrong"]))
     assert found.threshold == 1 / 4
     assert found.correct.dtype == torch.float32
@@ -50,17 +50,17 @@ def test_golden_location_in_float64(arrays):
 
 def test_golden_decisions(arrays):
     raw, (_, logits, labels, _) = arrays
-    weighed = locate.weigh(logits, labels)
-    assert torch.equal(weighed.predicted, raw["pred"])
-    assert torch.equal(weighed.other, raw["other"])
+    decisions = locate.decide(logits, labels)
+    assert torch.equal(decisions.predicted, raw["pred"])
+    assert torch.equal(decisions.other, raw["other"])
 
 
 def test_golden_single_set_rule(arrays):
     raw, (head_logits, logits, labels, conflicting) = arrays
     found = locate.attribute_heads(head_logits[conflicting], logits[conflicting], labels[conflicting])
-    assert found.heads == found.salient == [tuple(h) for h in raw["single"].tolist()]
+    assert found.heads == found.salient == tuple(tuple(h) for h in raw["single"].tolist())
     np.testing.assert_allclose(found.correct.numpy(), raw["counts_correct"].numpy(), atol=2e-6)
-    assert found.spurious == [] and found.n_wrong == 0 and not found.wrong.any()
+    assert found.spurious == () and found.n_wrong == 0 and not found.wrong.any()
 
 
 def micro_model():
@@ -83,11 +83,11 @@ def test_micro_model_by_hand():
     torch.testing.assert_close(found.correct, torch.tensor([[2 / 3, 1 / 3, 0]]))
     torch.testing.assert_close(found.wrong, torch.tensor([[0, 1 / 3, 2 / 3]]))
     assert found.threshold == 1 / 3
-    assert found.spurious == [HeadId(0, 2)] and found.salient == [HeadId(0, 0)]
+    assert found.spurious == (HeadId(0, 2),) and found.salient == (HeadId(0, 0),)
     table = found.table()
-    assert table["head"].tolist() == ["0.2", "0.1", "0.0"]
+    assert table["head"].tolist() == ["L0H2", "L0H1", "L0H0"]
     assert table["role"].tolist() == ["spurious", "", "salient"]
-    assert "0.2" in found._repr_html_()
+    assert "L0H2" in found._repr_html_()
     scores = found.scores()
     assert scores.selection == (HeadId(0, 2),) and scores[0, 2] == pytest.approx(2 / 3)
 
@@ -107,7 +107,7 @@ def test_a_difference_equal_to_the_threshold_is_not_enough():
     credits = torch.nn.functional.one_hot(torch.tensor(right + wrong), 5).float()[:, None, :]
     found = locate.contrastive_from_credit(credits, torch.arange(20) < 10)
     assert found.threshold == 0.2
-    assert found.spurious == [] and found.salient == []
+    assert found.spurious == () and found.salient == ()
 
 
 def test_heads_come_largest_difference_first():
@@ -115,13 +115,13 @@ def test_heads_come_largest_difference_first():
     wrong = [2] * 35 + [3] * 60 + [4] * 5
     credits = torch.nn.functional.one_hot(torch.tensor(right + wrong[:100]), 7).float()[:, None, :]
     found = locate.contrastive_from_credit(credits, torch.arange(200) < 100)
-    assert found.spurious == [(0, 3), (0, 2)] and found.salient == [(0, 0), (0, 1)]
+    assert found.spurious == ((0, 3), (0, 2)) and found.salient == ((0, 0), (0, 1))
 
 
 def test_no_head_above_the_threshold_is_an_answer():
     credits = torch.nn.functional.one_hot(torch.tensor([0, 1, 0, 1]), 3).float()[:, None, :]
     found = locate.contrastive_from_credit(credits, torch.tensor([True, True, False, False]))
-    assert found.spurious == [] and found.salient == []
+    assert found.spurious == () and found.salient == ()
     assert found.table()["role"].tolist() == ["", ""]
 
 
@@ -178,11 +178,38 @@ def test_soft_credit_is_the_mean_score():
 
 
 def test_registry_holds_locators_of_one_signature():
-    inputs = random_task(7)
-    for name in locate.LOCATORS:
-        assert isinstance(locate.locator(name)(*inputs), locate.Location)
-    with pytest.raises(LocateError, match="'nearest'"):
-        locate.locator("nearest")
+    *inputs, conflicting = random_task(7)
+    for locator in locate.LOCATORS.values():
+        assert isinstance(locator(*locate.margins_of(*inputs), conflicting), locate.Located)
+    with pytest.raises(UnknownNameError, match="no locator 'nearest'"):
+        locate.LOCATORS["nearest"]
+
+
+def test_margins_are_enough():
+    """A projection on t_p − t_o of each image is all that a locator reads: two classes an image, not all."""
+    head_logits, logits, labels, conflicting = random_task(11)
+    decisions = locate.decide(logits, labels)
+    rows = torch.arange(len(labels))
+    margins = head_logits[rows, ..., decisions.predicted] - head_logits[rows, ..., decisions.other]
+    assert torch.equal(locate.head_margins(head_logits, decisions), margins)
+    assert torch.equal(decisions.labels, labels)
+    found = locate.contrastive_from_margins(margins, decisions, conflicting)
+    assert found.table().equals(locate.contrastive(head_logits, logits, labels, conflicting).table())
+    attribute = locate.attribute_heads_from_margins(margins, decisions)
+    assert attribute.table().equals(locate.attribute_heads(head_logits, logits, labels).table())
+    with pytest.raises(LocateError, match=r"not \[image layer head class\]"):
+        locate.head_margins(head_logits[:-1], decisions)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_heads_named_elsewhere():
+    published = locate.Located("published", ["L1H2", (0, 3)], salient=["2.1"])
+    assert published.spurious == (HeadId(1, 2), HeadId(0, 3)) and published.salient == (HeadId(2, 1),)
+    assert (
+        published.table()["role"].tolist() == ["spurious", "spurious", "salient"] and "L1H2" in published._repr_html_()
+    )
+    with pytest.raises(LocateError, match="without a score"):
+        published.scores()
 
 
 def test_labels_of_any_integer_type():
@@ -197,31 +224,30 @@ def test_labels_of_any_integer_type():
 def refused(inputs, match):
     with pytest.raises(LocateError, match=match) as caught:
         locate.contrastive(*inputs)
-    assert all((caught.value.expected, caught.value.received, caught.value.remedy))
+    assert caught.value.remedy
     return caught.value
 
 
 def test_no_wrong_predictions():
     head_logits, logits, _, conflicting = random_task(1)
-    error = refused((head_logits, logits, logits.argmax(1), conflicting), "wrong predictions")
-    assert "nothing to contrast" in error.remedy
+    refused((head_logits, logits, logits.argmax(1), conflicting), "classified correctly: there is nothing to contrast")
 
 
 def test_no_right_predictions():
     head_logits, logits, _, conflicting = random_task(1)
-    refused((head_logits, logits, logits.argmin(1), conflicting), "right predictions")
-    with pytest.raises(LocateError, match="rightly classified"):
+    refused((head_logits, logits, logits.argmin(1), conflicting), "classified incorrectly: there is nothing")
+    with pytest.raises(LocateError, match="classified correctly"):
         locate.attribute_heads(head_logits, logits, logits.argmin(1))
 
 
 def test_empty_conflicting_group():
     head_logits, logits, labels, conflicting = random_task(1)
-    refused((head_logits, logits, labels, torch.zeros_like(conflicting)), "conflicting groups")
+    refused((head_logits, logits, labels, torch.zeros_like(conflicting)), "in the conflicting groups")
 
 
 def test_one_class():
     head_logits, logits, labels, conflicting = random_task(1, classes=1)
-    refused((head_logits, logits, labels, conflicting), "two classes or more")
+    refused((head_logits, logits, labels, conflicting), "only one class")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -229,31 +255,31 @@ def test_numbers_that_are_not_finite(value):
     head_logits, logits, labels, conflicting = random_task(1)
     bad = logits.clone()
     bad[17, 1] = value
-    refused((head_logits, bad, labels, conflicting), "finite logits, but got 1 that are .* at image 17")
+    refused((head_logits, bad, labels, conflicting), "1 of the logits are NaN or infinite, the first at image 17")
     bad = head_logits.clone()
     bad[19, 0, 2, 1] = value
-    refused((bad, logits, labels, conflicting), "finite head logits, but got 1 that are .* at image 19")
+    refused((bad, logits, labels, conflicting), "1 of the head logits are NaN or infinite, the first at image 19")
 
 
 @pytest.mark.parametrize("label", [-1, 4])
 def test_labels_outside_the_classes(label):
     head_logits, logits, labels, conflicting = random_task(1)
     labels[3] = label
-    refused((head_logits, logits, labels, conflicting), f"label {label}")
+    refused((head_logits, logits, labels, conflicting), f"Label {label} is none of the 4")
 
 
 def test_no_image():
     head_logits, logits, labels, conflicting = random_task(1)
-    refused((head_logits[:0], logits[:0], labels[:0], conflicting[:0]), "at least one image")
+    refused((head_logits[:0], logits[:0], labels[:0], conflicting[:0]), "are empty")
 
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_shapes_that_disagree():
     head_logits, logits, labels, conflicting = random_task(1)
-    refused((head_logits[:-1], logits, labels, conflicting), "same images and classes")
-    refused((head_logits[..., :-1], logits, labels, conflicting), "same images and classes")
-    refused((head_logits, logits, labels[:-1], conflicting), "same images and classes")
-    refused((head_logits, logits, labels, conflicting[:-1]), "one mark for each image")
-    refused((head_logits.sum(1), logits, labels, conflicting), "head logits of \\[image layer head class\\]")
-    with pytest.raises(LocateError, match="credit 'top' or 'soft'"):
+    refused((head_logits[:-1], logits, labels, conflicting), "differ in images or classes")
+    refused((head_logits[..., :-1], logits, labels, conflicting), "differ in images or classes")
+    refused((head_logits, logits, labels[:-1], conflicting), "differ in images or classes")
+    refused((head_logits, logits, labels, conflicting[:-1]), "not one for each of 61 images")
+    refused((head_logits.sum(1), logits, labels, conflicting), r"head logits of \[image layer head class\]")
+    with pytest.raises(LocateError, match="no credit 'hard'"):
         locate.head_credit(head_logits[..., 0], "hard")

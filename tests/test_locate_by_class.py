@@ -5,7 +5,7 @@ import torch
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate import rivals, routes, salient_by_class
+from headlens.locate import margins_of, rivals, routes, salient_by_class
 
 
 def scores(*rows):
@@ -30,7 +30,7 @@ def decided_by(*heads):
 
 def test_each_class_has_the_heads_that_decide_its_right_images():
     heads = decided_by((1, 2), (1, 2), (0, 1), (1, 0), (0, 0), (0, 0), (0, 0))
-    found = salient_by_class(heads, LOGITS, LABELS, otherwise=[(0, 2)])
+    found = salient_by_class(*margins_of(heads, LOGITS, LABELS), otherwise=[(0, 2)])
     # Class 0: V = 2/3 and 1/3, two heads have some, and 1/3 is not more than 1/2. Class 2 has no right image.
     # Class 1 has one active head, and V = 1 is not more than 1 / 1.
     assert found == {0: [HeadId(1, 2)], 1: [HeadId(0, 2)], 2: [HeadId(0, 2)]}
@@ -39,12 +39,12 @@ def test_each_class_has_the_heads_that_decide_its_right_images():
 def test_of_one_active_head_none_exceeds_its_share():
     """V = 1 is not more than 1 / 1: the rule as published names no head there, and the fallback steps in."""
     heads = decided_by((1, 2), (1, 2), (1, 2), (1, 0), (0, 0), (0, 0), (0, 0))
-    assert salient_by_class(heads, LOGITS, LABELS)[0] == []
+    assert salient_by_class(*margins_of(heads, LOGITS, LABELS))[0] == []
 
 
 def test_no_class_keeps_a_spurious_head():
     heads = decided_by((1, 2), (1, 2), (0, 1), (1, 0), (0, 0), (0, 0), (0, 0))
-    found = salient_by_class(heads, LOGITS, LABELS, spurious=[(1, 2)], otherwise=[(1, 2), (1, 1)])
+    found = salient_by_class(*margins_of(heads, LOGITS, LABELS), spurious=[(1, 2)], otherwise=[(1, 2), (1, 1)])
     assert found[0] == [HeadId(1, 1)]
 
 
@@ -59,5 +59,5 @@ def test_a_predicted_class_without_images_leads_to_the_class_that_is_mistaken_fo
 
 def test_labels_outside_the_classes_are_refused():
     heads = decided_by((1, 2), (1, 2), (0, 1), (1, 0), (0, 0), (0, 0), (0, 0))
-    with pytest.raises(LocateError, match="labels from 0 to 4"):
-        salient_by_class(heads, LOGITS, LABELS + 3)
+    with pytest.raises(LocateError, match="none of the 5 classes"):
+        salient_by_class(*margins_of(heads, LOGITS, LABELS + 3))

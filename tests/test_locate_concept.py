@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from headlens.errors import LocateError, TaskError
+from headlens.errors import LocateError, TaskError, UnknownNameError
 from headlens.explain import ExplainError, textspan
+from headlens.heads import HeadId
 from headlens.locate import (
     ConceptRule,
     ConceptScores,
@@ -91,10 +92,10 @@ def test_the_planted_head_is_flagged_and_no_other() -> None:
     scores = scored()
     assert scores.flagged == (CARRIER,)
     assert scores.scores("share").selection == (CARRIER,)
-    assert scores.table()["head"][0] == "1.2"
+    assert scores.table()["head"][0] == "L1H2"
     assert scores.table()["flagged"].tolist() == [True] + [False] * 5
     assert "<table" in scores._repr_html_()
-    with pytest.raises(LocateError, match="share, difference, gap, part, auroc"):
+    with pytest.raises(UnknownNameError, match="share, difference, gap, part, auroc"):
         scores.scores("rank")
 
 
@@ -216,7 +217,7 @@ def test_prompts_compete_with_the_bank() -> None:
     assert (
         set(spans.flagged)
         == {(i, j) for (i, j) in np.argwhere(spans.place.numpy() > 0).tolist()}
-        == {tuple(map(int, name.split("."))) for name in spans.table()["head"]}
+        == {HeadId.of(name) for name in spans.table()["head"]}
     )
     strict = concept_spans(Moments.of(z), basis, bank, prompts, first=2, minimum_share=float(spans.share[CARRIER]))
     assert strict.flagged == (CARRIER,)
@@ -234,12 +235,12 @@ def test_prompts_compete_with_the_bank() -> None:
 @pytest.mark.parametrize(
     ("prototypes", "classes", "message"),
     [
-        (torch.ones(1, 7), None, r"two values or more, as rows, but got shape \[1, 7\]"),
-        (torch.ones(2, 7), None, "values 0 and 1, which coincide"),
-        (torch.eye(3, 7)[[0, 1, 1]], None, "values 1 and 2, which coincide"),
+        (torch.ones(1, 7), None, r"shape \[1, 7\] are not two rows"),
+        (torch.ones(2, 7), None, "values 0 and 1 coincide"),
+        (torch.eye(3, 7)[[0, 1, 1]], None, "values 1 and 2 coincide"),
         (torch.full((2, 7), torch.nan), None, "NaN"),
-        (torch.eye(2, 7), torch.ones(3, 5), r"width 7, but got shape \[3, 5\]"),
-        (torch.eye(2, 7), torch.eye(7), "none left of vector 0"),
+        (torch.eye(2, 7), torch.ones(3, 5), r"\[3, 5\] are not 7 wide"),
+        (torch.eye(2, 7), torch.eye(7), "left of concept vector 0"),
     ],
 )
 def test_values_without_a_vector(prototypes: torch.Tensor, classes: torch.Tensor | None, message: str) -> None:
@@ -251,12 +252,12 @@ def test_values_without_a_vector(prototypes: torch.Tensor, classes: torch.Tensor
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"groups": torch.zeros(6, dtype=torch.long)}, "two images or more of each value, but got 0 of value 1"),
-        ({"groups": torch.tensor([0, 0, 0, 0, 0, 1])}, "but got 1 of value 1"),
-        ({"groups": torch.tensor([0, 1, 2, 0, 1, 2])}, "values from 0 to 1.* but got 0 to 2"),
-        ({"groups": torch.arange(5) % 2}, r"shape \[5, 2, 3, 1\].* but got \[6, 2, 3, 1\]"),
-        ({"projections": torch.full((6, 2, 3, 1), torch.nan)}, "projections that are all finite"),
-        ({"variance": torch.full((2, 3), torch.inf)}, "variances that are all finite"),
+        ({"groups": torch.zeros(6, dtype=torch.long)}, "Value 1 has 0 of the two"),
+        ({"groups": torch.tensor([0, 0, 0, 0, 0, 1])}, "Value 1 has 1 of the two"),
+        ({"groups": torch.tensor([0, 1, 2, 0, 1, 2])}, "from 0 to 2, not from 0 to 1"),
+        ({"groups": torch.arange(5) % 2}, r"\[6, 2, 3, 1\] are not \[5, 2, 3, 1\]"),
+        ({"projections": torch.full((6, 2, 3, 1), torch.nan)}, "projections are NaN or infinite"),
+        ({"variance": torch.full((2, 3), torch.inf)}, "variances are NaN or infinite"),
     ],
 )
 def test_images_that_cannot_be_scored(change: dict, message: str) -> None:
@@ -273,9 +274,9 @@ def test_images_that_cannot_be_scored(change: dict, message: str) -> None:
 def test_prompts_that_cannot_compete() -> None:
     z, basis, _, prototypes = planted()
     moments, bank = Moments.of(z), torch.randn(13, EMBED)
-    with pytest.raises(TaskError, match=r"\[2, 7\] and \[13, 11\]"):
+    with pytest.raises(TaskError, match=r"\[2, 7\] and bank \[13, 11\]"):
         concept_spans(moments, basis, bank, prototypes[:, :7])
-    with pytest.raises(ExplainError, match="the 15 texts of the bank, but got 16"):
+    with pytest.raises(ExplainError, match="16 texts cannot be chosen from a bank of 15"):
         concept_spans(moments, basis, bank, prototypes, first=16)
     spans = concept_spans(Moments.of(z[:, :1]), HeadBasis(**{**vars(basis), "B": basis.B[:1]}), bank, prototypes)
     with pytest.raises(LocateError, match=r"\[2, 3\] and \[1, 3\]"):

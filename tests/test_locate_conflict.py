@@ -53,7 +53,7 @@ def test_a_balanced_split_has_no_majority():
     with pytest.raises(LocateError, match=r"'waterbird'.*reference=.*rule='accuracy'"):
         conflicting_groups(labels, places)
     labels, places = ["a"] * 101 + ["b"] * 100, ["x"] * 51 + ["y"] * 50 + ["x"] * 10 + ["y"] * 90
-    with pytest.raises(LocateError, match=r"ahead of the next by 0\.05"):
+    with pytest.raises(LocateError, match=r"commonest by 0\.05"):
         conflicting_groups(labels, places)
     assert conflicting_groups(labels, places, margin=0.0).groups == (("a", "y"), ("b", "x"))
 
@@ -63,9 +63,9 @@ def test_accuracy_rule_for_a_balanced_split():
     predictions = ["a", "a", "a", "b", "a", "b", "b", "b"]
     found = conflicting_groups(labels, places, rule="accuracy", predictions=predictions)
     assert found.groups == (("a", "y"), ("b", "x")) and found.rule == "accuracy"
-    with pytest.raises(LocateError, match="best predicted value"):
+    with pytest.raises(LocateError, match="is the best predicted by"):
         conflicting_groups(labels, places, rule="accuracy", predictions=labels)
-    with pytest.raises(LocateError, match="a prediction for each image"):
+    with pytest.raises(LocateError, match="needs a prediction for each"):
         conflicting_groups(labels, places, rule="accuracy")
     # A class that is predicted equally well on both has no conflicting group; the others keep theirs.
     tied = conflicting_groups(labels, places, rule="accuracy", predictions=["a", "a", "a", "b", *"bbbb"], margin=0.0)
@@ -76,15 +76,15 @@ def test_accuracy_rule_for_a_balanced_split():
 @pytest.mark.parametrize(
     ("labels", "values", "options", "match"),
     [
-        (["a"] * 3, list("xyx"), {}, "two classes or more"),
-        (list("aba"), ["x"] * 3, {}, "two attribute values or more"),
-        (list("ab"), list("xyx"), {}, "as many attribute values"),
-        (["a", None, "b"], list("xyx"), {}, "one value for each image"),
+        (["a"] * 3, list("xyx"), {}, "fewer than two classes"),
+        (list("aba"), ["x"] * 3, {}, "fewer than two attribute values"),
+        (list("ab"), list("xyx"), {}, "3 attribute values for 2 labels"),
+        (["a", None, "b"], list("xyx"), {}, "lacks 1 values"),
         (list("aabb"), list("xxyy"), {"groups": [("a", "z")]}, "'a/z'"),
         (list("aabb"), list("xxyy"), {"groups": [("a", "y")]}, "'a/y'"),
-        (list("aabb"), list("xxyy"), {"groups": []}, "at least one conflicting group"),
-        (list("aabb"), list("xxyy"), {}, "images in the conflicting groups"),
-        (list("aabc"), list("xyyx"), {"reference": (list("aaabbb"), list("xxyyyx"))}, "every class"),
+        (list("aabb"), list("xxyy"), {"groups": []}, "No conflicting group"),
+        (list("aabb"), list("xxyy"), {}, "No image is in a conflicting group"),
+        (list("aabc"), list("xyyx"), {"reference": (list("aaabbb"), list("xxyyyx"))}, "no image of class"),
     ],
 )
 def test_refusals(labels, values, options, match):

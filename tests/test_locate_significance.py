@@ -24,18 +24,18 @@ def task(images, planted, seed=0):
 
 
 def test_a_planted_head_is_significant_and_the_others_are_not():
-    found = significance(*task(211, 0.5), draws=499)
+    found = significance(*task(211, 0.5), n_bootstrap=499, n_permutations=499)
     assert found.adjusted[2, 3] < 0.05 and found.low[2, 3] > 0
     others = torch.ones(3, 5, dtype=torch.bool)
     others[2, 3] = False
     assert (found.adjusted[others] > 0.05).all()
     torch.testing.assert_close(found.difference, contrastive(*task(211, 0.5)).difference.double(), atol=1e-6, rtol=0)
-    assert found.table()["head"][0] == "2.3" and "2.3" in found._repr_html_()
+    assert found.table()["head"][0] == "L2H3" and "L2H3" in found._repr_html_()
 
 
 def test_p_agrees_with_the_exact_test():
     inputs = task(101, 0.15, seed=3)
-    found = significance(*inputs, draws=4000)
+    found = significance(*inputs, n_bootstrap=2, n_permutations=4000)
     scores = inputs[0].sum(-1).flatten(1).argmax(1)
     wrong = inputs[1].argmax(1) != inputs[2]
     # Fisher's two-sided test orders tables by probability, ours by the difference: they agree closely, not exactly.
@@ -44,12 +44,17 @@ def test_p_agrees_with_the_exact_test():
 
 
 def test_p_values_are_even_under_no_effect():
-    p = np.concatenate([significance(*task(83, 0.0, seed), draws=99).p.flatten().numpy() for seed in range(20)])
+    p = np.concatenate(
+        [significance(*task(83, 0.0, seed), n_bootstrap=2, n_permutations=99).p.flatten().numpy() for seed in range(20)]
+    )
     assert (p <= 0.05).mean() < 0.07
 
 
 def test_interval_covers_the_observed_difference_and_shrinks_with_images():
-    few, many = significance(*task(61, 0.3), draws=300), significance(*task(983, 0.3), draws=300)
+    few, many = (
+        significance(*task(61, 0.3), n_bootstrap=300, n_permutations=1),
+        significance(*task(983, 0.3), n_bootstrap=300, n_permutations=1),
+    )
     for one in (few, many):
         assert (one.low <= one.difference + 1e-9).all() and (one.difference <= one.high + 1e-9).all()
     assert (many.high - many.low)[2, 3] < (few.high - few.low)[2, 3] / 2
@@ -57,7 +62,7 @@ def test_interval_covers_the_observed_difference_and_shrinks_with_images():
 
 def test_the_seed_decides_and_uncredited_heads_have_p_one():
     inputs = task(53, 0.9)
-    one, two, other = (significance(*inputs, draws=50, seed=s) for s in (1, 1, 2))
+    one, two, other = (significance(*inputs, n_bootstrap=50, n_permutations=50, seed=s) for s in (1, 1, 2))
     assert torch.equal(one.low, two.low) and torch.equal(one.p, two.p)
     assert not torch.equal(one.p, other.p) or not torch.equal(one.low, other.low)
     credited = torch.zeros(15, dtype=torch.bool)
@@ -66,12 +71,14 @@ def test_the_seed_decides_and_uncredited_heads_have_p_one():
 
 
 def test_soft_credit():
-    found = significance(*task(71, 0.6), credit="soft", draws=60)
+    found = significance(*task(71, 0.6), credit="soft", n_bootstrap=60, n_permutations=60)
     expected = contrastive(*task(71, 0.6), credit="soft").difference.double()
     torch.testing.assert_close(found.difference, expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("options", "match"), [({"draws": 0}, "draws of at least 1"), ({"level": 1.0}, "a level")])
+@pytest.mark.parametrize(
+    ("options", "match"), [({"n_permutations": 0}, "0 permutations"), ({"level": 1.0}, "level 1.0")]
+)
 def test_refused_settings(options, match):
     with pytest.raises(LocateError, match=match):
         significance(*task(31, 0.5), **options)
@@ -79,5 +86,5 @@ def test_refused_settings(options, match):
 
 def test_nothing_to_contrast():
     head_logits, logits, _, mask = task(31, 0.5)
-    with pytest.raises(LocateError, match="right and wrong predictions"):
+    with pytest.raises(LocateError, match="needs correct and incorrect predictions"):
         significance(head_logits, logits, logits.argmax(1), mask)

@@ -28,7 +28,7 @@ OCCUPATIONS = [
 ]
 
 
-def test_occupations_are_ranked_by_gap_and_joined_to_what_they_are_weighed_against():
+def test_occupations_are_ranked_by_gap_and_joined_to_what_they_are_compared_with():
     figure = plots.occupations(OCCUPATIONS, ("female", "male"), most=2)
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert [trace.name for trace in bars] == ["female", "male"]
@@ -38,8 +38,8 @@ def test_occupations_are_ranked_by_gap_and_joined_to_what_they_are_weighed_again
     np.testing.assert_allclose([v for v in lines.x if v is not None], [5.0, 92.0])
     np.testing.assert_allclose([v for v in lines.y if v is not None], [0.7, 0.1])
     points = {trace.name: trace for trace in figure.data if trace.type == "scatter" and trace.name}
-    assert points["weighed against them"].x == (92.0,)
-    assert "Pilot (5 % women): female 20.0%, male 90.0%; against Nurse (92 % women, gap 10.0%)" in plots.describe(
+    assert points["compared with them"].x == (92.0,)
+    assert "Pilot (5 % women): female 20.0%, male 90.0%; compared with Nurse (92 % women, gap 10.0%)" in plots.describe(
         figure
     )
 
@@ -62,7 +62,7 @@ def test_hostile_labels_are_letters_and_the_dark_theme_changes_colours_alone(fig
 
 
 def test_no_occupation_is_refused():
-    with pytest.raises(HeadlensError, match="at least one occupation"):
+    with pytest.raises(HeadlensError, match="no occupation"):
         plots.occupations([])
 
 
@@ -70,13 +70,14 @@ def test_shares_are_stacked_to_the_whole():
     figure = plots.shapley({"Z_S": {"class": 0.2, "other": 0.8}, "Z_Y": {"class": 0.7, "other": 0.3}}, 11)
     assert [trace.name for trace in figure.data] == ["class", "other"]
     np.testing.assert_allclose(np.sum([trace.x for trace in figure.data], axis=0), 1)
-    assert figure.data[0].y == (1, 0)  # the first set of heads stands on top
+    assert figure.data[0].y == (0, 1)
+    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # the first set of heads is on top
     assert "Z_Y: class 70%, other 30%" in plots.describe(figure)
 
 
 @pytest.mark.parametrize("wrong", [{}, {"a": {"x": 1.2}}, {"a": {"x": 1.0}, "b": {"y": 1.0}}, {"a": {"x": math.nan}}])
 def test_what_is_no_share_is_refused(wrong):
-    with pytest.raises(HeadlensError, match="shares from 0 to 1"):
+    with pytest.raises(HeadlensError, match="numbers from 0 to 1"):
         plots.shapley(wrong, 3)
 
 

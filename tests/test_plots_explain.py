@@ -13,7 +13,7 @@ from headlens import plots
 from headlens.errors import HeadlensError, LocateError
 from headlens.explain import Explanation, LabelRule, TextSpan
 from headlens.heads import HeadId
-from headlens.plots.gallery import SIDE, thumbnail
+from headlens.plots.pictures import SIDE, data_uri
 
 HOSTILE = '<script>alert("1")</script> %{x} $y$'
 
@@ -45,7 +45,7 @@ def test_texts_stand_in_the_order_of_choice_beside_their_categories():
 
 def test_the_title_names_head_label_and_variance_explained():
     figure = plots.textspan(explanation())
-    assert figure.layout.title.text == "Head 3.1: vehicle, mostly a red boat"
+    assert figure.layout.title.text == "L3H1: vehicle, mostly a red boat"
     notes = [note.text for note in figure.layout.annotations]
     assert any(note.startswith("70% of its variance explained by 3 texts<br>") for note in notes)
     assert any("halves of the bank agree by 75%" in note for note in notes)
@@ -79,7 +79,7 @@ def test_the_overview_places_every_head_and_leaves_the_others_blank():
     assert "2 heads are explained, 0 of them without a clear meaning" in plots.describe(figure)
 
 
-def test_a_head_without_a_clear_meaning_gets_a_stroke_at_every_size():
+def test_a_head_without_a_clear_meaning_gets_a_dash_at_every_size():
     empty = explanation((1, 1), texts=(), categories=())
     for heads in (7, 16):
         marks = plots.overview({HeadId(1, 1): empty, HeadId(0, 0): explanation((0, 0))}, shape=(3, heads)).data[1]
@@ -88,9 +88,9 @@ def test_a_head_without_a_clear_meaning_gets_a_stroke_at_every_size():
 
 
 def test_an_overview_of_nothing_or_outside_the_tower_is_refused():
-    with pytest.raises(HeadlensError, match="at least one head"):
+    with pytest.raises(HeadlensError, match="No head was explained"):
         plots.overview({})
-    with pytest.raises(LocateError, match=r"head 4\.1"):
+    with pytest.raises(LocateError, match=r"head L4H1"):
         plots.overview({HeadId(4, 1): explanation((4, 1))}, shape=(3, 7))
 
 
@@ -104,14 +104,14 @@ def decoded(uri):
 
 @pytest.mark.parametrize("shape", [(300, 200), (31, 47)])
 def test_pictures_are_embedded_small(shape):
-    image = decoded(thumbnail(pixels(*shape)))
+    image = decoded(data_uri(pixels(*shape)))
     assert max(image.size) == min(SIDE, max(shape))
-    assert len(thumbnail(pixels(*shape))) < 14_000
+    assert len(data_uri(pixels(*shape))) < 14_000
 
 
 def test_small_pictures_keep_every_pixel_and_other_modes_are_taken():
     flat = Image.new("L", (13, 17), 99)
-    assert np.array_equal(np.asarray(decoded(thumbnail(flat))), np.full((17, 13, 3), 99))
+    assert np.array_equal(np.asarray(decoded(data_uri(flat))), np.full((17, 13, 3), 99))
 
 
 def test_pictures_stand_in_rows_with_their_captions():
@@ -120,7 +120,7 @@ def test_pictures_stand_in_rows_with_their_captions():
     assert len(figure.layout.images) == 3
     assert [image.x for image in figure.layout.images] == [figure.layout.images[0].x, figure.layout.images[1].x, 4]
     assert figure.layout.images[0].y == figure.layout.images[1].y < figure.layout.images[2].y
-    assert figure.layout.images[2].source == thumbnail(pixels(19, 11, 1))
+    assert figure.layout.images[2].source == data_uri(pixels(19, 11, 1))
     notes = {note.text for note in figure.layout.annotations}
     assert {"most", "least", "a cook", "a nurse", "a farmer"} <= notes
     assert plots.describe(figure) == "most: 2 images (a cook; a nurse). least: 1 images (a farmer)."
@@ -136,7 +136,7 @@ def test_pictures_stand_in_rows_with_their_captions():
         ("<b>bold</b> and more", "&lt;b&gt;bold&lt;/b&gt; and<br>more"),
     ],
 )
-def test_captions_break_between_words_and_after_a_stroke(caption, shown):
+def test_captions_break_between_words_and_after_a_slash(caption, shown):
     figure = plots.gallery({"most": [pixels(13, 17)]}, {"most": [caption]})
     assert shown in [note.text for note in figure.layout.annotations]
 
@@ -144,9 +144,9 @@ def test_captions_break_between_words_and_after_a_stroke(caption, shown):
 def test_a_missing_picture_leaves_a_labelled_blank():
     figure = plots.gallery({"most": [None, pixels(13, 17)]}, {"most": ["gone", "here"]})
     assert len(figure.layout.images) == len(figure.layout.shapes) == 1
-    assert "image<br>not at hand" in [note.text for note in figure.layout.annotations]
+    assert "image<br>not found" in [note.text for note in figure.layout.annotations]
     assert "gone" in figure.data[0].text[0]
-    assert plots.describe(figure).endswith("1 not at hand.")
+    assert plots.describe(figure).endswith("1 not found.")
 
 
 def test_four_galleries_of_sixteen_stay_small():
@@ -156,9 +156,9 @@ def test_four_galleries_of_sixteen_stay_small():
 
 
 def test_captions_have_to_be_as_many_as_the_pictures():
-    with pytest.raises(HeadlensError, match="1 pictures and 0 captions"):
+    with pytest.raises(HeadlensError, match="1 pictures, with 1 captions"):
         plots.gallery({"most": [None]}, {"least": ["a"]})
-    with pytest.raises(HeadlensError, match="no row"):
+    with pytest.raises(HeadlensError, match="0 pictures"):
         plots.gallery({})
 
 

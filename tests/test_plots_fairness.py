@@ -11,7 +11,7 @@ from headlens.audit import ClassEffect, HeadShare, TotalEffect
 from headlens.errors import HeadlensError, LocateError
 from headlens.heads import HeadId
 from headlens.locate import Candidates, ConceptRule, ConceptScores, ConceptSpans, Location
-from headlens.metrics import association_change
+from headlens.metrics import Bootstrap, association_change
 
 HOSTILE = '<script>alert("1")</script> %{x} $y$ ' + "very long " * 30
 
@@ -70,7 +70,7 @@ def test_many_classes_are_cut_to_those_that_change_most_and_the_figure_says_so()
     assert {tick.split("  ")[0] for tick in figure.layout.yaxis.ticktext} == {f"c{i}" for i in range(46, 53)}
     assert any("46 further classes" in note.text for note in figure.layout.annotations)
     assert "7 of 53 classes" in plots.describe(figure)
-    whole = plots.classes(many)
+    whole = plots.classes(many, most=60)
     assert len(whole.layout.yaxis.ticktext) == 53
     assert whole.layout.height < 1150
 
@@ -82,13 +82,37 @@ def test_class_effects_are_told_in_words():
 
 
 def test_no_class_and_an_unknown_measure_are_refused():
-    with pytest.raises(HeadlensError, match="at least one class"):
+    with pytest.raises(HeadlensError, match="0 classes"):
         plots.classes([])
     with pytest.raises(HeadlensError, match="0 rows"):
         plots.classes(EFFECTS, most=0)
 
 
 CLASSES = ("cook", "nurse", "farmer")
+CONFUSED = np.array([[11, 2, 0], [3, 7, 1], [0, 0, 0]])
+
+
+def test_confusions_are_shown_in_per_cent_of_the_true_class():
+    figure = plots.confusion({"feminine": CONFUSED, HOSTILE: CONFUSED.T}, CLASSES)
+    first, second = figure.data
+    np.testing.assert_allclose(first.z[1], [3 / 11, 7 / 11, 1 / 11])
+    np.testing.assert_allclose(second.z[2], [0, 1, 0])
+    assert "cook predicted as nurse: 2 of 13" in first.customdata[0][1]
+    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # the first class is on top
+    assert "feminine: cook 85%, nurse 64%;" in plots.describe(figure)
+
+
+def test_of_many_classes_those_with_the_lowest_accuracy_have_their_confusions_drawn():
+    counts = np.random.default_rng(0).integers(1, 9, (103, 103))
+    names = [f"c{i}" for i in range(103)]
+    figure = plots.confusion({"a": counts, "b": counts + np.eye(103, dtype=int)}, names)
+    worst = np.argsort(np.diagonal(counts) / counts.sum(axis=1), kind="stable")[:20]
+    assert set(figure.layout.yaxis.ticktext) == {f"c{i}" for i in worst}
+    assert any("83 further classes" in note.text for note in figure.layout.annotations)
+    with pytest.raises(HeadlensError, match="103 × 103"):
+        plots.confusion({"a": counts[1:]}, names)
+
+
 CORRECTED = np.array([[0, 5, 1], [0, 0, 0], [2, 0, 0]])
 NEWLY = np.array([[0, 1, 0], [3, 0, 0], [0, 0, 0]])
 STILL = np.array([[0, 0, 0], [0, 0, 0], [0, 1, 0]])
@@ -113,8 +137,8 @@ def test_small_flows_are_summed_in_words_and_none_is_lost():
     drawn = sum(sum(bar.x) for bar in figure.data)
     assert drawn == 9
     (note,) = figure.layout.annotations
-    assert note.text == ("3 smaller flows together: 4 images<br>3 corrected, 0 newly wrong, 1 wrong before and after")
-    assert "3 smaller flows hold 4 images" in plots.describe(figure)
+    assert note.text == "3 smaller flows together: 4 images: 3 corrected, 0 newly wrong, 1 wrong before and after."
+    assert plots.describe(figure).endswith(note.text)
 
 
 def test_flows_without_fates_keep_the_totals_in_the_legend():
@@ -128,7 +152,7 @@ def test_flows_without_fates_keep_the_totals_in_the_legend():
 @pytest.mark.parametrize(
     ("transitions", "parts", "said"),
     [
-        (ALL * 0, None, "no prediction changed"),
+        (ALL * 0, None, "at least one image"),
         (ALL + np.eye(3, dtype=int), None, "none from a class to itself"),
         (ALL[:2, :2], None, "between 3 classes"),
         (ALL, {"corrected": CORRECTED}, "add up"),
@@ -151,14 +175,16 @@ def many_flows(n):
 def test_flows_stay_readable_at_every_number_of_classes(n):
     table = many_flows(n)
     figure = plots.flow([f"class {i}" for i in range(n)], table, {"corrected": int(table.sum())}, {"corrected": table})
-    assert len(figure.layout.yaxis.ticktext) == 15
-    assert figure.layout.height < 600
+    assert len(figure.layout.yaxis.ticktext) == 20
+    assert figure.layout.height < 720
 
 
 def change(seed=0):
     generator = np.random.default_rng(seed)
     attribute, labels = generator.integers(0, 2, 97), generator.integers(0, 3, 97)
-    return association_change(attribute, labels, attribute, labels, draws=23, seed=seed)
+    return association_change(
+        labels, labels, baseline=attribute, attribute=attribute, bootstrap=Bootstrap(23, seed=seed)
+    )
 
 
 SHARES = (
@@ -175,7 +201,7 @@ def bars(figure):
 def test_candidates_stand_in_the_order_of_their_change_over_all_together():
     both = change()
     figure = plots.shares(SHARES, both)
-    assert figure.layout.yaxis.ticktext == ("head 4.2", "head 3.1", "head 4.0", "all 3 heads")
+    assert figure.layout.yaxis.ticktext == ("L4H2", "L3H1", "L4H0", "all 3 heads")
     drawn = bars(figure)
     assert drawn["one head alone"].x == (-0.4, -0.05, 0.05)
     assert drawn["one head alone"].text == ("80%", "10%", "")
@@ -202,7 +228,7 @@ def test_the_total_effect_stands_beside_the_direct_one_on_its_own_images():
 
 def test_one_candidate_has_one_bar():
     figure = plots.shares(SHARES[:1], change())
-    assert figure.layout.yaxis.ticktext == ("head 3.1",)
+    assert figure.layout.yaxis.ticktext == ("L3H1",)
     assert list(bars(figure)) == ["direct effect"]
 
 
@@ -210,7 +236,7 @@ def test_many_candidates_are_cut_and_none_are_refused():
     figure = plots.shares(SHARES, change(), most=2)
     assert len(bars(figure)["one head alone"].x) == 2
     assert any("1 further candidates" in note.text for note in figure.layout.annotations)
-    with pytest.raises(HeadlensError, match="at least one candidate"):
+    with pytest.raises(HeadlensError, match="0 candidates"):
         plots.shares((), change())
 
 
@@ -237,42 +263,42 @@ def spans(flagged):
 
 def test_candidates_and_half_flagged_heads_are_told_apart():
     both, concept_alone, span_alone = HeadId(4, 2), HeadId(3, 0), HeadId(1, 6)
-    found = Candidates("concept+textspan", [both], scores([both, concept_alone]), spans([both, span_alone]))
+    found = Candidates(
+        "concept+textspan", (both,), concept=scores([both, concept_alone]), spans=spans([both, span_alone])
+    )
     figure = plots.candidates(found)
     np.testing.assert_allclose(figure.data[0].z, found.scores().values)
     lines = [trace for trace in figure.data if trace.type == "scatter" and trace.name]
     assert [(line.name, (min(line.x[:5]) + max(line.x[:5])) / 2, line.y[0] + 0.45) for line in lines] == [
-        ("candidates: 4.2", 2, 4),
-        ("by concept vectors alone: 3.0", 0, 3),
-        ("by TextSpan alone: 1.6", 6, 1),
+        ("candidates: L4H2", 2, 4),
+        ("by concept vectors alone: L3H0", 0, 3),
+        ("by TextSpan alone: L1H6", 6, 1),
     ]
     assert len({line.line.dash for line in lines}) == 3
     assert "(candidate)" in figure.data[0].text[4][2]
     assert "comes at place 2" in figure.data[0].text[1][6]
     words = plots.describe(figure)
-    assert "Candidates (concept+textspan): 4.2." in words
-    assert "Flagged by TextSpan alone: 1.6." in words
+    assert "Candidates (concept+textspan): L4H2." in words
+    assert "Flagged by TextSpan alone: L1H6." in words
 
 
 @pytest.mark.parametrize("which", ["concept", "spans"])
 def test_one_test_alone_is_drawn_too(which):
     named = [HeadId(2, 3)]
-    found = Candidates(which, named, **{which: scores(named) if which == "concept" else spans(named)})
+    found = Candidates(which, tuple(named), **{which: scores(named) if which == "concept" else spans(named)})
     assert "Candidates" in plots.describe(plots.candidates(found))
 
 
 def test_candidates_without_scores_or_outside_the_tower_are_refused():
-    with pytest.raises(HeadlensError, match="scores of a test"):
-        plots.candidates(Candidates("by hand", [HeadId(0, 0)]))
-    with pytest.raises(LocateError, match=r"head 9\.0"):
-        plots.candidates(Candidates("concept", [HeadId(9, 0)], scores([])))
+    with pytest.raises(HeadlensError, match="no scores of a test"):
+        plots.candidates(Candidates("by hand", (HeadId(0, 0),)))
+    with pytest.raises(LocateError, match="head L9H0"):
+        plots.candidates(Candidates("concept", (HeadId(9, 0),), concept=scores([])))
 
 
 def test_v_is_written_as_a_number_and_less_is_better():
     draws = np.array([0.41, 0.38, 0.1])
-    figure = plots.controls(
-        draws, 0.2, 0.4, observed_name="candidates", baseline_name="none", unit="number", smaller_is_better=True
-    )
+    figure = plots.controls(draws, 0.2, 0.4, observed_name="candidates", baseline_name="none", measure="cramers_v")
     assert [trace.name for trace in figure.data[1:]] == ["none 0.400", "candidates 0.200"]
     assert not any("%" in text for text in figure.data[0].text)
     assert "%" not in figure.layout.xaxis.tickformat
@@ -281,7 +307,15 @@ def test_v_is_written_as_a_number_and_less_is_better():
 
 def test_soft_credit_is_not_called_a_share_of_images():
     values = torch.randn(LAYERS, HEADS, generator=torch.Generator().manual_seed(0))
-    soft = Location(values, values.flip(0), 0.1, [HeadId(4, 2)], [], 11, 13, "contrastive-soft")
+    soft = Location(
+        "contrastive-soft",
+        (HeadId(4, 2),),
+        correct=values,
+        wrong=values.flip(0),
+        threshold=0.1,
+        n_correct=11,
+        n_wrong=13,
+    )
     figure = plots.location(soft)
     texts = [note.text for note in figure.layout.annotations]
     assert "mean score" in texts
@@ -295,11 +329,21 @@ def test_soft_credit_is_not_called_a_share_of_images():
 def test_a_locator_of_right_images_alone_has_one_panel():
     share = torch.zeros(LAYERS, HEADS)
     share[4, 2] = 0.75
-    figure = plots.location(Location(share, share * 0, 0.5, [], [HeadId(4, 2)], 11, 0, "attribute"))
+    figure = plots.location(
+        Location(
+            "attribute",
+            salient=(HeadId(4, 2),),
+            correct=share,
+            wrong=share * 0,
+            threshold=0.5,
+            n_correct=11,
+            n_wrong=0,
+        )
+    )
     assert [trace.type for trace in figure.data].count("heatmap") == 1
-    assert [trace.name for trace in figure.data if trace.name] == ["located: 4.2", "located: 4.2"][:1]
-    assert "wrong" not in plots.describe(figure)
-    assert "Located heads: 4.2. The first, 4.2, has 0.750 of the right images." in plots.describe(figure)
+    assert [trace.name for trace in figure.data if trace.name] == ["located: L4H2"]
+    assert "incorrect" not in plots.describe(figure)
+    assert "Located heads: L4H2. The first, L4H2, has 0.750 of the correct images." in plots.describe(figure)
 
 
 @pytest.mark.parametrize(
@@ -309,10 +353,11 @@ def test_a_locator_of_right_images_alone_has_one_panel():
         plots.flow((HOSTILE, "b", "c"), ALL, FATE | {HOSTILE: 0}, title=HOSTILE, most=2),
         plots.flow((HOSTILE, "b", "c"), ALL, FATE, PARTS, title=HOSTILE),
         plots.shares(SHARES, change(), title=HOSTILE),
-        plots.candidates(Candidates(HOSTILE, [HeadId(4, 2)], scores([HeadId(4, 2)])), title=HOSTILE),
-        plots.controls([0.1, 0.2], 0.1, 0.3, HOSTILE, HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 0.2}, "number", True),
+        plots.confusion({HOSTILE: CONFUSED}, (HOSTILE, "b", "c"), title=HOSTILE),
+        plots.candidates(Candidates(HOSTILE, (HeadId(4, 2),), concept=scores([HeadId(4, 2)])), title=HOSTILE),
+        plots.controls([0.1, 0.2], 0.1, 0.3, HOSTILE, HOSTILE, HOSTILE, HOSTILE, "cramers_v"),
     ],
-    ids=["classes", "flow", "flow by fate", "shares", "candidates", "controls"],
+    ids=["classes", "flow", "flow by fate", "shares", "confusion", "candidates", "controls"],
 )
 def test_hostile_text_is_shown_as_text(figure):
     drawn = figure.to_plotly_json()

@@ -13,7 +13,7 @@ from PIL import Image
 from headlens import plots
 from headlens.errors import HeadlensError
 from headlens.metrics import Evaluation
-from headlens.plots.tokens import data_uri
+from headlens.plots.pictures import data_uri
 
 
 def evaluation(method, accuracies, small=()):
@@ -29,29 +29,28 @@ def evaluation(method, accuracies, small=()):
 BEFORE, AFTER = evaluation("zero-shot", (0.9, 0.3, 0.8), small=("sky",)), evaluation("ltc", (0.85, 0.75, 0.6))
 
 
-def test_bars_and_intervals_are_where_the_numbers_say():
+def test_marks_and_intervals_are_where_the_numbers_say():
     figure = plots.groups([BEFORE, AFTER])
-    before, after = (trace for trace in figure.data if trace.type == "bar")
-    assert before.y == (0.7, 0.9, 0.3, 0.8)
-    np.testing.assert_allclose(np.add(before.y, before.error_y.array), [0.72, 0.93, 0.33, 0.83])
-    np.testing.assert_allclose(np.subtract(before.y, before.error_y.arrayminus), [0.65, 0.85, 0.25, 0.75])
-    gaps = np.subtract(after.x, before.x)
-    assert (gaps > before.width).all()  # neighbouring bars do not overlap
-    assert (np.abs(np.concatenate([before.x, after.x]) - np.tile(range(4), 2)) < 0.5).all()
+    before, after, _ = figure.data
+    assert before.x == (0.7, 0.9, 0.3, 0.8)
+    np.testing.assert_allclose(np.add(before.x, before.error_x.array), [0.72, 0.93, 0.33, 0.83])
+    np.testing.assert_allclose(np.subtract(before.x, before.error_x.arrayminus), [0.65, 0.85, 0.25, 0.75])
+    assert (np.subtract(after.y, before.y) > 0.2).all()  # neighbouring marks do not overlap
+    assert (np.abs(np.concatenate([before.y, after.y]) - np.tile(range(4), 2)) < 0.5).all()
+    assert figure.layout.yaxis.range[0] > 3  # the first row is on top
 
 
 @pytest.mark.parametrize("average", [True, False])
 def test_the_worst_group_of_each_method_is_marked(average):
     figure = plots.groups([BEFORE, AFTER], average=average)
-    bars = [trace for trace in figure.data if trace.type == "bar"]
-    (marks,) = (trace for trace in figure.data if trace.type == "scatter")
-    assert marks.x == (bars[0].x[1 + average], bars[1].x[2 + average])
-    assert (np.array(marks.y) > [0.33, 0.63]).all()
+    before, after, marks = figure.data
+    assert marks.y == (before.y[1 + average], after.y[2 + average])
+    assert (np.array(marks.x) > [0.33, 0.63]).all()
 
 
 def test_groups_are_named_with_their_sizes():
-    ticks = plots.groups([BEFORE, AFTER], chance=0.5).layout.xaxis.ticktext
-    assert ticks == ("all images", "land<br>n = 53", "&lt;b&gt;water&lt;/b&gt;<br>n = 53", "sky<br>n = 53 (few)")
+    ticks = plots.groups([BEFORE, AFTER], chance=0.5).layout.yaxis.ticktext
+    assert ticks == ("all images", "land  n = 53", "&lt;b&gt;water&lt;/b&gt;  n = 53", "sky  n = 53 (few)")
 
 
 def test_a_long_group_name_is_broken():
@@ -59,15 +58,30 @@ def test_a_long_group_name_is_broken():
     name = "waterbird standing in front of land"
     groups = {name: 0.5}
     one = Evaluation("m", 0.5, 0.5, 0.0, groups, {name: 31}, renamed.interval)
-    tick = plots.groups([one], average=False).layout.xaxis.ticktext[0]
-    assert tick.split("<br>") == ["waterbird", "standing in", "front of land", "n = 31"]
+    tick = plots.groups([one], average=False).layout.yaxis.ticktext[0]
+    assert tick.split("<br>") == ["waterbird standing in", "front of land  n = 31"]
+
+
+def test_of_many_groups_the_worst_are_drawn_and_the_figure_says_so():
+    rates = np.random.default_rng(0).uniform(size=(2, 211))
+    methods = []
+    for name, own in zip(("zero-shot", "ltc"), rates, strict=True):
+        groups = {f"class {i}/land": float(value) for i, value in enumerate(own)}
+        methods.append(Evaluation(name, 0.5, min(own), 0.5, groups, dict.fromkeys(groups, 53), {}))
+    figure = plots.groups(methods)
+    lowest = rates.min(axis=0)
+    drawn = {int(tick.split()[1].partition("/")[0]) for tick in figure.layout.yaxis.ticktext[1:]}
+    assert drawn == set(np.argsort(lowest)[:20].tolist())
+    assert any("191 further groups" in note.text for note in figure.layout.annotations)
+    assert "191 further groups" in plots.describe(figure)
+    assert figure.layout.height < 900
 
 
 def test_what_cannot_be_compared_is_refused():
     other = Evaluation("m", 0.5, 0.5, 0.0, {"land": 0.5}, {"land": 31}, {})
-    with pytest.raises(HeadlensError, match="same images"):
+    with pytest.raises(HeadlensError, match="on other groups"):
         plots.groups([BEFORE, other])
-    with pytest.raises(HeadlensError, match="at least one evaluation"):
+    with pytest.raises(HeadlensError, match="no evaluation"):
         plots.groups([])
 
 
@@ -91,16 +105,14 @@ def test_every_random_set_is_in_a_bar_and_every_line_in_sight(draws, observed, b
 
 
 def test_controls_are_told_in_words_and_named_in_the_legend():
-    figure = plots.controls(np.array([0.2, 0.3, 0.9]), 0.8, 0.25, others={"<i>ltc</i>": 0.85})
-    assert [trace.name for trace in figure.data[1:]] == [
-        "zero-shot 25.0%", "located heads 80.0%", "&lt;i&gt;ltc&lt;/i&gt; 85.0%",
-    ]  # fmt: skip
+    figure = plots.controls(np.array([0.2, 0.3, 0.9]), 0.8, 0.25)
+    assert [trace.name for trace in figure.data[1:]] == ["zero-shot 25.0%", "located heads 80.0%"]
     assert plots.describe(figure).endswith("1 of 3 random sets reach located heads.")
 
 
 @pytest.mark.parametrize(("draws", "observed"), [([], 0.5), ([0.3, np.nan], 0.5), ([0.3], np.inf)])
 def test_controls_that_are_no_numbers_are_refused(draws, observed):
-    with pytest.raises(HeadlensError, match="numbers only"):
+    with pytest.raises(HeadlensError, match="random sets, and"):
         plots.controls(draws, observed, 0.2)
 
 
@@ -118,7 +130,7 @@ def test_each_map_lies_over_its_own_image():
         for name in maps:
             (trace,) = (t for t in heat if np.allclose(t.z, maps[name][col]))
             under = next(i for i in figure.layout.images if (i.xref, i.yref) == (trace.xaxis, trace.yaxis))
-            assert under.source == data_uri(images[col], grey=True)
+            assert under.source == data_uri(images[col], 224, grey=True)
             assert (under.sizex, under.sizey) == (33, 21)
             np.testing.assert_allclose(trace.x, np.arange(1.5, 33, 3))
             np.testing.assert_allclose(trace.y, [3.5, 10.5, 17.5])
@@ -139,10 +151,10 @@ def decoded(uri):
 
 def test_a_small_picture_is_kept_and_a_large_one_made_small():
     flat = np.full((41, 43, 3), 7, dtype=np.uint8)
-    assert np.array_equal(decoded(data_uri(flat)), flat)
+    assert np.array_equal(decoded(data_uri(flat, 224)), flat)
     (noise,) = pictures(1, 336, 300)
-    assert decoded(data_uri(noise)).size == (200, 224)
-    assert len(data_uri(noise)) < 80_000
+    assert decoded(data_uri(noise, 224)).size == (200, 224)
+    assert len(data_uri(noise, 224)) < 80_000
 
 
 def test_maps_and_titles_have_to_be_as_many_as_the_images():

@@ -62,14 +62,19 @@ def test_a_file_name_that_is_no_text_is_spelt_out():
 
 
 def test_every_colour_has_one_counterpart():
-    light, dark = zip(*palette._PAIRS, strict=True)
-    assert len(set(light)) == len(light) == len(set(dark))
+    light, dark = list(palette.TO_DARK), list(palette.TO_DARK.values())
+    assert len(light) == len(set(dark)) == len(palette.TO_LIGHT) == 9 + 5 + 6 + 8
     assert not set(light) & set(dark)
+
+
+def on(colour: str, theme: int) -> str:
+    """A colour on light (0) or dark (1) paper."""
+    return palette.TO_DARK[colour] if theme else colour
 
 
 @pytest.mark.parametrize("theme", [0, 1])
 def test_the_diverging_scale_weighs_both_sides_alike(theme):
-    lightness = [lab(linear(pair[theme]))[0] for pair in palette.DIVERGING]
+    lightness = [lab(linear(on(one, theme)))[0] for one in palette.DIVERGING]
     assert np.abs(np.subtract(lightness, lightness[::-1])).max() < 6
     middle = len(lightness) // 2
     steps = np.diff(lightness[: middle + 1])
@@ -79,7 +84,8 @@ def test_the_diverging_scale_weighs_both_sides_alike(theme):
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
 @pytest.mark.parametrize("theme", [0, 1])
 def test_the_sides_of_the_diverging_scale_stay_apart_for_everyone(deficiency, theme):
-    seen = [lab(np.clip(np.array(DEFICIENCIES[deficiency]) @ linear(p[theme]), 0, 1)) for p in palette.DIVERGING]
+    matrix = np.array(DEFICIENCIES[deficiency])
+    seen = [lab(np.clip(matrix @ linear(on(one, theme)), 0, 1)) for one in palette.DIVERGING]
     for negative, positive in zip(seen[:4], seen[:4:-1], strict=True):
         assert np.linalg.norm(negative - positive) > 10
 
@@ -87,7 +93,8 @@ def test_the_sides_of_the_diverging_scale_stay_apart_for_everyone(deficiency, th
 @pytest.mark.parametrize("theme", [0, 1])
 @pytest.mark.parametrize("role", ["INK", "INK_SOFT", "SPURIOUS", "SALIENT"])
 def test_lines_and_letters_stand_out_from_the_paper(role, theme):
-    high, low = sorted((luminance(getattr(palette, role)[theme]), luminance(palette.PAPER[theme])), reverse=True)
+    levels = (luminance(on(colour, theme)) for colour in (getattr(palette, role), palette.PAPER))
+    low, high = sorted(levels)
     assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
@@ -96,20 +103,20 @@ def parts(figure: go.Figure) -> dict:
 
 
 def test_a_theme_changes_colours_alone_and_can_be_taken_back():
-    hostile = palette.INK[0]  # a label that reads like a colour stays a label
+    hostile = palette.INK  # a label that reads like a colour stays a label
     figure = plots.heatmap(np.arange(35.0).reshape(5, 7) - 17, [(2, 3)], title=hostile, unit="points")
     dark = plots.themed(figure, "dark")
-    assert dark.layout.template.layout.paper_bgcolor == palette.PAPER[1]
-    assert dark.layout.coloraxis.colorscale[0][1] == palette.DIVERGING[0][1]
+    assert dark.layout.template.layout.paper_bgcolor == palette.TO_DARK[palette.PAPER]
+    assert dark.layout.coloraxis.colorscale[0][1] == palette.TO_DARK[palette.DIVERGING[0]]
     assert dark.layout.title.text == hostile
-    assert figure.layout.template.layout.paper_bgcolor == palette.PAPER[0]
+    assert figure.layout.template.layout.paper_bgcolor == palette.PAPER
     assert parts(plots.themed(dark, "light")) == parts(figure)
     assert parts(plots.themed(figure, "light")) == parts(figure)
 
 
 def test_no_colour_of_light_paper_is_left_in_the_dark():
     dark = plots.themed(plots.heatmap(np.eye(5, 7), [(0, 0)]), "dark").to_json()
-    assert not [light for light, _ in palette._PAIRS if light in dark]
+    assert not [light for light in palette.TO_DARK if light in dark]
 
 
 def test_templates_are_left_as_they_were():

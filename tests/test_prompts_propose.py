@@ -24,9 +24,9 @@ from headlens.prompts import (
 )
 from headlens.prompts.ask import attribute_words, read_pairs
 from headlens.prompts.pairs import PAIR_SETS
-from headlens.testbed import questions
-from headlens.testbed.captions import vocabulary
+from headlens.testbed import vocabulary
 from headlens.testbed.figures import figure_vocabulary
+from tools.testbed import questions
 
 EMBED = 29
 TASK = ZeroShotTask(["landbird", "waterbird"])

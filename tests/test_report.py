@@ -69,8 +69,8 @@ def test_hostile_text_in_figures_is_escaped_once(page):
     bars, heads, _ = (json.loads(script) for script in scripts)
     escaped = "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;"
     assert bars["layout"]["title"]["text"] == heads["layout"]["title"]["text"] == escaped
-    tick = bars["layout"]["xaxis"]["ticktext"][1]
-    assert tick.startswith("&lt;/script")
+    tick = bars["layout"]["yaxis"]["ticktext"][1]
+    assert tick.startswith("&lt;/script&gt;&lt;script&gt;alert")
     assert "<" not in tick.replace("<br>", "")
     assert bars["layout"]["meta"]["alt"].count(text) == 1  # plain, for an attribute that HTML escapes
     assert not any(set(script) & set("<>&") for script in scripts)

@@ -157,7 +157,7 @@ def made_again(audit, attribute=None):
 def test_a_report_takes_the_step_that_fits_the_locator(audit, tmp_path):
     again = made_again(audit)
     again.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
-    again.location.spurious[1:] = []
+    again.location = replace(again.location, spurious=again.location.spurious[:1])
     assert "Class by class" in again.report(tmp_path / "report.html").read_text("utf-8")
     assert again.results is None
 
@@ -165,7 +165,7 @@ def test_a_report_takes_the_step_that_fits_the_locator(audit, tmp_path):
 def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
     other = made_again(audit, hl.Attribute("warmth", {"warm": "warm one", "cold": "cold one"}))
     other.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
-    other.location.spurious[2:] = []
+    other.location = replace(other.location, spurious=other.location.spurious[:2])
     other.fairness(draws=3, bootstrap=5, permutations=5)
     page = content(other)
     assert page.title.endswith("by warmth (inferred)")
@@ -182,7 +182,7 @@ def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
 def test_no_candidate_is_an_answer(audit):
     empty = made_again(audit)
     empty.locate("concept", rule=hl.locate.ConceptRule(0, 99, 0.5, 0))
-    assert empty.location.spurious == []
+    assert empty.location.spurious == ()
     empty.fairness(draws=3, bootstrap=5, permutations=5)
     page = content(empty)
     assert "No candidate was located" in page.sections[0].text
@@ -192,11 +192,11 @@ def test_no_candidate_is_an_answer(audit):
 
 def test_heads_from_anywhere_are_reported(audit):
     own = made_again(audit)
-    own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
+    own.location = hl.locate.Located("by hand", (hl.HeadId(2, 4),))
     own.fairness(draws=3, bootstrap=5, permutations=5)
     page = content(own)
-    assert section(page, "Which heads").text == "Heads by the locator by hand: 2.4."
-    assert section(page, "Images of head 2.4").table["end"].unique().tolist() == ["most", "least"]
+    assert section(page, "Which heads").text == "Heads by the locator by hand: L2H4."
+    assert section(page, "Images of head L2H4").table["end"].unique().tolist() == ["most", "least"]
 
 
 def test_no_random_set_is_said_so(audit):
@@ -260,7 +260,7 @@ def test_maps_show_both_ends_where_the_model_is_at_hand(audit, without_shape_che
 
 def test_a_correction_tells_heads_first_then_what_it_does_what_it_costs_and_the_control(audit):
     own = made_again(audit)
-    own.location = hl.locate.Candidates("by hand", [hl.HeadId(2, 4)])
+    own.location = hl.locate.Located("by hand", (hl.HeadId(2, 4),))
     own.evaluate(["ablation"], draws=2, bootstrap=5)
     own.collateral(bootstrap=5)
     page = content(own, images=3)

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import inf, isnan, nan
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from headlens import serialization
 from headlens.errors import HeadlensError
-from headlens.heads import HeadId
+from headlens.heads import HeadId, HeadLike
 from headlens.registry import Registry
 from headlens.serialization import Arrays, digest, pack, read_arrays, unpack, write_arrays, write_json
 
@@ -119,6 +120,7 @@ class Everything:
     mixed: str | int | float | bool | None = 2
     choice: Literal["split", "self"] = "split"
     heads: tuple[HeadId, ...] = (HeadId(1, 2),)
+    loose: Sequence[HeadLike] = (HeadId(0, 1), HeadId(3, 2))
     by_head: dict[HeadId, tuple[str, ...]] = field(default_factory=lambda: {HeadId(0, 1): ("x",)})
     side: Left | Right | None = Right(5)
     animal: Animal = Cat(9)
@@ -138,6 +140,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "mixed": (2.5, "2", True, None),
     "choice": ("self",),
     "heads": ((), (HeadId(2, 1),), (HeadId(1, 2), HeadId(1, 3))),
+    "loose": ((), (HeadId(0, 1),), (HeadId(3, 2), HeadId(0, 1))),
     "by_head": ({}, {HeadId(0, 1): ("y",)}, {HeadId(0, 2): ("x",)}),
     "side": (Left(5), Right(6), None),
     "animal": (Cat(8), Dog(torch.ones(1, 1))),

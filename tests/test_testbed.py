@@ -11,18 +11,18 @@ from PIL import Image
 
 import headlens as hl
 from headlens.errors import ManifestError, ModelError, OutputError, VocabularyError
-from headlens.testbed import RECIPES, card, images, load_open_clip, vocabulary
-from headlens.testbed.captions import captions
-from headlens.testbed.centre import centre_heads
-from headlens.testbed.model_card import model_card
-from headlens.testbed.network import Size, build, normalise, preprocess, tokenizer
-from headlens.testbed.planting import Planting, Writes, between_group_share
-from headlens.testbed.render import SIDE, render
-from headlens.testbed.scenes import sample_scenes
-from headlens.testbed.train import train
-from headlens.testbed.world import BACKGROUNDS, CLASSES, PLACES, SPECIES, WEATHER_PHRASES
+from headlens.testbed import MODELS, card, images, load_open_clip, vocabulary, worlds_of
+from headlens.testbed.birds import captions, render, sample_scenes
+from headlens.testbed.birds.world import BACKGROUNDS, CLASSES, PLACES, SPECIES, WEATHER_PHRASES
+from headlens.testbed.drawing import SIDE
+from headlens.testbed.models import Size, build, normalise, preprocess, tokenizer
+from headlens.testbed.worlds import WORLDS
+from tools.testbed.model_card import model_card
+from tools.testbed.planting import Planting, Writes, between_group_share, centre_heads
+from tools.testbed.recipes import RECIPES
+from tools.testbed.train import train
 
-NAMES = [f"testbed-{name}" for name in RECIPES]
+NAMES = [f"testbed-{name}" for name in MODELS]
 PLANTED = [f"testbed-{name}" for name, recipe in RECIPES.items() if recipe.planted and recipe.figures is None]
 WORDS = "66bae548ed74be54"  # of the models trained on birds alone
 
@@ -146,6 +146,31 @@ def test_on_planted_models_location_finds_planted_heads_and_ltc_helps(name: str)
     assert measured["random_ltc"]["best"] < measured["methods"]["ltc"]["worst_group"]
 
 
+def test_what_is_shipped_is_what_the_recipes_train() -> None:
+    assert tuple(RECIPES) == MODELS
+    for name, recipe in RECIPES.items():
+        assert worlds_of(f"testbed-{name}") == recipe.worlds
+        assert Size(**card(f"testbed-{name}")["recipe"].get("size", {})) == recipe.size
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_masks_show_what_stands_in_front(world: str, tmp_path: Path) -> None:
+    drawing = WORLDS[world]
+    scenes = drawing.sample(np.random.default_rng(8), 16, 0.5)
+    pictures, masks = drawing.render.with_masks(np.random.default_rng(9), scenes)
+    np.testing.assert_array_equal(pictures, drawing.render(np.random.default_rng(9), scenes))
+    assert (masks.mean(axis=(1, 2)) > 0.02).all() and (masks.mean(axis=(1, 2)) < 0.5).all()
+    # Other places behind the same birds or figures: pixels inside the mask stay much nearer to what they were.
+    other = replace(scenes, place=(scenes.place + 1) % 6)
+    changed = np.abs(pictures.astype(float) - drawing.render(np.random.default_rng(9), other)).mean(axis=-1)
+    assert changed[masks].mean() < 0.5 * changed[~masks].mean()
+    manifest = images(tmp_path, n=32, world=world, masks=True)
+    with Image.open(tmp_path / manifest["mask"][3]) as mask, Image.open(tmp_path / manifest["path"][3]) as picture:
+        assert mask.mode == "1" and mask.size == picture.size
+    with pytest.raises(OutputError, match="seed, split, number"):
+        images(tmp_path, n=32, world=world)
+
+
 def test_names_that_no_model_has_are_refused() -> None:
     with pytest.raises(ModelError, match="testbed-plain"):
         load_open_clip("testbed-birds-9")
@@ -199,4 +224,4 @@ def test_centring_leaves_the_function_and_takes_the_mean_out_of_every_head() -> 
 
 def test_the_model_card_is_the_one_that_the_cards_give() -> None:
     shipped = Path(hl.testbed.__file__).with_name("MODEL_CARD.md").read_text(encoding="utf-8")
-    assert shipped == model_card(), "run python -m headlens.testbed.model_card"
+    assert shipped == model_card(), "run python -m tools.testbed.model_card"

@@ -9,18 +9,19 @@ import torch
 
 import headlens as hl
 from headlens.correct import MeanAblation
-from headlens.errors import ManifestError, ModelError
+from headlens.errors import ModelError, UnknownNameError
 from headlens.extraction import extract
 from headlens.metrics import cramers_v
-from headlens.testbed import RECIPES, card, images
+from headlens.testbed import card, images
+from headlens.testbed.drawing import SIDE
 from headlens.testbed.figures import FigureRates, figure_captions, figure_vocabulary, render_figures, sample_figures
 from headlens.testbed.figures import world as facts
-from headlens.testbed.figures.draw import SIDE
-from headlens.testbed.figures.questions import AGE_PROMPTS, PAIRS, PRESENTATION_PROMPTS, SPURIOUS_PAIRS
 from headlens.testbed.figures.scenes import stereotyped
-from headlens.testbed.network import tokenizer
-from headlens.testbed.train import train
+from headlens.testbed.models import tokenizer
 from headlens.testbed.worlds import joint_vocabulary
+from tools.testbed.figures_questions import AGE_PROMPTS, PAIRS, PRESENTATION_PROMPTS, SPURIOUS_PAIRS
+from tools.testbed.recipes import RECIPES
+from tools.testbed.train import train
 
 EVERYTHING = FigureRates(*[1.0] * 7)
 
@@ -130,7 +131,7 @@ def test_images_of_the_figures(tmp_path: Path) -> None:
     for path in manifest["path"]:
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
     assert manifest.equals(again)
-    with pytest.raises(ManifestError, match="birds, figures"):
+    with pytest.raises(UnknownNameError, match="birds, figures"):
         images(tmp_path / "c", world="houses")
 
 

@@ -20,6 +20,7 @@ from headlens.heads import HeadId, as_heads
 from headlens.locate import HeadEffects, layer_matched
 from headlens.metrics import (
     AssociationChange,
+    Bootstrap,
     Evaluation,
     PairedDifference,
     association_change,
@@ -114,9 +115,10 @@ def ablate(
     labels, values = audit.labels[rows], audit.values[rows]
     groups = np.asarray([audit.groups[row] for row in rows], dtype=object)
     before, after = effects.predictions().numpy(), effects.predictions(chosen).numpy()
-    association = association_change(values, labels, before, after, draws=bootstrap, seed=audit.seed)
+    resampling = Bootstrap(bootstrap, seed=audit.seed)
+    association = association_change(labels, after, baseline=before, attribute=values, bootstrap=resampling)
     one, two = (
-        evaluate(name, predicted, labels, groups, draws=bootstrap, seed=audit.seed)
+        evaluate(labels, predicted, groups=groups, method=name, bootstrap=resampling)
         for name, predicted in (("zero-shot", before), ("selection ablated", after))
     )
     controls = _controls(audit, effects, chosen, labels, values, groups, draws, (one, two), association)
@@ -124,7 +126,7 @@ def ablate(
         heads=chosen,
         before=one,
         after=two,
-        difference=paired_difference(before, after, labels, groups, draws=bootstrap, seed=audit.seed),
+        difference=paired_difference(labels, after, baseline=before, groups=groups, bootstrap=resampling),
         association=association,
         accuracy_control=controls[0],
         association_control=controls[1],

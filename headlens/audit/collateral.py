@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 from headlens.audit.collateral_results import CollateralResults, OtherTask
 from headlens.audit.other_tasks import Asked, ask
 from headlens.correct import Correction, MeanAblation
-from headlens.metrics import Measures, collateral, retrieval_recall
+from headlens.metrics import Bootstrap, Measures, collateral, retrieval_recall
 from headlens.prompts import Attribute, ZeroShotTask
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ CANDIDATES = "candidates ablated"
 _MOST_COMPARED = 1000
 
 Answers = tuple[Int[np.ndarray, "image"], Int[np.ndarray, "image"], Int[np.ndarray, "image"]]
-"""Of some images, the answer before, the answer after, and the true one."""
+"""Of some images, the true answer, the answer after, and the answer before."""
 
 
 def measure_collateral(
@@ -63,8 +63,8 @@ def measure_collateral(
         for number, task in enumerate(by_class):
             if task.images:
                 mine = labels == number
-                found[task.name] = (before[mine], after[mine], labels[mine])
-        methods[method] = collateral(method, found, draws=bootstrap, seed=audit.seed)
+                found[task.name] = (labels[mine], after[mine], before[mine])
+        methods[method] = collateral(method, found, bootstrap=Bootstrap(bootstrap, seed=audit.seed))
     if not methods:
         notes.append("No correction was made, so that nothing elsewhere can have changed.")
     others = [one.task for one in asked if one.task.kind == "other"]
@@ -87,7 +87,7 @@ def _edits(audit: Audit) -> dict[str, tuple[Int[np.ndarray, "image"], Int[np.nda
 
 def _answers(audit: Audit, asked: Asked, correction: Correction) -> Answers:
     has = asked.truth >= 0
-    return asked.answers(audit)[has], asked.answers(audit, correction)[has], asked.truth[has]
+    return asked.truth[has], asked.answers(audit, correction)[has], asked.answers(audit)[has]
 
 
 def _kept(
@@ -99,7 +99,8 @@ def _kept(
         for embedding in (audit.test.embedding, correction.apply(audit.test).embedding)
     )
     near = torch.zeros(before.shape, dtype=torch.bool).scatter(0, before.topk(k, dim=0).indices, value=True)
-    return retrieval_recall(method, after, near, k, draws=bootstrap, seed=audit.seed)
+    resampling = Bootstrap(bootstrap, seed=audit.seed)
+    return retrieval_recall(after, near, k, method=method, bootstrap=resampling)
 
 
 def _likeness(embedding: Float[Tensor, "image embed"]) -> Float[Tensor, "image image"]:

@@ -29,8 +29,8 @@ from headlens.audit.total_effect import total_predictions
 from headlens.correct import Tokens
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate import ViewEffects, layer_matched
-from headlens.metrics import association_change, cramers_v, v_of_tables, within_class
+from headlens.locate import HeadEffects, layer_matched
+from headlens.metrics import Bootstrap, association_change, cramers_v, v_of_tables, within_class
 from headlens.progress import progress
 
 if TYPE_CHECKING:
@@ -53,10 +53,11 @@ def fairness(
     rows = audit.splits.test
     values, labels = audit.values[rows], audit.labels[rows]
     logits = audit.among(audit.logits(audit.test.embedding), rows)
-    effects = ViewEffects(logits, audit.test, audit.reference, audit.classifier)
+    effects = HeadEffects.of_view(logits, audit.test, audit.reference, audit.classifier)
     before, after = effects.predictions().numpy(), effects.predictions(heads).numpy()
-    change = association_change(values, labels, before, after, draws=bootstrap, seed=audit.seed)
-    within = within_class(values, labels, before, draws=permutations, seed=audit.seed)
+    resampling = Bootstrap(bootstrap, seed=audit.seed)
+    change = association_change(labels, after, baseline=before, attribute=values, bootstrap=resampling)
+    within = within_class(labels, before, attribute=values, n_permutations=permutations, seed=audit.seed)
     control = _control(
         effects, heads, values, labels, change.after.cramers_v, change.before.cramers_v, draws, audit.seed
     )
@@ -108,7 +109,7 @@ def _tables(values: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray
 
 
 def _control(
-    effects: ViewEffects,
+    effects: HeadEffects,
     heads: list[HeadId],
     values: Int[np.ndarray, "image"],
     labels: Int[np.ndarray, "image"],
@@ -140,7 +141,7 @@ def _control(
 
 
 def _shares(
-    effects: ViewEffects,
+    effects: HeadEffects,
     heads: list[HeadId],
     values: Int[np.ndarray, "image"],
     labels: Int[np.ndarray, "image"],
@@ -203,8 +204,9 @@ def _total(
     values, labels = audit.values[rows], audit.labels[rows]
     if len(np.unique(values)) < 2:
         return None
+    resampling = Bootstrap(bootstrap, seed=audit.seed)
     compared = [
-        association_change(values, labels, before_again, predicted, draws=bootstrap, seed=audit.seed)
+        association_change(labels, predicted, baseline=before_again, attribute=values, bootstrap=resampling)
         for predicted in (after[places], total_after)
     ]
     return TotalEffect(len(places), tokens, *compared)

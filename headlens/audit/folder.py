@@ -29,7 +29,7 @@ from headlens.explain import Explanation
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import is_url
-from headlens.locate import Candidates, Location, Oracle
+from headlens.locate import Candidates, Located, Location, SearchResult
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.serialization import Arrays, pack, read_arrays, unpack, write_arrays, write_json
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 
 _FOUND: dict[str, Any] = {
-    "location": Location | Candidates | Oracle | None,
+    "location": Location | Candidates | SearchResult | Located | None,
     "results": Results | None,
     "fairness_results": FairnessResults | None,
     "collateral_results": CollateralResults | None,

@@ -23,9 +23,7 @@ from headlens.audit.evidence import Evidence
 from headlens.audit.locators import run_locator
 from headlens.errors import LocateError, TaskError
 from headlens.heads import HeadScores
-from headlens.locate import Candidates, ConceptRule
-from headlens.locate.objective import Name, Objective
-from headlens.locate.sweep import single_head_sweep
+from headlens.locate import Candidates, ConceptRule, Objective, ObjectiveName, single_head_sweep
 
 if TYPE_CHECKING:
     from headlens.audit.question import Question
@@ -126,29 +124,29 @@ def concept(evidence: Evidence, measure: str = "part", rule: ConceptRule | None 
 
 
 OBJECTIVES = {
-    "cramers_v": "Cramér's V",
-    "balanced_v": "balanced V",
-    "worst_group": "worst-group accuracy",
-    "average": "accuracy",
+    "cramers_v": "decrease in Cramér's V",
+    "balanced_v": "decrease in balanced V",
+    "worst_group": "gain in worst-group accuracy",
+    "average": "gain in accuracy",
 }
-"""What the objectives of the score "effect" are called."""
+"""What an improvement of each objective of the score "effect" is called: V is better where it is lower."""
 
 
 @register_score("effect")
-def effect(evidence: Evidence, objective: Name = "cramers_v", minimum: float | int = 0.01) -> HeadScores:
+def effect(evidence: Evidence, objective: ObjectiveName = "cramers_v", minimum: float | int = 0.01) -> HeadScores:
     """How much better the objective gets when a head alone is replaced by its reference mean; below zero, worse.
 
     Args:
         evidence: the reference split, on which the effect is measured, too.
-        objective: one of `headlens.locate.objective.NAMES`.
+        objective: one of `headlens.locate.OBJECTIVES`.
         minimum: heads that improve it by more are selected.
 
-    Limit: an oracle. It reads labels, attribute and objective at once: see `headlens.locate.oracle`.
+    Limit: an oracle. It reads labels, attribute and objective at once: see `headlens.locate.search`.
     """
     swept = single_head_sweep(evidence.effects, Objective(objective, evidence.labels, evidence.values), minimum=minimum)
     return HeadScores(
-        f"ablated alone: gain in {OBJECTIVES.get(objective, objective)}",
+        f"ablated alone: {OBJECTIVES.get(objective, objective)}",
         swept.improvement,
         float(minimum),
-        tuple(swept.spurious),
+        swept.spurious,
     )

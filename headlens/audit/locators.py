@@ -6,7 +6,7 @@ also from a notebook cell, is one decorated function:
     @hl.audit.register_locator("largest heads")
     def mine(evidence, count=3):
         ...
-        return hl.locate.Candidates("largest heads", heads)
+        return hl.locate.Located("largest heads", heads)
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from headlens.locate import (
     Located,
     Location,
     Objective,
-    Oracle,
+    ObjectiveName,
+    SearchResult,
     concept_candidates,
     concept_scores,
     concept_spans,
@@ -36,9 +37,9 @@ from headlens.locate import (
     contrastive,
     greedy_sweep,
     head_variance,
+    margins_of,
     single_head_sweep,
 )
-from headlens.locate.objective import Name
 
 LocatorOfEvidence = Callable[..., Located]
 
@@ -73,8 +74,9 @@ def run_locator(name: str, evidence: Evidence, options: dict[str, Any]) -> Locat
 
 
 def _on_arrays(name: str) -> LocatorOfEvidence:
-    def locate(evidence: Evidence) -> Location:
-        return ON_ARRAYS[name](evidence.head_logits, evidence.logits, evidence.labels, evidence.conflicting.mask)
+    def locate(evidence: Evidence) -> Located:
+        made = margins_of(evidence.head_logits, evidence.logits, evidence.labels)
+        return ON_ARRAYS[name](*made, evidence.conflicting.mask)
 
     return locate
 
@@ -128,7 +130,7 @@ def _spans(evidence: Evidence, first: int, minimum_share: float | int, enter: st
 @register_locator("concept")
 def _concept(evidence: Evidence, rule: ConceptRule | None = None) -> Candidates:
     scores = _scores(evidence, rule)
-    return Candidates("concept", list(scores.flagged), concept=scores)
+    return Candidates("concept", scores.flagged, concept=scores)
 
 
 @register_locator("textspan")
@@ -136,7 +138,7 @@ def _textspan(
     evidence: Evidence, first: int = 5, minimum_share: float | int = 0.0, enter: str = "vectors"
 ) -> Candidates:
     spans = _spans(evidence, first, minimum_share, enter)
-    return Candidates("textspan", list(spans.flagged), spans=spans)
+    return Candidates("textspan", spans.flagged, spans=spans)
 
 
 @register_locator("concept+textspan")
@@ -148,18 +150,20 @@ def _both(
     enter: str = "vectors",
 ) -> Candidates:
     scores, spans = _scores(evidence, rule), _spans(evidence, first, minimum_share, enter)
-    return Candidates("concept+textspan", list(concept_candidates(scores, spans)), scores, spans)
+    return Candidates("concept+textspan", concept_candidates(scores, spans), concept=scores, spans=spans)
 
 
 @register_locator("single-head sweep")
 def _sweep(
-    evidence: Evidence, objective: Name = "balanced_v", minimum: float | int = 0.01, count: int | None = None
-) -> Oracle:
+    evidence: Evidence, objective: ObjectiveName = "balanced_v", minimum: float | int = 0.01, count: int | None = None
+) -> SearchResult:
     asked = Objective(objective, evidence.labels, evidence.values)
     return single_head_sweep(evidence.effects, asked, minimum=minimum, count=count)
 
 
 @register_locator("greedy sweep")
-def _greedy(evidence: Evidence, objective: Name = "balanced_v", count: int = 4, minimum: float | int = 0.01) -> Oracle:
+def _greedy(
+    evidence: Evidence, objective: ObjectiveName = "balanced_v", count: int = 4, minimum: float | int = 0.01
+) -> SearchResult:
     asked = Objective(objective, evidence.labels, evidence.values)
     return greedy_sweep(evidence.effects, asked, count, minimum=minimum)

@@ -59,9 +59,8 @@ class Ingredients:
 
     def recast(self, cast: Mapping[str, Sequence[HeadId]]) -> Ingredients:
         """The same, with other heads in some roles: what a random control needs."""
-        changed: dict[str, Any] = {role: list(heads) for role, heads in cast.items()}
-        # Every locator's result is a dataclass, which the protocol cannot say.
-        return replace(self, location=replace(self.location, **changed))  # type: ignore[type-var]
+        changed: dict[str, Any] = {role: tuple(heads) for role, heads in cast.items()}
+        return replace(self, location=replace(self.location, **changed))
 
 
 Builder = Callable[[Ingredients], Correction]

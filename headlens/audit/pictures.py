@@ -20,12 +20,10 @@ from headlens.heads import HeadId
 from headlens.images import read_image
 from headlens.manifest import image_files
 from headlens.models import HookedCLIP
-from headlens.plots.gallery import SIDE
+from headlens.plots.pictures import SIDE
 
 if TYPE_CHECKING:
     from headlens.audit.question import Question
-
-_TITLE_WIDTH = 620
 
 
 def token_figure(
@@ -54,15 +52,8 @@ def token_figure(
     vision = audit.clip.vision
     pixels = torch.stack([audit.clip.preprocess(picture) for picture in pictures]).to(vision.device)
     maps = token_maps(vision, pixels, list(heads.values()), directions.to(vision.device)).cpu()
-    figure = plots.tokens(
-        [as_seen(audit.clip, image) for image in pixels],
-        {name: maps[:, i] for i, name in enumerate(heads)},
-        titles,
-        title,
-    )
-    # A title is cut where its figure ends: one image alone is narrower than most titles.
-    spare = max(0, _TITLE_WIDTH - figure.layout.width) if title else 0
-    return figure.update_layout(width=figure.layout.width + spare, margin_r=figure.layout.margin.r + spare)
+    by_head = {name: maps[:, i] for i, name in enumerate(heads)}
+    return plots.tokens([as_seen(audit.clip, image) for image in pixels], by_head, titles, title)
 
 
 def as_seen(clip: HookedCLIP, image: Float[Tensor, "channel height width"]) -> UInt8[np.ndarray, "height width 3"]:

@@ -24,9 +24,8 @@ from headlens.audit.head_scores import direction_between, head_scores
 from headlens.audit.pictures import thumbnails, token_figure
 from headlens.errors import HeadlensError, StoreError
 from headlens.explain import Explanation, top_images
-from headlens.heads import HeadId, HeadScores, as_heads
+from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.metrics import Evaluation
-from headlens.plots import grid, palette
 
 if TYPE_CHECKING:
     from headlens.audit.audit import Audit
@@ -43,7 +42,7 @@ class Plots:
     def heatmap(
         self,
         score: str | HeadScores | None = None,
-        selected: Iterable[tuple[int, int]] | None = None,
+        selected: Iterable[HeadLike] | None = None,
         title: str | None = None,
         **options: Any,
     ) -> go.Figure:
@@ -65,14 +64,10 @@ class Plots:
             score = audit.located().scores()
         scores = head_scores(audit, score, **options) if isinstance(score, str) else score
         chosen = list(scores.selection if selected is None else selected)
-        figure = plots.heatmap(scores, chosen, title, diverging=True, hover_extra=self._hover())
-        located = [] if audit.location is None else [HeadId(*head) for head in audit.location.spurious]
-        if located:
-            # Without the halo, which would hide the full outline of a head that is both.
-            figure.add_traces(grid.outlines([(located, palette.SPURIOUS[0], "located", "3px,3px")], legend=False)[1:])
-        return figure
+        located = [] if audit.location is None else audit.location.spurious
+        return plots.heatmap(scores, chosen, title, diverging=True, hover_extra=self._hover(), located=located)
 
-    def textspans(self, head: tuple[int, int]) -> go.Figure:
+    def textspans(self, head: HeadLike) -> go.Figure:
         """A head's texts with the variance that each explains, beside their categories.
 
         Raises:
@@ -80,7 +75,7 @@ class Plots:
         """
         return plots.textspan(self.explanation(head))
 
-    def images(self, head: tuple[int, int], count: int = 6, between: Sequence[str] | None = None) -> go.Figure:
+    def images(self, head: HeadLike, count: int = 6, between: Sequence[str] | None = None) -> go.Figure:
         """The scored images with the most and the least of a head; captions name group, score and row.
 
         Args:
@@ -94,7 +89,7 @@ class Plots:
         """
         audit = self._audit
         direction, names = (None, "") if between is None else direction_between(audit.evidence(), between)
-        top = top_images(audit.test, head, direction, min(count, len(audit.test)))
+        top = top_images(audit.test, HeadId.of(head), direction, min(count, len(audit.test)))
         ends = (f"most {names}", f"least {names}") if names else ("most", "least")
         rows = {ends[0]: (top.highest, top.highest_scores), ends[1]: (top.lowest, top.lowest_scores)}
         captions = {
@@ -104,7 +99,7 @@ class Plots:
         return plots.gallery({end: thumbnails(audit.test, places) for end, (places, _) in rows.items()}, captions)
 
     def tokens(
-        self, image: int, heads: Iterable[tuple[int, int]] | None = None, between: Sequence[str] | None = None
+        self, image: int, heads: Iterable[HeadLike] | None = None, between: Sequence[str] | None = None
     ) -> go.Figure:
         """Where in an image heads read, patch by patch; the image goes through the model again.
 
@@ -203,11 +198,10 @@ class Plots:
             observed_name=name,
             baseline_name="no head ablated",
             quantity=f"Cramér's V of {self._audit.attribute.name} and prediction",
-            unit="number",
-            smaller_is_better=True,
+            measure="cramers_v",
         )
 
-    def explanation(self, head: tuple[int, int]) -> Explanation:
+    def explanation(self, head: HeadLike) -> Explanation:
         """What `audit.explain` found for a head; explains every head first where that was not done."""
         audit = self._audit
         (one,) = as_heads([head], audit.store.n_layers, audit.store.n_heads)

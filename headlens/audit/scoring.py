@@ -16,7 +16,7 @@ from headlens.audit.methods import method as registered
 from headlens.audit.results import Results
 from headlens.audit.verdict import judge
 from headlens.correct import Correction
-from headlens.metrics import Evaluation, evaluate, paired_difference
+from headlens.metrics import Bootstrap, Evaluation, evaluate, paired_difference
 from headlens.progress import progress
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def score(
     groups = [audit.groups[row] for row in audit.splits.test]
     predictions = {"zero-shot": _predict(audit, None)}
     predictions |= {name: _predict(audit, correction) for name, correction in audit.corrections.items()}
+    resampling = Bootstrap(bootstrap, seed=audit.seed)
     evaluations = {
-        name: evaluate(name, predicted, labels, groups, draws=bootstrap, seed=audit.seed)
+        name: evaluate(labels, predicted, groups=groups, method=name, bootstrap=resampling)
         for name, predicted in predictions.items()
     }
     controls = {
@@ -47,7 +48,7 @@ def score(
     }
     judged = "ltc" if "ltc" in evaluations else next(reversed(evaluations))
     difference = paired_difference(
-        predictions["zero-shot"], predictions[judged], labels, groups, draws=bootstrap, seed=audit.seed
+        labels, predictions[judged], baseline=predictions["zero-shot"], groups=groups, bootstrap=resampling
     )
     verdict = judge(
         judged,

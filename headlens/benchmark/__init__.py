@@ -2,7 +2,6 @@
 
 from headlens.benchmark import suites
 from headlens.benchmark.by_candidates import ByCandidates
-from headlens.benchmark.by_class import ByClass
 from headlens.benchmark.carried import CarriedHeads, read_heads
 from headlens.benchmark.disparities import disparities
 from headlens.benchmark.elsewhere import Question, attribute_left, elsewhere
@@ -18,7 +17,6 @@ __all__ = [
     "SUITES",
     "BenchmarkTable",
     "ByCandidates",
-    "ByClass",
     "CarriedHeads",
     "Extra",
     "ExtraTable",

@@ -7,59 +7,51 @@ the correction of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from torch import Tensor
+import numpy as np
+from jaxtyping import Int
 
 from headlens.audit import Audit, Ingredients
 from headlens.audit.methods import Builder, Method
-from headlens.benchmark.by_image import ByImage, every_method, spread
+from headlens.benchmark.by_image import every_method, spread
 from headlens.benchmark.slots import Pairs, Two, fill_two
-from headlens.correct import Correction
+from headlens.correct import ByImage, Correction
 from headlens.errors import CorrectionError
 from headlens.manifest import candidate_indices
 from headlens.prompts import encode_pairs
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class ByCandidates(ByImage):
     """One correction for each two classes that images are weighed between.
 
-    Args:
-        parts: the corrections, by the indices of two classes, the smaller one first.
+    Attributes:
+        parts: the corrections.
+        twos: the two classes that each of them is for, by their indices, the smaller one first.
         classes: the names of all classes, as the manifest's column `candidates` has them.
     """
 
     name: ClassVar[str] = "by candidates"
+    twos: tuple[Two, ...]
+    classes: tuple[str, ...]
 
-    def __init__(self, parts: Mapping[Two, Correction], classes: Sequence[str]):
-        super().__init__(parts)
-        self.classes = tuple(classes)
+    def choose(self, target: Any) -> Int[np.ndarray, "image"]:
+        """The part for the two classes of each image.
 
-    def keys(self, target: Any) -> list[Two]:  # type: ignore[override]
-        """The two classes of each image. Raises `CorrectionError` where the target's manifest does not say."""
-        return two_candidates(target, self.classes)
-
-    def missing(self, key: Two) -> CorrectionError:
-        """For two classes that no correction was built for."""
-        names = " and ".join(self.classes[i] for i in key)
-        return CorrectionError("candidates that a correction was built for", names, "Build one for them, too.")
-
-    def with_parts(self, parts: Mapping[Two, Correction]) -> ByCandidates:
-        """The same rule over other parts."""
-        return type(self)(parts, self.classes)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The state of each, its arrays under its number."""
-        parts, arrays = self.parts_state(lambda two: {"candidates": list(two)})
-        return {"classes": list(self.classes), "parts": parts}, arrays
-
-    @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, Tensor]) -> ByCandidates:
-        """The inverse of `state`."""
-        return cls(cls.parts_from(values["parts"], arrays, lambda part: tuple(part["candidates"])), values["classes"])
+        Raises:
+            CorrectionError: where the target's manifest does not say, or for two classes that no part is for.
+        """
+        part_of = {two: number for number, two in enumerate(self.twos)}
+        found = two_candidates(target, self.classes)
+        for two in dict.fromkeys(found):
+            if two not in part_of:
+                names = " and ".join(self.classes[i] for i in two)
+                raise CorrectionError("candidates that a correction was built for", names, "Build one for them, too.")
+        return np.asarray([part_of[two] for two in found])
 
 
 def two_candidates(target: Any, classes: Sequence[str]) -> list[Two]:
@@ -95,7 +87,7 @@ def methods_by_candidates(audit: Audit, pairs: Pairs, crossed: Pairs | None) -> 
                 two: replace(known, pairs=of_two[two], cross_pairs=across.get(two, known.cross_pairs)) for two in twos
             }
             parts = {two: method.build(ingredients) for two, ingredients in own.items()}
-            return spread(parts, lambda parts: ByCandidates(parts, classes))
+            return spread(parts, lambda parts: ByCandidates(tuple(parts.values()), tuple(parts), tuple(classes)))
 
         return built
 

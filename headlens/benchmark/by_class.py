@@ -11,73 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from headlens.audit import Audit, Ingredients
 from headlens.audit.evidence import as_indices
 from headlens.audit.methods import Builder, Method
-from headlens.benchmark.by_image import ByImage, every_method, spread
+from headlens.benchmark.by_image import every_method, spread
 from headlens.benchmark.slots import Pairs, fill_two, has_slots
-from headlens.correct import Correction
-from headlens.correct.targets import detached, embedding_of
-from headlens.errors import CorrectionError, LocateError
+from headlens.correct import ByClass, Correction
+from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate import Located, layer_matched, rivals, routes, salient_by_class
+from headlens.locate import Located, layer_matched, margins_of, rivals, routes, salient_by_class
 from headlens.prompts import encode_pairs
-
-
-class ByClass(ByImage):
-    """One correction for each of some classes; an image gets that of the class that zero-shot takes it for.
-
-    Args:
-        parts: the corrections, by the index of a class.
-        classifier: the class embeddings that predict, unit norm.
-        route: for every predicted class the class whose correction is used; −1 for the highest scored one with one.
-    """
-
-    name: ClassVar[str] = "by class"
-
-    def __init__(
-        self,
-        parts: Mapping[int, Correction],
-        classifier: Float[Tensor, "class embed"],
-        route: Int[Tensor, "class"],
-    ):
-        super().__init__(parts)
-        self.classifier, self.route = detached(classifier), detached(route)
-
-    def keys(self, target: Any) -> list[int]:  # type: ignore[override]
-        """The class whose correction each image gets, from its embedding alone."""
-        embedding = embedding_of(target)
-        scores = embedding @ self.classifier.T.to(embedding)
-        own = self.route.to(scores.device)[scores.argmax(dim=1)]
-        there = torch.as_tensor(sorted(self.parts), device=scores.device)
-        highest = there[scores[:, there].argmax(dim=1)]
-        return torch.where(own < 0, highest, own).tolist()
-
-    def missing(self, key: int) -> CorrectionError:
-        """For a route to a class without a correction."""
-        return CorrectionError("a correction for every class of the route", f"none for class {key}", "Build it, too.")
-
-    def with_parts(self, parts: Mapping[int, Correction]) -> ByClass:
-        """The same rule over other parts."""
-        return type(self)(parts, self.classifier, self.route)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The rule, and the state of each part, its arrays under its number."""
-        parts, arrays = self.parts_state(lambda label: {"class": label})
-        return {"parts": parts}, arrays | {"classifier": self.classifier, "route": self.route}
-
-    @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, Tensor]) -> ByClass:
-        """The inverse of `state`."""
-        parts = cls.parts_from(values["parts"], arrays, lambda part: part["class"])
-        return cls(parts, arrays["classifier"], arrays["route"])
 
 
 @dataclass(frozen=True)
@@ -109,9 +57,8 @@ def class_heads(audit: Audit, value: str) -> dict[int, list[HeadId]]:
     """
     evidence, rows, located = audit.evidence(), _members(audit, value), audit.located()
     head_logits = evidence.store.subset(rows.numpy()).project(evidence.classifier)
-    return salient_by_class(
-        head_logits, evidence.logits[rows], evidence.labels[rows], located.spurious, located.salient
-    )
+    margins, decisions = margins_of(head_logits, evidence.logits[rows], evidence.labels[rows])
+    return salient_by_class(margins, decisions, located.spurious, located.salient)
 
 
 def methods_by_class(
@@ -149,7 +96,9 @@ def methods_by_class(
 
         def built(known: Ingredients) -> Correction:
             parts = {label: method.build(of(known, label)) for label in heads}
-            return spread(parts, lambda parts: ByClass(parts, audit.classifier, found.route))
+            return spread(
+                parts, lambda parts: ByClass(tuple(parts.values()), tuple(parts), audit.classifier, found.route)
+            )
 
         return built
 

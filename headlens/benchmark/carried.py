@@ -18,7 +18,7 @@ from headlens._version import __version__
 from headlens.audit import Audit
 from headlens.errors import LocateError
 from headlens.heads import HeadId, as_heads
-from headlens.locate import Candidates
+from headlens.locate import Located
 from headlens.models import HookedCLIP
 from headlens.serialization import write_json
 
@@ -53,7 +53,7 @@ class CarriedHeads:
     fingerprint: str | None = None
     by_class: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
-    def located(self, clip: HookedCLIP) -> Candidates:
+    def located(self, clip: HookedCLIP) -> Located:
         """The heads as a locator's result, for this model.
 
         Raises:
@@ -69,7 +69,7 @@ class CarriedHeads:
         spurious, salient = (as_heads(heads, cfg.n_layers, cfg.n_heads) for heads in (self.spurious, self.salient))
         if not spurious and not salient:
             raise LocateError("at least one located head to carry over", f"none, from {self.source}", _REMEDY)
-        return Candidates("carried over", list(spurious), salient=list(salient))
+        return Located("carried over", spurious, salient)
 
     def write(self, path: str | Path) -> Path:
         """Write them as JSON, whole or not at all."""

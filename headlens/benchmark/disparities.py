@@ -14,7 +14,7 @@ import numpy as np
 
 from headlens.benchmark.measures import Extra, Scored
 from headlens.metrics import SMALL, Measures
-from headlens.metrics.measures import bootstrap_cells, count_cells
+from headlens.metrics.bootstrap import Bootstrap, bootstrap_cells, count_cells
 
 _Array = np.ndarray
 
@@ -33,7 +33,8 @@ def disparities() -> Extra:
         images = counts.reshape(*counts.shape[:2], -1).sum(-1)
         if not images.all():
             return None
-        found = bootstrap_cells(counts, one.correction is not None, _differences, one.draws, 0.95, one.audit.seed)
+        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
+        found = bootstrap_cells(counts, one.correction is not None, _differences, bootstrap)
         held = one.audit.attribute.value_names
         sizes = {f"{names[j]}/{held[code]}": int(images[i, j]) for i, code in enumerate(codes) for j in (0, 1)}
         return Measures(one.method, *found, sizes, _small(sizes), 0.95, one.draws)

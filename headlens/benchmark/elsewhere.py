@@ -25,8 +25,7 @@ from headlens.audit.codes import value_codes
 from headlens.benchmark.measures import Extra, Scored
 from headlens.manifest import as_text
 from headlens.metrics import SMALL, Measures
-from headlens.metrics.bootstrap import interval
-from headlens.metrics.measures import bootstrap_cells, count_cells
+from headlens.metrics.bootstrap import Bootstrap, bootstrap_cells, count_cells, interval
 from headlens.prompts import Attribute
 
 MEAN = "mean"
@@ -151,7 +150,8 @@ def _measures(one: Scored, rights: dict[str, tuple[list[np.ndarray], np.ndarray]
     for name, (hits, has) in rights.items():
         kept = [each[has] for each in hits]
         counts = count_cells([np.zeros(int(has.sum()), dtype=int)], (1,), kept)
-        found: _Parts = bootstrap_cells(counts, len(hits) > 1, _accuracy, one.draws, 0.95, one.audit.seed)
+        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
+        found: _Parts = bootstrap_cells(counts, len(hits) > 1, _accuracy, bootstrap)
         for part, values in zip(parts, found, strict=True):
             if "accuracy" in values:
                 part[name] = values["accuracy"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +27,8 @@ from headlens.metrics import (
     retrieval_skew,
     value_gap,
 )
-from headlens.metrics.bootstrap import interval
-from headlens.metrics.groups import Weighting
+from headlens.metrics.accuracy import Weighting
+from headlens.metrics.bootstrap import Bootstrap, interval
 from headlens.prompts import ZeroShotTask
 
 _NDKL_DRAWS = 100  # each ranks all images again for every prompt
@@ -41,20 +40,25 @@ def averages() -> Extra:
     def measure(one: Scored) -> Measures:
         groups = [one.audit.groups[row] for row in one.audit.splits.test]
         weightings: dict[str, Weighting] = {"groups": "groups", "training": _training_shares(one, groups)}
-        settings: dict[str, Any] = {"draws": one.draws, "seed": one.audit.seed}
+        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
         parts = []
         for name, weighting in weightings.items():
-            own = evaluate(one.method, one.predictions, one.labels, groups, weighting=weighting, **settings)
+            own = evaluate(one.labels, one.predictions, groups=groups, weighting=weighting, bootstrap=bootstrap)
             part = Measures(one.method, {name: own.average}, {name: own.interval["average"]}, sizes=own.sizes)
             if one.before is not None:
                 change = paired_difference(
-                    one.before.predictions, one.predictions, one.labels, groups, weighting=weighting, **settings
+                    one.labels,
+                    one.predictions,
+                    baseline=one.before.predictions,
+                    groups=groups,
+                    weighting=weighting,
+                    bootstrap=bootstrap,
                 )
                 moved = {name: change.difference["average"]}
                 part = replace(part, difference=moved, difference_interval={name: change.interval["average"]})
             parts.append(part)
         small = tuple(name for name, size in parts[0].sizes.items() if size < SMALL)
-        return replace(joined(parts), small=small, draws=one.draws)
+        return replace(joined(parts), small=small, n_bootstrap=one.draws)
 
     return Extra(
         "Other averages",
@@ -82,13 +86,12 @@ def common_counter() -> Extra:
         {"common": "common", "counter": "counter", "gap": "gap"},
         "Accuracy on common less accuracy on counter images, over images; the change is against zero-shot, paired.",
         lambda one: value_gap(
-            one.method,
-            one.predicted,
             one.classes,
-            one.values,
+            one.predicted,
+            attribute=one.values,
+            method=one.method,
             baseline=one.baseline,
-            draws=one.draws,
-            seed=one.audit.seed,
+            bootstrap=Bootstrap(one.draws, seed=one.audit.seed),
         ),
     )
 
@@ -99,14 +102,13 @@ def occupations(worst: int = 10) -> Extra:
     def measure(one: Scored) -> Measures:
         there = _of_both(one.classes, one.values)
         return occupation_gap(
-            one.method,
-            one.predicted[there],
             one.classes[there],
-            one.values[there],
+            one.predicted[there],
+            attribute=one.values[there],
+            method=one.method,
             baseline=None if one.baseline is None else one.baseline[there],
-            worst=worst,
-            draws=one.draws,
-            seed=one.audit.seed,
+            n_worst=worst,
+            bootstrap=Bootstrap(one.draws, seed=one.audit.seed),
         )
 
     return Extra(
@@ -159,9 +161,11 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
             return None
         before = None if one.before is None else one.before.scores(prompts)
         top = max(1, min(k, len(scores) // 2))
-        shared: dict[str, Any] = {"baseline": before, "draws": one.draws, "seed": one.audit.seed}
-        even = retrieval_skew(one.method, scores, one.values, top, "uniform", **shared)
-        own = retrieval_skew(one.method, scores, one.values, top, "data", **shared)
+        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
+        even, own = (
+            retrieval_skew(scores, one.values, top, of, method=one.method, baseline=before, bootstrap=bootstrap)
+            for of in ("uniform", "data")
+        )
         divergence = _divergence(one, scores, before, top)
         return joined([only(even, "max", "maxskew"), only(own, "max", "skew"), divergence])
 
@@ -184,7 +188,7 @@ def _over_queries(one: Scored, name: str, found: np.ndarray) -> Measures:
         {name: float(means[-1])},
         {name: interval(drawn[:, -1])},
         sizes={"queries": len(found)},
-        draws=one.draws,
+        n_bootstrap=one.draws,
     )
     if found.shape[1] == 1:
         return measures

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from headlens._version import __version__
 from headlens.audit import Audit
-from headlens.benchmark.digest import digest_of
+from headlens.benchmark.by_image import of_headlens
 from headlens.correct import Correction, load_correction
 from headlens.errors import CorrectionError
+from headlens.serialization import digest, read_arrays, write_arrays
 
 _PREDICTED = "predicted"
 
@@ -62,23 +62,20 @@ class Kept:
             return predict()
         place = place.with_suffix(".safetensors")
         try:
-            found = load_file(place)[_PREDICTED].astype(np.int64)
+            found = read_arrays(place)[_PREDICTED].numpy().astype(np.int64)
             if found.shape == (len(self.audit.splits.test),):
                 return found
         except (OSError, SafetensorError, KeyError):
             pass
         predicted = predict()
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_suffix(".part")
-        save_file({_PREDICTED: predicted.astype(np.int32)}, partial)
-        partial.replace(place)
+        write_arrays(place, {_PREDICTED: predicted.astype(np.int32)})
         return predicted
 
     def _place(self, kind: str, correction: Correction) -> Path | None:
-        own = None if self.folder is None else digest_of(correction)
-        if self.folder is None or own is None:
+        if self.folder is None or not of_headlens(correction):
             return None
-        return self.folder / kind / hashlib.sha256(f"{self._context} {own}".encode()).hexdigest()[:24]
+        return self.folder / kind / digest((self._context, correction))[:24]
 
     @cached_property
     def _context(self) -> str:

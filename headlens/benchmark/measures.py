@@ -13,9 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.audit import Audit
-from headlens.benchmark.by_image import ByImage
-from headlens.correct import Compose, Correction, Probe
-from headlens.correct.targets import embedding_of
+from headlens.correct import Correction, Probe
+from headlens.correct.views import embedding_of
 from headlens.metrics import SMALL, Measures
 from headlens.progress import progress
 from headlens.prompts import ZeroShotTask
@@ -105,11 +104,7 @@ class Scored:
 
 def is_probe(correction: Correction) -> bool:
     """Whether the correction ends in a classifier that was trained for the task's own classes."""
-    if isinstance(correction, Compose):
-        return bool(correction.corrections) and is_probe(correction.corrections[-1])
-    if isinstance(correction, ByImage):
-        return any(map(is_probe, correction.parts.values()))
-    return isinstance(correction, Probe)
+    return any(isinstance(one, Probe) for one in correction.walk())
 
 
 @dataclass(frozen=True)

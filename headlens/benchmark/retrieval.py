@@ -11,7 +11,7 @@ Recall is defined in `headlens.metrics.retrieval_recall`. Intervals are over que
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from headlens.benchmark.measures import Extra, Scored, joined, only
 from headlens.manifest import as_text
-from headlens.metrics import SMALL, Measures, retrieval_recall
+from headlens.metrics import SMALL, Bootstrap, Measures, retrieval_recall
 
 _MOST = 1000  # images and texts that are ranked against each other
 _TEXTS = 200  # of the bank
@@ -83,8 +83,15 @@ def _recalls(
     for wanted, turned in zip(relevant, (False, True), strict=True):
         baseline = before.T if before is not None and turned else before
         top = min(k, len(wanted))
-        settings: dict[str, Any] = {"found": found, "baseline": baseline, "draws": one.draws, "seed": one.audit.seed}
-        recall = retrieval_recall(one.method, scores.T if turned else scores, wanted, top, **settings)
+        recall = retrieval_recall(
+            scores.T if turned else scores,
+            wanted,
+            top,
+            method=one.method,
+            found=found,
+            baseline=baseline,
+            bootstrap=Bootstrap(one.draws, seed=one.audit.seed),
+        )
         measured.append(only(recall, f"recall@{top}", "text" if turned else "image"))
     sizes = {"texts": len(texts), "images": len(rows)}
     return replace(joined(measured), sizes=sizes, small=tuple(name for name, size in sizes.items() if size < SMALL))

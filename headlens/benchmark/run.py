@@ -19,7 +19,6 @@ from headlens.audit.methods import build
 from headlens.benchmark.by_candidates import methods_by_candidates, two_candidates
 from headlens.benchmark.by_class import Rivals, class_heads, class_rivals, methods_by_class
 from headlens.benchmark.carried import CarriedHeads, heads_of, read_heads
-from headlens.benchmark.digest import parts_of
 from headlens.benchmark.given import FAMILIES, family, given
 from headlens.benchmark.kept import Kept
 from headlens.benchmark.measures import measure_all
@@ -32,8 +31,8 @@ from headlens.datasets import Dataset
 from headlens.errors import HeadlensError, LocateError
 from headlens.extraction import HeadStore, extract
 from headlens.heads import HeadId
-from headlens.locate import Candidates
-from headlens.metrics import cramers_v, paired_difference
+from headlens.locate import Located
+from headlens.metrics import Bootstrap, cramers_v, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
 
@@ -163,7 +162,7 @@ def _of_two(asked: Suite, known: Ingredients) -> Ingredients:
     return replace(known, pairs=known.pairs[: len(asked.pairs or ())]) if has_slots(asked.pairs) else known
 
 
-def _locate(asked: Suite, audit: Audit, carried: Candidates | None) -> str:
+def _locate(asked: Suite, audit: Audit, carried: Located | None) -> str:
     """Locate, or take over what was located elsewhere. Returns why that is not possible here, "" where it is."""
     if carried is not None:
         audit.location = carried
@@ -172,7 +171,7 @@ def _locate(asked: Suite, audit: Audit, carried: Candidates | None) -> str:
         audit.locate(conflicting=asked.conflicting(audit) if asked.conflicting else None)
     except LocateError as error:
         # Methods of texts and of labels do not need heads; those that do say why they are not there.
-        audit.location = Candidates("none", [])
+        audit.location = Located("none")
         return str(error)
     return ""
 
@@ -203,12 +202,12 @@ def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str
     base, rows = results.predictions["zero-shot"], []
     for name, one in results.evaluations.items():
         correction, read = audit.corrections.get(name), reads.get(name, ())
-        gain = paired_difference(base, results.predictions[name], labels, groups, draws=bootstrap, seed=audit.seed)
+        resampling, own = Bootstrap(bootstrap, seed=audit.seed), results.predictions[name]
+        gain = paired_difference(labels, own, baseline=base, groups=groups, bootstrap=resampling)
         lead = None
         if name != RIVAL and RIVAL in results.predictions:
-            lead = paired_difference(
-                results.predictions[RIVAL], results.predictions[name], labels, groups, draws=bootstrap, seed=audit.seed
-            )
+            rival = results.predictions[RIVAL]
+            lead = paired_difference(labels, own, baseline=rival, groups=groups, bootstrap=resampling)
         control = results.controls.get(name)
         rows.append(
             Row(
@@ -248,11 +247,7 @@ def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str
 
 def _without_heads(audit: Audit) -> str:
     """A sentence on the methods of heads for which none was located: they change nothing."""
-    idle = [
-        name
-        for name, correction in audit.corrections.items()
-        if METHODS[name].roles and not any(getattr(one, "heads", ()) for one in parts_of(correction))
-    ]
+    idle = [name for name, correction in audit.corrections.items() if METHODS[name].roles and not correction.edited]
     return f"No head was located for {', '.join(idle)}: these rows repeat what is left without heads." if idle else ""
 
 

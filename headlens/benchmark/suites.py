@@ -39,7 +39,7 @@ def _reader(name: str, **options: Any) -> Callable[[Path], Dataset]:
 @register_suite("testbed")
 def _testbed() -> Suite:
     from headlens import testbed
-    from headlens.testbed import world
+    from headlens.testbed.birds import world
 
     species = [name for one in world.SPECIES for name in (one.name, one.plural)]
     features = [phrase for each in (*world.FEATURES, *world.PLURAL_FEATURES) for phrase in each]

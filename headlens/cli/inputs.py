@@ -210,9 +210,8 @@ def group_of(text: str) -> tuple[str, str]:
 def testbed_pairs(model: str, task: ZeroShotTask) -> list[tuple[str, ...]] | None:
     """The text pairs of the testbed's world whose classes these are; None where no world has them."""
     from headlens import testbed
-    from headlens.testbed.recipes import RECIPES, recipe_name
 
-    cards = (testbed.card(model, world) for world in RECIPES[recipe_name(model)].worlds)
+    cards = (testbed.card(model, world) for world in testbed.worlds_of(model))
     return next((pairs for card in cards if (pairs := card_pairs(card, task)) is not None), None)
 
 

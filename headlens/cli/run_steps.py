@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def _registered(name: str) -> bool:
     return name in METHODS
 
 
-def _named(heads: list[HeadId]) -> str:
+def _named(heads: Sequence[HeadId]) -> str:
     return ", ".join(str(HeadId(*head)) for head in heads) or "none"
 
 

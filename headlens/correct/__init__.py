@@ -1,30 +1,34 @@
 """Correcting: ablation, injection, erasure, calibration, probes; fitted once, saved, and applied to any images."""
 
-from headlens.correct.ablation import MeanAblation, PrototypeAblation, ZeroAblation
-from headlens.correct.balance import balanced_rows
-from headlens.correct.base import CORRECTIONS, Correction, load_correction
-from headlens.correct.calibrate import calibrate_classifier
-from headlens.correct.compose import Compose, locate_then_correct
-from headlens.correct.directions import basis_of_pairs, inject, reject
-from headlens.correct.erasure import EmbeddingErasure, HeadErasure
-from headlens.correct.head_correction import HeadCorrection
-from headlens.correct.injection import KnowledgeInjection
-from headlens.correct.leace import Eraser, fit_eraser
-from headlens.correct.ortho_cali import OrthoCali
-from headlens.correct.probe import Probe
-from headlens.correct.probe_erm import ErmProbe
-from headlens.correct.probe_jtt import JustTrainTwice
-from headlens.correct.probe_last_layer import LastLayerRetraining
-from headlens.correct.resample import ResampleAblation
-from headlens.correct.roboshot import RoboShot
+from headlens.correct.base import (
+    CORRECTIONS,
+    LEARNT,
+    ClassifierCorrection,
+    CorrectedView,
+    Correction,
+    EmbeddingCorrection,
+    HeadCorrection,
+    load_correction,
+)
+from headlens.correct.calibration import OrthoCali, calibrate_classifier
+from headlens.correct.compose import ByClass, ByImage, Compose, locate_then_correct
+from headlens.correct.directions import KnowledgeInjection, RoboShot, basis_of_pairs, inject, reject
+from headlens.correct.erasure import EmbeddingErasure, Eraser, HeadErasure, fit_eraser
+from headlens.correct.head_ablation import MeanAblation, PrototypeAblation, ResampleAblation, ZeroAblation
+from headlens.correct.probes import ErmProbe, JustTrainTwice, LastLayerRetraining, Probe, balanced_rows
 from headlens.correct.total import Tokens, mean_z, total_ablation_hooks
-from headlens.correct.view import CorrectedView, HeadView
+from headlens.correct.views import HeadView, KnownLogits, View
 
 __all__ = [
     "CORRECTIONS",
+    "LEARNT",
+    "ByClass",
+    "ByImage",
+    "ClassifierCorrection",
     "Compose",
     "CorrectedView",
     "Correction",
+    "EmbeddingCorrection",
     "EmbeddingErasure",
     "Eraser",
     "ErmProbe",
@@ -33,6 +37,7 @@ __all__ = [
     "HeadView",
     "JustTrainTwice",
     "KnowledgeInjection",
+    "KnownLogits",
     "LastLayerRetraining",
     "MeanAblation",
     "OrthoCali",
@@ -41,6 +46,7 @@ __all__ = [
     "ResampleAblation",
     "RoboShot",
     "Tokens",
+    "View",
     "ZeroAblation",
     "balanced_rows",
     "basis_of_pairs",

@@ -1,19 +1,26 @@
-"""Corrections one after the other, in the order given."""
+"""Corrections one after the other, and corrections of which each image gets one of its own."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
-from jaxtyping import Float
+import numpy as np
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from headlens.correct.ablation import MeanAblation
-from headlens.correct.base import CORRECTIONS, Correction
-from headlens.correct.injection import KnowledgeInjection
+from headlens.correct.base import Correction
+from headlens.correct.directions import KnowledgeInjection
+from headlens.correct.head_ablation import MeanAblation
+from headlens.correct.views import Piece, RoutedView, described, embedding_of, put_together
 from headlens.errors import CorrectionError
+from headlens.heads import HeadId
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Compose(Correction):
     """The first correction, then the second on its result, and so on; order matters where they touch the same heads.
 
@@ -25,13 +32,12 @@ class Compose(Correction):
         CorrectionError: for anything but corrections, and for a change of the classifier that is not the last.
     """
 
-    name = "compose"
+    name: ClassVar[str] = "compose"
+    corrections: Sequence[Correction]
 
-    def __init__(self, corrections: Sequence[Correction]):
-        for one in corrections:
-            if not isinstance(one, Correction):
-                raise CorrectionError("corrections", f"a {type(one).__name__}", "Pass a list of corrections.")
-        self.corrections = tuple(corrections)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._hold(corrections=_checked(self.corrections))
         early = [one for one in self.corrections[:-1] if one.changes_classifier]
         if early:
             raise CorrectionError(
@@ -40,33 +46,15 @@ class Compose(Correction):
                 "Two classifiers cannot follow each other: move it to the end, or leave the other out.",
             )
 
-    def __repr__(self) -> str:
-        return f"Compose([{', '.join(map(repr, self.corrections))}])"
-
-    @property
-    def fitted(self) -> bool:
-        """Whether every one is."""
-        return all(one.fitted for one in self.corrections)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether any one is."""
-        return any(one.transductive for one in self.corrections)
-
-    @property
-    def changes_classifier(self) -> bool:
-        """Whether the last one does."""
-        return any(one.changes_classifier for one in self.corrections)
-
     def fit(self, reference: Any) -> Compose:
         """A copy with each fitted on the reference as the ones before it leave it."""
         fitted: list[Correction] = []
         for one in self.corrections:
             fitted.append(one.fit(reference))
             reference = fitted[-1].apply(reference)
-        return type(self)(fitted)
+        return replace(self, corrections=tuple(fitted))
 
-    def apply(self, target: Any) -> Any:
+    def change(self, target: Any) -> Any:
         """The target after all of them."""
         for one in self.corrections:
             target = one.apply(target)
@@ -80,25 +68,105 @@ class Compose(Correction):
             target = one.apply(target)
         return self.corrections[-1].logits(target, classifier)
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The state of each, its arrays under its number."""
-        parts: list[dict[str, Any]] = []
-        arrays: dict[str, Tensor] = {}
-        for number, one in enumerate(self.corrections):
-            values, own = one.state()
-            parts.append({"correction": one.name, **values})
-            arrays |= {f"{number}.{name}": array for name, array in own.items()}
-        return {"corrections": parts}, arrays
 
-    @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, Tensor]) -> Compose:
-        """The inverse of `state`."""
-        parts = []
-        for number, part in enumerate(values["corrections"]):
-            prefix = f"{number}."
-            own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-            parts.append(CORRECTIONS[part["correction"]].from_state(part, own))
-        return cls(parts)
+@dataclass(frozen=True, eq=False, repr=False)
+class ByImage(Correction):
+    """Several corrections, of which each image gets one, by a rule that reads no label.
+
+    A subclass is a rule. Some suites correct images of different kinds differently: each image of GenderBias-VL is
+    scored between two occupations of its own, and an animal of CounterAnimal gets heads and text pairs of the class
+    that it is taken for.
+
+    Attributes:
+        parts: the corrections.
+    """
+
+    parts: Sequence[Correction]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._hold(parts=_checked(self.parts))
+
+    @abstractmethod
+    def choose(self, target: Any) -> Int[np.ndarray, "image"]:
+        """For each image of the target, which part it gets. Raises `CorrectionError` for an image without one."""
+
+    def learn(self, reference: Any) -> dict[str, Any]:
+        """Each part, fitted on the whole reference."""
+        return {"parts": tuple(one.fit(reference) for one in self.parts)}
+
+    def change(self, target: Any) -> RoutedView:
+        """The target, each image as its own correction leaves it; needs a target with `subset`, such as a store."""
+        pieces = [piece._replace(view=one.apply(piece.view)) for one, piece in self._routed(target)]
+        return RoutedView(target, pieces)
+
+    def logits(self, target: Any, classifier: Float[Tensor, "class embed"]) -> Float[Tensor, "image class"]:
+        """Each image's scores under its own correction.
+
+        Raises:
+            CorrectionError: for a target that cannot be taken apart, or an image of a kind that no part is for.
+        """
+        routed = self._routed(target)
+        return put_together(
+            [piece for _, piece in routed], [one.logits(piece.view, classifier) for one, piece in routed]
+        )
+
+    def _routed(self, target: Any) -> list[tuple[Correction, Piece]]:
+        if not callable(getattr(target, "subset", None)):
+            raise CorrectionError(
+                "a store, whose images can be taken apart", described(target), "Pass a store or its subset."
+            )
+        chosen = self.choose(target)
+        routed = []
+        for number in np.unique(chosen):
+            one, rows = self.parts[number], np.flatnonzero(chosen == number)
+            # A transductive one takes its means from all scored images, not from those of its own kind alone.
+            piece = Piece(rows, target, rows) if one.transductive else Piece(rows, target.subset(rows))
+            routed.append((one, piece))
+        return routed
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ByClass(ByImage):
+    """One correction for each of some classes; an image gets that of the class that zero-shot takes it for.
+
+    Attributes:
+        parts: the corrections.
+        labels: the class that each of them is for, by its index.
+        classifier: the class embeddings that predict, unit norm.
+        route: for every predicted class the class whose correction is used; −1 for the highest scored one with one.
+
+    Raises:
+        CorrectionError: for labels that do not fit the parts, and a route to a class without a correction.
+    """
+
+    name: ClassVar[str] = "by class"
+    labels: Sequence[int]
+    classifier: Float[Tensor, "class embed"]
+    route: Int[Tensor, "class"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._hold(labels=tuple(int(label) for label in self.labels))
+        if len(self.labels) != len(self.parts):
+            raise CorrectionError(
+                f"a class for each of {len(self.parts)} corrections", f"{len(self.labels)}", "Name one each."
+            )
+        missing = sorted(set(self.route.tolist()) - {-1, *self.labels})
+        if missing:
+            raise CorrectionError(
+                "a correction for every class of the route", f"none for class {missing[0]}", "Build it, too."
+            )
+
+    def choose(self, target: Any) -> Int[np.ndarray, "image"]:
+        """The part whose class each image is taken for, from its embedding alone."""
+        embedding = embedding_of(target)
+        scores = embedding @ self.classifier.T.to(embedding)
+        own = self.route.to(scores.device)[scores.argmax(dim=1)]
+        there = torch.as_tensor(sorted(self.labels), device=scores.device)
+        highest = there[scores[:, there].argmax(dim=1)]
+        part_of = {label: number for number, label in enumerate(self.labels)}
+        return np.asarray([part_of[label] for label in torch.where(own < 0, highest, own).tolist()])
 
 
 def locate_then_correct(
@@ -115,4 +183,12 @@ def locate_then_correct(
         pairs: text embeddings that true features tell apart, not normalised.
         reference: where the means come from; see `MeanAblation`.
     """
-    return Compose([MeanAblation(spurious, reference), KnowledgeInjection(salient, pairs)])
+    ablated, injected = ([HeadId.of(head) for head in heads] for heads in (spurious, salient))
+    return Compose([MeanAblation(ablated, reference), KnowledgeInjection(injected, pairs)])
+
+
+def _checked(corrections: Sequence[Any]) -> tuple[Correction, ...]:
+    for one in corrections:
+        if not isinstance(one, Correction):
+            raise CorrectionError(f"A {type(one).__name__} is not a correction.", "Pass a list of corrections.")
+    return tuple(corrections)

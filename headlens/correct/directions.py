@@ -1,6 +1,7 @@
-"""Pushing vectors towards, or out of, the directions that pairs of texts span.
+"""Pushing vectors towards, or out of, the directions that pairs of texts span: knowledge injection and RoboShot.
 
-Follows RoboShot (Adila et al. 2024, arXiv 2309.04344), as Yeo et al. 2025 (arXiv 2505.17425) use it on heads:
+Follows RoboShot (Adila et al. 2024, arXiv 2309.04344) on whole embeddings, and Yeo et al. 2025 (arXiv 2505.17425) on
+the contributions of single heads:
 
 1. Each pair of texts gives the difference of its two embeddings, which are **not** normalised.
 2. Q is the orthonormal basis of the differences by QR, in the order of the pairs.
@@ -11,11 +12,17 @@ A step depends on the ones before it, because x has been normalised in between, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from headlens.correct.base import EmbeddingCorrection, HeadCorrection
+from headlens.correct.views import along, check_width, head_norms, project_head
 from headlens.errors import CorrectionError
+from headlens.heads import HeadId
 
 
 def inject(x: Float[Tensor, "image embed"], pairs: Float[Tensor, "pair 2 embed"]) -> Float[Tensor, "image embed"]:
@@ -55,7 +62,7 @@ def basis_of_pairs(pairs: Float[Tensor, "pair 2 embed"]) -> Float[Tensor, "direc
             "Encode the two texts of each pair and stack them: headlens.prompts.encode_pairs does.",
         )
     if not bool(torch.isfinite(pairs).all()):
-        raise CorrectionError("finite pair embeddings", "NaN or infinite ones", "Check the texts and the text tower.")
+        raise CorrectionError("Pair embeddings are NaN or infinite.", "Check the texts and the text tower.")
     differences = pairs[:, 0] - pairs[:, 1]
     work = differences if differences.dtype in (torch.float32, torch.float64) else differences.float()
     q, r = torch.linalg.qr(work.T)
@@ -81,23 +88,42 @@ def _walk(
             f"{tuple(x.shape)} and {tuple(pairs.shape)}",
             "Use text embeddings of the same model.",
         )
-    work = torch.promote_types(x.dtype, torch.float32)
-    start = x.to(work)
-    basis = basis_of_pairs(pairs.to(x.device, torch.promote_types(work, pairs.dtype))).to(work)
-    # Q is orthonormal, so every vector stays scale · (start + Σ added_q q): a step changes one entry of `added` and
-    # the scale, and the vectors themselves are touched twice in all instead of several times a pair.
-    inside = (start @ basis.T).double()
+    start = x.to(torch.promote_types(x.dtype, torch.float32))
+    basis = _basis_for(start, pairs)
     norm = torch.linalg.vector_norm(start, dim=1, dtype=torch.float64)
+    scale, added = _steps((start @ basis.T).double(), norm, sign)
+    return ((start + added.to(start) @ basis) * scale.to(start)[:, None]).to(x.dtype)
+
+
+def _basis_for(x: Tensor, pairs: Float[Tensor, "pair 2 embed"]) -> Float[Tensor, "direction embed"]:
+    """Q in the precision of x or of the pairs, whichever is the higher, and then where and as x is."""
+    return basis_of_pairs(pairs.to(x.device, torch.promote_types(x.dtype, pairs.dtype))).to(x)
+
+
+def _steps(
+    inside: Float[Tensor, "image direction"], norm: Float[Tensor, "image"], sign: float
+) -> tuple[Float[Tensor, "image"], Float[Tensor, "image direction"]]:
+    """What the steps do to x: afterwards it is scale · (x + Σ added_q q).
+
+    Q is orthonormal, so a step changes one entry of `added` and the scale, and neither needs more of x than its cosines
+    and its norm. So the vectors themselves are touched twice in all instead of several times a pair, and scores along
+    other directions can do without them.
+
+    Args:
+        inside: x · q, in float64.
+        norm: of x, in float64.
+        sign: 1 injects, −1 rejects.
+    """
     _refuse(norm, norm)
     scale, added = torch.ones_like(norm), torch.zeros_like(inside)
-    for number in range(len(basis)):
-        along = scale * inside[:, number]
-        cosine = along / norm
-        moved = (norm.square() + 2 * sign * cosine * along + cosine.square()).clamp(min=0).sqrt()
+    for number in range(inside.shape[1]):
+        component = scale * inside[:, number]
+        cosine = component / norm
+        moved = (norm.square() + 2 * sign * cosine * component + cosine.square()).clamp(min=0).sqrt()
         _refuse(moved, norm)
         added[:, number] = sign * cosine / scale
         scale, norm = scale / moved, torch.ones_like(norm)
-    return ((start + added.to(work) @ basis) * scale.to(work)[:, None]).to(x.dtype)
+    return scale, added
 
 
 def _refuse(norm: Float[Tensor, "image"], before: Float[Tensor, "image"]) -> None:
@@ -110,3 +136,80 @@ def _refuse(norm: Float[Tensor, "image"], before: Float[Tensor, "image"]) -> Non
             "A direction cannot be moved without a length: do not inject a head that was ablated to zero, nor reject "
             "pairs that span the whole vector, and look for NaN in the contributions.",
         )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KnowledgeInjection(HeadCorrection):
+    """contribution ← inject(contribution, pairs), for each of `heads`. It needs no fit.
+
+    Salient heads are pushed towards the features that truly tell the classes apart (Yeo et al. 2025), with pairs of
+    texts such as ("a bird with webbed feet", "a bird with talons").
+
+    Attributes:
+        heads: the heads to inject, usually the salient ones.
+        pairs: text embeddings, not normalised: `clip.encode_text` as it comes, or `headlens.prompts.encode_pairs`.
+
+    Raises:
+        CorrectionError: as `inject` does for the pairs; on `apply`, for contributions of another width.
+
+    Limits: each injected head ends at norm one, whatever it was before; that is the published operation. In the store's
+    convention, where the whole embedding has norm one, an injected head can so outweigh everything else.
+    """
+
+    name: ClassVar[str] = "knowledge-injection"
+    pairs: Float[Tensor, "pair 2 embed"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        basis_of_pairs(self.pairs)
+
+    def edit(self, head: HeadId, x: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
+        """The injected contribution."""
+        check_width("pairs", self.pairs.shape[-1], x)
+        return inject(x, self.pairs)
+
+    def edited_logits(
+        self, head: HeadId, view: Any, directions: Float[Tensor, "direction embed"]
+    ) -> Float[Tensor, "image direction"]:
+        """The injected contribution · each direction t: scale · (x·t + Σ added_q q·t)."""
+        before = project_head(view, head, directions)
+        basis = _basis_for(before, self.pairs)
+        inside = project_head(view, head, basis).double()
+        scale, added = _steps(inside, head_norms(view, head), 1.0)
+        return ((before + added.to(before) @ along(basis, directions)) * scale.to(before)[:, None]).to(before)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RoboShot(EmbeddingCorrection):
+    """embedding ← inject(reject(embedding, reject pairs), accept pairs). It needs no fit.
+
+    1. x ← reject(x, spurious pairs), where there are any.
+    2. x ← inject(x, true pairs), where there are any.
+
+    Attributes:
+        reject: pairs that the bias tells apart, not normalised; None leaves step 1 out.
+        accept: pairs that true features tell apart, not normalised; None leaves step 2 out.
+
+    Raises:
+        CorrectionError: where both are missing, and as `inject` does.
+    """
+
+    name: ClassVar[str] = "roboshot"
+    reject: Float[Tensor, "pair 2 embed"] | None = None
+    accept: Float[Tensor, "other_pair 2 embed"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reject is None and self.accept is None:
+            raise CorrectionError("RoboShot has no pairs to reject or to accept.", "Pass encoded pairs of texts.")
+        for pairs in (self.reject, self.accept):
+            if pairs is not None:
+                basis_of_pairs(pairs)
+
+    def move(self, x: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
+        """The moved embeddings, of norm one."""
+        for pairs, step in ((self.reject, reject), (self.accept, inject)):
+            if pairs is not None:
+                check_width("pairs", pairs.shape[-1], x)
+                x = step(x, pairs)
+        return x

@@ -1,42 +1,99 @@
 """Erasing an attribute linearly from whole embeddings, or from the contributions of chosen heads.
 
-The values of the attribute are those of the reference split's images: labelled, or inferred zero-shot. See
-`headlens.correct.leace` for the formula and its source.
+Least-squares concept erasure is the least change after which no linear map of the result tells the concept's values.
+
+Follows Belrose et al. 2023, *LEACE: Perfect linear concept erasure in closed form* (arXiv 2306.03819), through the
+package `concept-erasure`:
+
+    x ← x − W⁺ U Uᵀ W (x − mean(x)),   W = cov(x)^(−1/2),   U an orthonormal basis of the columns of W cov(x, z)
+
+with z the concept's values, one column a value. Afterwards the covariance of x and z over the reference split is zero.
+The values of the attribute are those of the reference split's images: labelled, or inferred zero-shot.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
-from typing import Any
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from headlens.correct.base import Correction
-from headlens.correct.head_correction import HeadCorrection, parse_heads
-from headlens.correct.leace import Eraser, fit_eraser
-from headlens.correct.targets import (
-    check_same_model,
-    contribution,
-    detached,
-    embedding_of,
-    fingerprint_of,
-    is_view,
-)
-from headlens.correct.view import CorrectedView
+from headlens.correct.base import LEARNT, EmbeddingCorrection, HeadCorrection
+from headlens.correct.views import check_width, contribution, embedding_of
 from headlens.errors import CorrectionError
 from headlens.heads import HeadId
 
-_PARTS = ("left", "right", "mean")
+
+@dataclass(frozen=True, eq=False)
+class Eraser:
+    """x ← x − (x − mean) rightᵀ leftᵀ.
+
+    Attributes:
+        left: W⁺ U.
+        right: Uᵀ W.
+        mean: the mean of x over the reference split.
+    """
+
+    left: Float[Tensor, "embed value"]
+    right: Float[Tensor, "value embed"]
+    mean: Float[Tensor, "embed"]
+
+    def __post_init__(self) -> None:
+        width, rank = self.left.shape
+        if self.right.shape != (rank, width) or self.mean.shape != (width,):
+            shapes = [tuple(part.shape) for part in (self.left, self.right, self.mean)]
+            raise CorrectionError("an erasure of one width and rank", f"shapes {shapes}", "Fit it again.")
+
+    def __call__(self, x: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
+        """Vectors without the concept, in the precision of x."""
+        check_width("reference split", self.mean.shape[0], x)
+        work = x.to(torch.promote_types(x.dtype, torch.float32))
+        left, right, mean = (part.to(work) for part in (self.left, self.right, self.mean))
+        return (work - (work - mean) @ right.mT @ left.mT).to(x.dtype)
 
 
-class EmbeddingErasure(Correction):
-    """embedding ← LEACE of the attribute's values out of it. It knows nothing of heads.
+def fit_eraser(x: Float[Tensor, "image embed"], values: Int[Tensor, "image"]) -> Eraser:
+    """LEACE of `values` out of `x`, in float64, with the covariance shrunk as the package does by default.
 
-    Args:
+    The package's bound on the trace of the covariance is left off: it is for features that are fed back into a network,
+    and under it some of the concept may stay.
+
+    Raises:
+        CorrectionError: for a number of values that is not that of the images, values below zero, fewer than two values
+            or two images, numbers that are not finite, and where the package `concept-erasure` is missing.
+    """
+    if values.shape != x.shape[:1] or len(x) < 2 or int(values.min()) < 0 or len(values.unique()) < 2:
+        raise CorrectionError(
+            f"a value of zero or more for each of {len(x)} images, of two kinds at least",
+            f"{len(values)} values of {len(values.unique())} kinds",
+            "Pass the attribute's values of the very reference split that the correction is fitted on.",
+        )
+    if not bool(torch.isfinite(x).all()):
+        raise CorrectionError("Vectors are NaN or infinite.", "Extract again.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the package compiles on import, the old way
+            from concept_erasure import LeaceFitter
+    except ImportError as error:
+        raise CorrectionError(
+            f"Erasure needs the package concept-erasure ({error}).", "Install it: pip install concept-erasure."
+        ) from error
+    concept = one_hot(values.long().cpu()).double()
+    found = LeaceFitter.fit(x.detach().cpu().double(), concept, constrain_cov_trace=False).eraser
+    return Eraser(found.proj_left, found.proj_right, found.bias)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbeddingErasure(EmbeddingCorrection):
+    """embedding ← LEACE of the attribute's values out of it.
+
+    Attributes:
         values: the attribute's value of every image of the reference split, as an index.
+        eraser: learnt.
 
     Raises:
         CorrectionError: on `fit`, as `fit_eraser` does.
@@ -45,63 +102,28 @@ class EmbeddingErasure(Correction):
     class that goes with the attribute in the reference split is erased along with it.
     """
 
-    name = "leace"
+    name: ClassVar[str] = "leace"
+    values: Int[Tensor, "image"]
+    eraser: Eraser | None = field(default=None, kw_only=True, metadata=LEARNT)
 
-    def __init__(self, values: Int[Tensor, "image"]):
-        self.values = detached(values)
-        self.eraser: Eraser | None = None
-        self.fingerprint: str | None = None
+    def learn(self, reference: Any) -> dict[str, Any]:
+        """The erasure, from embeddings or a view."""
+        return {"eraser": fit_eraser(embedding_of(reference), self.values)}
 
-    def __repr__(self) -> str:
-        return f"EmbeddingErasure({len(self.values)} values{'' if self.fitted else ', not fitted'})"
-
-    @property
-    def fitted(self) -> bool:
-        """Whether the erasure is known."""
-        return self.eraser is not None
-
-    def fit(self, reference: Any) -> EmbeddingErasure:
-        """A fitted copy, from embeddings or a view."""
-        fitted = copy.copy(self)
-        fitted.eraser = fit_eraser(embedding_of(reference), self.values)
-        fitted.fingerprint = fingerprint_of(reference)
-        return fitted
-
-    def apply(self, target: Any) -> Any:
-        """The corrected embeddings, or a view with them, whose heads stay as they were."""
-        if self.eraser is None:
-            raise CorrectionError("a fitted correction", f"{self!r}", "Call .fit(reference) first.")
-        check_same_model(self.fingerprint, target)
-        if isinstance(target, Tensor) and target.ndim == 2:
-            return self.eraser(target)
-        if is_view(target):
-            return CorrectedView(target, embedding=self.eraser)
-        raise CorrectionError(
-            "embeddings of [image embed], or a store or view",
-            f"a {type(target).__name__}" + (f" of {tuple(target.shape)}" if isinstance(target, Tensor) else ""),
-            "This erasure is of whole embeddings: pass d.total() of a decomposition, or use HeadErasure.",
-        )
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The values and the erasure."""
-        arrays = {} if self.eraser is None else {part: getattr(self.eraser, part) for part in _PARTS}
-        return {"fingerprint": self.fingerprint}, {"values": self.values, **arrays}
-
-    @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, Tensor]) -> EmbeddingErasure:
-        """The inverse of `state`."""
-        one = cls(arrays["values"])
-        one.fingerprint = values["fingerprint"]
-        one.eraser = Eraser(*(arrays[part] for part in _PARTS)) if "mean" in arrays else None
-        return one
+    def move(self, x: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
+        """The embeddings without the attribute."""
+        assert self.eraser is not None
+        return self.eraser(x)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class HeadErasure(HeadCorrection):
     """contribution ← LEACE of the attribute's values out of it, for each of `heads`, each by itself.
 
-    Args:
+    Attributes:
         heads: the heads to erase the attribute from.
         values: the attribute's value of every image of the reference split, as an index.
+        erasers: learnt, one a head.
 
     Raises:
         CorrectionError: on `fit`, as `fit_eraser` does.
@@ -109,40 +131,15 @@ class HeadErasure(HeadCorrection):
     Limits: as for `EmbeddingErasure`; heads that are each without the attribute can still tell it together.
     """
 
-    name = "leace-heads"
+    name: ClassVar[str] = "leace-heads"
+    values: Int[Tensor, "image"]
+    erasers: tuple[Eraser, ...] | None = field(default=None, kw_only=True, metadata=LEARNT)
 
-    def __init__(self, heads: Iterable[tuple[int, int]], values: Int[Tensor, "image"]):
-        super().__init__(heads)
-        self.values = detached(values)
-        self.erasers: tuple[Eraser, ...] | None = None
-
-    @property
-    def fitted(self) -> bool:
-        """Whether the erasures are known."""
-        return self.erasers is not None
-
-    def _learnt(self, reference: Any) -> HeadErasure:
-        erasers = tuple(fit_eraser(contribution(reference, head), self.values) for head in self.heads)
-        return self._copy(reference, erasers=erasers)
+    def learn(self, reference: Any) -> dict[str, Any]:
+        """The erasures."""
+        return {"erasers": tuple(fit_eraser(contribution(reference, head), self.values) for head in self.edited)}
 
     def edit(self, head: HeadId, x: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
         """The contribution without the attribute."""
-        if self.erasers is None:
-            raise CorrectionError("a fitted correction", f"{self!r}", "Call .fit(reference) first.")
-        return self.erasers[self.heads.index(head)](x)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Heads, values and the erasures, stacked over heads."""
-        arrays = {"values": self.values}
-        if self.erasers:
-            arrays |= {part: torch.stack([getattr(one, part) for one in self.erasers]) for part in _PARTS}
-        return {**self._values(), "fitted": self.fitted}, arrays
-
-    @classmethod
-    def from_state(cls, values: dict[str, Any], arrays: dict[str, Tensor]) -> HeadErasure:
-        """The inverse of `state`."""
-        one = cls(parse_heads(values), arrays["values"])._restore(values)
-        if values["fitted"]:
-            parts = [arrays[part] for part in _PARTS] if one.heads else []
-            one.erasers = tuple(Eraser(*(part[i] for part in parts)) for i in range(len(one.heads)))
-        return one
+        assert self.erasers is not None
+        return self.erasers[self.edited.index(head)](x)

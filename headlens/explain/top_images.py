@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headlens.correct.view import HeadView
+from headlens.correct import HeadView
 from headlens.errors import ExplainError
 from headlens.heads import HeadId, as_heads
 from headlens.locate.textspan import check_finite

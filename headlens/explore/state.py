@@ -20,9 +20,8 @@ from headlens.explore import record
 from headlens.explore.code import reproduce
 from headlens.explore.typed import attribute_text, class_text, read_attribute, read_task, template_text
 from headlens.heads import HeadId, HeadScores, as_heads
-from headlens.locate import HeadEffects
-from headlens.locate.objective import NAMES
-from headlens.metrics import Evaluation, evaluate
+from headlens.locate import OBJECTIVES, HeadEffects
+from headlens.metrics import Bootstrap, Evaluation, evaluate
 from headlens.prompts import Attribute, ZeroShotTask
 
 
@@ -58,7 +57,7 @@ class ExplorerState:
         self.note = "" if audit.location is not None else _locate(audit, self.locator)
         self.score = "attribution"
         self.between: tuple[str, str] = (audit.task.classes[0], audit.task.classes[1])
-        self.objective: str = NAMES[0]
+        self.objective: str = OBJECTIVES[0]
         self.selection: tuple[HeadId, ...] = self.located
         self.head: HeadId | None = self.selection[0] if self.selection else None
         self.ablated: Ablated | None = None
@@ -264,7 +263,8 @@ class ExplorerState:
         audit, rows = self.audit, self.audit.splits.test
         predicted = audit.among(audit.logits(audit.test.embedding), rows).argmax(dim=-1).numpy()
         groups = [audit.groups[row] for row in rows]
-        return evaluate("zero-shot", predicted, audit.labels[rows], groups, draws=self.bootstrap, seed=audit.seed)
+        resampling = Bootstrap(self.bootstrap, seed=audit.seed)
+        return evaluate(audit.labels[rows], predicted, groups=groups, method="zero-shot", bootstrap=resampling)
 
     # ---- taking away ------------------------------------------------------------------------------------------------
 

@@ -41,8 +41,7 @@ def question(state: ExplorerState) -> str:
 def error(problem: HeadlensError) -> str:
     """An error: what is wrong, and how to fix it."""
     return _page(
-        f"<div class='error' role='alert'><p>{escape(problem.problem)}</p>"
-        f"<p><b>{escape(problem.remedy)}</b></p></div>"
+        f"<div class='error' role='alert'><p>{escape(problem.problem)}</p><p><b>{escape(problem.remedy)}</b></p></div>"
     )
 
 

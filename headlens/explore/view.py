@@ -17,7 +17,7 @@ from headlens.errors import HeadlensError
 from headlens.explore import tables
 from headlens.explore.panes import CopyButton, Pane
 from headlens.explore.state import ExplorerState
-from headlens.locate.objective import NAMES
+from headlens.locate import OBJECTIVES as OBJECTIVE_NAMES
 from headlens.progress import listening
 
 _SCORES = {
@@ -66,7 +66,7 @@ class Explorer(ipywidgets.VBox):
         self.first = ipywidgets.Combobox(description="of", continuous_update=False)
         self.second = ipywidgets.Combobox(description="over", continuous_update=False)
         self.objective = ipywidgets.Dropdown(
-            options=[(OBJECTIVES.get(name, name), name) for name in NAMES], description="on"
+            options=[(OBJECTIVES.get(name, name), name) for name in OBJECTIVE_NAMES], description="on"
         )
         self.add = ipywidgets.ToggleButton(description="add to selection", layout={"width": "auto"})
         self.selection = ipywidgets.Text(description="Selected", continuous_update=False)

@@ -300,6 +300,18 @@ class HeadStore:
         z = self.z(layer, head)
         return z @ self.basis.B[layer, head].to(z)
 
+    def project_head(
+        self, layer: int, head: int, directions: Float[Tensor, "direction embed"]
+    ) -> Float[Tensor, "image direction"]:
+        """What one head contributes along every direction, without its whole contribution."""
+        z = self.z(layer, head)
+        return z @ (self.basis.B[layer, head].to(z) @ directions.T.to(z))
+
+    def head_norms(self, layer: int, head: int) -> Float[Tensor, "image"]:
+        """The norm of what one head contributes, in float64: ‖z B‖ = √(z B Bᵀ zᵀ)."""
+        z, basis = self.z(layer, head).double(), self.basis.B[layer, head].double()
+        return ((z @ (basis @ basis.T)) * z).sum(dim=1).clamp(min=0).sqrt()
+
     def project(
         self, directions: Float[Tensor, "direction embed"], constants: str | None = None
     ) -> Float[Tensor, "image layer head direction"]:

@@ -1,6 +1,6 @@
-"""Heads that carry an attribute, by zero-shot concept vectors: no probe is trained and no label is needed for them.
+"""Heads that carry an attribute, by two tests without a probe: zero-shot concept vectors, and bias-augmented TextSpan.
 
-Steps:
+*Concept vectors.*
 
 1. The concept vector of an attribute with two values is u = unit(prototype 1 − prototype 0); with more values, one a
    value, unit(prototype − mean of the prototypes). The classes' subspace is projected out first where that is asked.
@@ -12,25 +12,36 @@ Steps:
    that a head separates the groups; the fourth, that it moves the embedding by it, and in the direction in which the
    heads together move it.
 
+*TextSpan.* Put the attribute after the general bank; choose each head's first k texts; flag the head where the
+attribute is among them and explains enough. Its place and the share of variance that it explains are the score. The
+attribute enters in one of two forms: as its *prompts*, several a value, each for itself (then what the values have in
+common competes too, and where a text tower hardly tells them apart a text of the bank that names the same things wins);
+or as its *concept vectors*, in a bank that is centred and brought to unit norm (`contrast_spans`): what is asked then
+is the difference of the values alone.
+
+The candidates for an intervention are the heads that both tests flag.
+
 After Yasser et al. 2026, *Locating Demographic Bias at the Attention-Head Level in CLIP's Vision Encoder* (arXiv
-2603.11793). Its formulas are not public where this was written: the scores, their combination and the thresholds are
-our reading. `headlens.locate.concept_span` holds the second test, and the heads that both flag.
+2603.11793); TextSpan: Gandelsman et al. 2024 (arXiv 2310.05916). The former's formulas are not public where this was
+written: the scores, their combination, k and the thresholds are our reading.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import rankdata
 from torch import Tensor
 
-from headlens.errors import LocateError, TaskError
+from headlens.errors import LocateError, TaskError, UnknownNameError
 from headlens.heads import HeadId, HeadScores
-from headlens.locate.separation import area, standardised, within_strata
+from headlens.locate.located import Located
+from headlens.locate.textspan import head_spans
 
 _COINCIDE = 1e-5  # of the prototypes' norm: two encodings of one text differ by rounding
 
@@ -125,7 +136,7 @@ class ConceptScores:
             "auroc": (self.auroc, None),  # either end counts
         }
         if name not in known:
-            raise LocateError(f"one of the scores {', '.join(known)}", repr(name), "Choose one of these.")
+            raise UnknownNameError(f"There is no concept score {name!r}.", f"Choose one of {', '.join(known)}.")
         values, threshold = known[name]
         return HeadScores(f"concept {name}", values, None if threshold is None else float(threshold), self.flagged)
 
@@ -159,26 +170,27 @@ def concept_directions(
     """
     if prototypes.ndim != 2 or len(prototypes) < 2:
         raise TaskError(
-            "prototypes of two values or more, as rows", f"shape {list(prototypes.shape)}", "Add what it is told from."
+            f"Prototypes of shape {list(prototypes.shape)} are not two rows or more.",
+            "Give the attribute two values at least: what is asked is their difference.",
         )
     rows = prototypes.detach().double()
     if not bool(torch.isfinite(rows).all()):
-        raise TaskError("prototypes that are all finite", "NaN or infinity", "Check the prompts' embeddings.")
+        raise TaskError("Some prototypes are NaN or infinite.", "Check the prompts' embeddings.")
     raw = rows[1:] - rows[:1] if len(rows) == 2 else rows - rows.mean(0)
     size = rows.norm(dim=1).max()
     distances = torch.cdist(rows, rows) + torch.eye(len(rows)).to(rows) * size
     if bool((distances <= _COINCIDE * size).any()):
         first, second = (distances <= _COINCIDE * size).nonzero()[0].tolist()
         raise TaskError(
-            "values whose embeddings differ",
-            f"values {first} and {second}, which coincide",
+            f"The embeddings of values {first} and {second} coincide.",
             "Describe them by prompts that the model tells apart.",
         )
     left = raw
     if classes is not None:
         if classes.shape[1:] != rows.shape[1:]:
             raise TaskError(
-                f"class embeddings of width {rows.shape[1]}", f"shape {list(classes.shape)}", "Use the same model."
+                f"Class embeddings of shape {list(classes.shape)} are not {rows.shape[1]} wide, as the prototypes are.",
+                "Embed both with the same model.",
             )
         _, values, axes = torch.linalg.svd(classes.detach().double(), full_matrices=False)
         span = axes[values > 1e-6 * values.max()]
@@ -187,9 +199,8 @@ def concept_directions(
     lost = norms[:, 0] <= 1e-6 * size
     if bool(lost.any()):
         raise TaskError(
-            "a concept vector that is more than a mixture of the others and the classes",
-            f"none left of vector {int(lost.nonzero()[0, 0])}",
-            "Leave the classes in, or describe the values by other prompts.",
+            f"Nothing is left of concept vector {int(lost.nonzero()[0, 0])} outside the classes' span.",
+            "Do not project the classes out, or describe the values by other prompts.",
         )
     return (left / norms).to(prototypes.dtype)
 
@@ -242,10 +253,10 @@ def concept_scores(
     differences, gaps, areas = [], [], []
     for direction in range(len(directions)):
         inside = labelled == (1 if n_values == 2 else direction)
-        along, inside = within_strata(flat[..., direction], inside, strata)
-        differences.append(standardised(along[inside], along[~inside]))
+        along, inside = _within_strata(flat[..., direction], inside, strata)
+        differences.append(_standardised(along[inside], along[~inside]))
         gaps.append(along[inside].mean(axis=0) - along[~inside].mean(axis=0))
-        areas.append(area(along, inside))
+        areas.append(_area(along, inside))
     scores = [share, *(np.stack(parts, -1) for parts in (differences, gaps, areas))]
     best = np.abs(scores[1]).argmax(axis=-1)[..., None]
     share, difference, gap, auroc = (np.take_along_axis(values, best, -1)[..., 0] for values in scores)
@@ -280,29 +291,29 @@ def _check(
     n_values: int,
 ) -> tuple[int, ...]:
     if classes is not None and len(classes) != len(groups):
-        raise LocateError(f"{len(groups)} classes, one an image", f"{len(classes)}", "Take both from the same images.")
+        raise LocateError(
+            f"There are {len(classes)} classes for {len(groups)} images.", "Take both from the same images."
+        )
     expected = (len(groups), *variance.shape, len(directions))
     if tuple(projections.shape) != expected:
         raise LocateError(
-            f"projections of shape {list(expected)}: images, layers, heads, concept vectors",
-            f"{list(projections.shape)}",
+            f"Projections of shape {list(projections.shape)} are not {list(expected)}: images, layers, heads, concept "
+            "vectors.",
             "Take projections, groups and variance from the same images, with the same concept vectors.",
         )
     for name, values in (("projections", projections), ("variances", variance)):
         if not bool(torch.isfinite(values).all()):
-            raise LocateError(f"{name} that are all finite", "NaN or infinity", "Find and leave out what made them.")
+            raise LocateError(f"Some {name} are NaN or infinite.", "Find and leave out what made them.")
     if len(groups) and not -1 <= int(groups.min()) <= int(groups.max()) < n_values:
         raise LocateError(
-            f"values from 0 to {n_values - 1}, or -1 for images without a label",
-            f"{int(groups.min())} to {int(groups.max())}",
-            "Count the values in the order of the attribute's prototypes.",
+            f"Values run from {int(groups.min())} to {int(groups.max())}, not from 0 to {n_values - 1}.",
+            "Count the values in the order of the attribute's prototypes, with -1 for images without a label.",
         )
     sizes = tuple(int((groups == value).sum()) for value in range(n_values))
     for value, size in enumerate(sizes):
         if size < 2:
             raise LocateError(
-                "two images or more of each value",
-                f"{size} of value {value}",
+                f"Value {value} has {size} of the two images that each value needs.",
                 "Take images of every group, or leave this value out of the attribute.",
             )
     return sizes
@@ -312,3 +323,241 @@ def _part(gap: Float[Tensor, "layer head"]) -> Float[Tensor, "layer head"]:
     whole = gap.abs().sum()
     agreeing = gap if float(gap.sum()) >= 0 else -gap
     return agreeing / whole if float(whole) > 0 else torch.zeros_like(gap)
+
+
+def _within_strata(along: np.ndarray, inside: np.ndarray, strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Projections less the midpoint of the two groups' means in their stratum; strata with one group left out."""
+    if len(np.unique(strata)) == 1:
+        return along, inside
+    parts, members = [], []
+    for stratum in np.unique(strata):
+        here, group = along[strata == stratum], inside[strata == stratum]
+        if group.any() and not group.all():
+            parts.append(here - (here[group].mean(axis=0) + here[~group].mean(axis=0)) / 2)
+            members.append(group)
+    if not parts:
+        raise LocateError(
+            f"None of {len(np.unique(strata))} classes has images of both groups.",
+            "Attribute and class cannot be told apart on these images: add others, or leave the classes out.",
+        )
+    return np.concatenate(parts), np.concatenate(members)
+
+
+def _standardised(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """The difference of means in pooled standard deviations; 0 where nothing varies."""
+    squares = inside.var(axis=0) * len(inside) + outside.var(axis=0) * len(outside)
+    pooled = np.sqrt(squares / (len(inside) + len(outside) - 2))
+    step = inside.mean(axis=0) - outside.mean(axis=0)
+    apart = np.where(np.abs(step) > 1e-12, np.copysign(np.inf, step), 0.0)
+    return np.divide(step, pooled, out=apart, where=pooled > 0)
+
+
+def _area(along: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The Mann-Whitney statistic over the number of pairs, all heads at once."""
+    ranks = rankdata(along, axis=0)[inside].sum(axis=0)
+    count = int(inside.sum())
+    return (ranks - count * (count + 1) / 2) / (count * (len(inside) - count))
+
+
+# ---- bias-augmented TextSpan ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptSpans:
+    """Where an attribute's prompts come among each head's texts.
+
+    Attributes:
+        place: of the first prompt among the head's texts, counted from 1; 0 where none was chosen.
+        share: the share of the head's variance that the chosen prompts explain together.
+        prompt: which prompt came first, as a row of the prompts; −1 where none was chosen.
+        first: k, how many texts were chosen a head.
+        minimum_share: what the prompts have to explain for a head to be flagged.
+        n_bank: how many texts they competed with.
+        form: how the attribute entered: as its "prompts", or as its concept "vectors".
+        flagged: the heads with a prompt among their first k, largest share first.
+    """
+
+    place: Int[Tensor, "layer head"]
+    share: Float[Tensor, "layer head"]
+    prompt: Int[Tensor, "layer head"]
+    first: int
+    minimum_share: float | int
+    n_bank: int
+    flagged: tuple[HeadId, ...]
+    form: Literal["prompts", "vectors"] = "prompts"
+
+    def scores(self) -> HeadScores:
+        """The share as `HeadScores`, the flagged heads selected."""
+        return HeadScores("share of attribute prompts", self.share, float(self.minimum_share), self.flagged)
+
+    def table(self) -> pd.DataFrame:
+        """One row for each head with a prompt, largest share first: `head`, `place`, `prompt`, `share`, `flagged`."""
+        rows = [
+            (str(h), int(self.place[h]), int(self.prompt[h]), share, h in self.flagged)
+            for h, share in self.scores()
+            if int(self.place[h])
+        ]
+        frame = pd.DataFrame(rows, columns=["head", "place", "prompt", "share", "flagged"])
+        return frame.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+
+
+def concept_spans(
+    moments: HeadMoments,
+    basis: Any,
+    bank: Float[Tensor, "text embed"],
+    prompts: Float[Tensor, "prompt embed"],
+    first: int = 5,
+    minimum_share: float | int = 0.0,
+    rank: int | None = None,
+) -> ConceptSpans:
+    """Let an attribute's prompts compete with a bank for every head's variance.
+
+    Args:
+        moments: of the images' heads, `headlens.states.head_moments(store)`.
+        basis: `store.basis`.
+        bank: the general texts' embeddings, not normalised.
+        prompts: the embeddings of all of the attribute's prompts, not normalised either: TextSpan prefers the longer of
+            two like texts, so that a mean of several prompts, which is shorter, would compete at a loss.
+        first: k.
+        minimum_share: what the prompts have to explain together; with 0 being chosen is enough.
+        rank: as in `headlens.explain.textspan_heads`.
+
+    Raises:
+        TaskError: for prompts of another width than the bank, or none.
+        ExplainError: as `textspan_heads` does.
+
+    Limits: a bank that describes the attribute too (a general bank holds 'a photo of a woman') competes with the
+    prompts and may win; leave such texts out. A prompt chosen late in a wide head explains little: see `share`.
+    """
+    if prompts.ndim != 2 or bank.ndim != 2 or len(prompts) == 0 or prompts.shape[1] != bank.shape[1]:
+        raise TaskError(
+            f"Prompts {list(prompts.shape)} and bank {list(bank.shape)} are not embedded alike, one text a row.",
+            "Embed both with clip.encode_text.",
+        )
+    n_layers, n_heads = moments.mean.shape[:2]
+    spans = head_spans(
+        basis.B.flatten(0, 1),
+        moments.mean.flatten(0, 1),
+        moments.scatter.flatten(0, 1) / moments.count,
+        torch.cat([bank, prompts.to(bank)]),
+        first,
+        rank,
+    )
+    place = torch.zeros(n_layers * n_heads, dtype=torch.long)
+    prompt = torch.full_like(place, -1)
+    share = torch.zeros(n_layers * n_heads, dtype=torch.float64)
+    for head, span in enumerate(spans):
+        ours = span.texts >= len(bank)
+        share[head] = span.share[ours].sum()
+        if bool(ours.any()):
+            at = int(ours.nonzero()[0, 0])
+            place[head], prompt[head] = at + 1, int(span.texts[at]) - len(bank)
+    named = ((place > 0) & (share >= minimum_share)).view(n_layers, n_heads).nonzero().tolist()
+    share = share.view(n_layers, n_heads)
+    flagged = sorted((HeadId(int(i), int(j)) for i, j in named), key=lambda h: (-float(share[h]), h))
+    return ConceptSpans(
+        place.view(n_layers, n_heads),
+        share,
+        prompt.view(n_layers, n_heads),
+        first,
+        minimum_share,
+        len(bank),
+        tuple(flagged),
+    )
+
+
+def contrast_spans(
+    moments: HeadMoments,
+    basis: Any,
+    bank: Float[Tensor, "text embed"],
+    directions: Float[Tensor, "direction embed"],
+    first: int = 5,
+    minimum_share: float | int = 0.0,
+    rank: int | None = None,
+) -> ConceptSpans:
+    """The same with the attribute's concept vectors, in a bank without its mean and of unit norm.
+
+    Args:
+        moments: of the images' heads.
+        basis: `store.basis`.
+        bank: the general texts' embeddings.
+        directions: `concept_directions(prototypes)`, of unit norm.
+        first: k.
+        minimum_share: what the concept vectors have to explain together.
+        rank: as in `headlens.explain.textspan_heads`.
+
+    Raises:
+        TaskError: for vectors of another width than the bank, or none, and for a bank whose texts all coincide.
+        ExplainError: as `textspan_heads` does.
+    """
+    centred = bank - bank.mean(dim=0)
+    sizes = centred.norm(dim=1)
+    if len(bank) and not bool((sizes > 0).any()):
+        raise TaskError(f"All {len(bank)} texts of the bank have one embedding.", "Use a bank of different texts.")
+    apart = centred[sizes > 0] / sizes[sizes > 0][:, None]
+    return replace(concept_spans(moments, basis, apart, directions, first, minimum_share, rank), form="vectors")
+
+
+# ---- both tests -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidates(Located):
+    """Heads to intervene on, with the scores behind them. A candidate has the role of a spurious head: what corrections
+    ablate. Concept tests name no salient heads.
+
+    Attributes:
+        concept: the concept scores, where that test was made.
+        spans: the bias-augmented TextSpan, where that test was made.
+    """
+
+    concept: ConceptScores | None = None
+    spans: ConceptSpans | None = None
+
+    def scores(self) -> HeadScores:
+        """The scores to draw: each head's part in the concept test, else the share of the attribute in TextSpan.
+
+        Raises:
+            LocateError: where neither test was made.
+        """
+        own = self.concept if self.concept is not None else self.spans
+        if own is None:
+            return super().scores()
+        scores = own.scores()
+        return HeadScores(scores.name, scores.values, scores.threshold, self.spurious)
+
+    def table(self) -> pd.DataFrame:
+        """One row for each head that a test flags: `head`, the tests' scores, `candidate`."""
+        frames = []
+        if self.concept is not None:
+            frames.append(self.concept.table().set_index("head").rename(columns={"flagged": "by concept"}))
+        if self.spans is not None:
+            own = self.spans.table().set_index("head")[["place", "share", "flagged"]]
+            frames.append(own.rename(columns={"share": "prompts' share", "flagged": "by TextSpan"}))
+        if not frames:
+            return super().table()
+        frame = pd.concat(frames, axis=1) if len(frames) > 1 else frames[0]
+        for column in ("by concept", "by TextSpan"):
+            if column in frame:
+                frame[column] = frame[column].eq(True)
+        flagged = frame[[c for c in ("by concept", "by TextSpan") if c in frame]].any(axis=1)
+        frame = frame[flagged].rename_axis("head").reset_index()
+        frame["candidate"] = frame["head"].isin([str(head) for head in self.spurious])
+        return frame
+
+
+def concept_candidates(scores: ConceptScores, spans: ConceptSpans) -> tuple[HeadId, ...]:
+    """The heads that both tests flag, in the order of the concept scores. Both rules stay in the results.
+
+    Raises:
+        LocateError: for results of towers of different shapes.
+    """
+    if scores.share.shape != spans.share.shape:
+        raise LocateError(
+            f"The tests are about towers of {list(scores.share.shape)} and {list(spans.share.shape)} layers and heads.",
+            "Take both from the same store.",
+        )
+    return tuple(head for head in scores.flagged if head in spans.flagged)

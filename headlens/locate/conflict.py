@@ -1,4 +1,4 @@
-"""The conflicting groups, G_N: the (class, value) pairs in which the attribute speaks against the class.
+"""The conflicting groups, G_N: the (class, value) pairs in which the attribute goes against the class.
 
 Three ways to say which they are, the first that applies:
 
@@ -7,7 +7,7 @@ Three ways to say which they are, the first that applies:
    reference split. Where no value is clearly the commonest the rule has no answer, and says so: a validation split
    that was balanced within each class (Waterbirds') needs the training split as reference, or one of the other ways.
 3. rule "accuracy" (ours): for each class, every value but the one on which the model's own predictions are most often
-   right. It needs no correlated split, but it looks at the outcome: judge what it finds on another split.
+   correct. It needs no correlated split, but it looks at the outcome: judge what it finds on another split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from headlens.errors import LocateError
+from headlens.errors import LocateError, UnknownNameError
 
 Column: TypeAlias = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical | pd.Index | Tensor
 Rule = Literal["majority", "accuracy"]
@@ -91,8 +91,7 @@ def conflicting_groups(
         tied = tuple(label for label, value in best.items() if value is None)
     if not chosen:
         raise LocateError(
-            "images in the conflicting groups",
-            "none: every class has one value alone",
+            "No image is in a conflicting group: every class has one value alone.",
             "Take a split in which class and attribute do conflict.",
         )
     held = [((frame["label"] == label) & (frame["value"] == value)).to_numpy() for label, value in chosen]
@@ -104,8 +103,8 @@ def _strings(column: Column) -> np.ndarray:
     values = column.detach().cpu().numpy() if isinstance(column, Tensor) else np.asarray(column, dtype=object)
     missing = pd.isna(values)
     if values.ndim != 1 or missing.any():
-        received = f"shape {values.shape}" if values.ndim != 1 else f"{int(missing.sum())} missing"
-        raise LocateError("one value for each image", received, "Fill the column, or leave these images out.")
+        found = f"has shape {values.shape}" if values.ndim != 1 else f"lacks {int(missing.sum())} values"
+        raise LocateError(f"A column {found}.", "Give one value for each image, or leave those without one out.")
     return np.asarray([str(v) for v in values.tolist()], dtype=object)
 
 
@@ -113,13 +112,12 @@ def _frame(labels: Column, attribute: Column, where: str) -> pd.DataFrame:
     label, value = _strings(labels), _strings(attribute)
     if len(label) != len(value):
         raise LocateError(
-            "as many attribute values as labels", f"{len(value)} and {len(label)} in {where}", "Use the same rows."
+            f"There are {len(value)} attribute values for {len(label)} labels in {where}.", "Use the same rows."
         )
     for name, column in (("classes", label), ("attribute values", value)):
         if len(set(column)) < 2:
             raise LocateError(
-                f"two {name} or more in {where}",
-                f"{len(set(column))}",
+                f"There are fewer than two {name} in {where}.",
                 "A conflict needs at least two; check the column and the split.",
             )
     return pd.DataFrame({"label": label, "value": value})
@@ -133,11 +131,11 @@ def _named(groups: Iterable[tuple[Hashable, Hashable] | str], frame: pd.DataFram
         name = group if isinstance(group, str) else "/".join(map(str, group))
         if name not in by_name:
             raise LocateError(
-                "conflicting groups that occur in this split", repr(name), f"It has {', '.join(by_name)}."
+                f"No image of this split is in the conflicting group {name!r}.", f"It has {', '.join(by_name)}."
             )
         chosen[by_name[name]] = None
     if not chosen:
-        raise LocateError("at least one conflicting group", "none", f"Name some of {', '.join(by_name)}.")
+        raise LocateError("No conflicting group was named.", f"Name some of {', '.join(by_name)}.")
     return list(chosen)
 
 
@@ -154,14 +152,15 @@ def _best_values(
         scores = base.groupby("label")["value"].value_counts(normalize=True)
     elif rule == "accuracy":
         if predictions is None or len(predictions) != len(frame):
-            received = "none" if predictions is None else f"{len(predictions)} for {len(frame)} images"
+            given = "none" if predictions is None else str(len(predictions))
             raise LocateError(
-                "a prediction for each image, for rule 'accuracy'", received, "Pass predictions=, as class names."
+                f"Rule 'accuracy' needs a prediction for each of {len(frame)} images, and there are {given}.",
+                "Pass predictions=, as class names.",
             )
         right = (_strings(predictions) == frame["label"].to_numpy()).astype(float)
         scores = frame.assign(right=right).groupby(["label", "value"])["right"].mean()
     else:
-        raise LocateError("rule 'majority' or 'accuracy'", repr(rule), "Or name the groups with groups=.")
+        raise UnknownNameError(f"There is no rule {rule!r}.", "Choose 'majority' or 'accuracy', or name the groups.")
     best: dict[str, str | None] = {}
     for label, of_class in scores.groupby(level=0):
         ranked = of_class.droplevel(0).sort_values(ascending=False, kind="stable")
@@ -172,8 +171,8 @@ def _best_values(
         if tie and (rule == "majority" or (last and not any(best.values()))):
             what = "commonest" if rule == "majority" else "best predicted"
             raise LocateError(
-                f"one {what} value in class {label!r}, ahead of the next by {margin:g}",
-                f"{ranked.iloc[0]:.3f} for {ranked.index[0]!r} and {ranked.iloc[1]:.3f} for {ranked.index[1]!r}",
+                f"No value of class {label!r} is the {what} by {margin:g}: {ranked.iloc[0]:.3f} for "
+                f"{ranked.index[0]!r} and {ranked.iloc[1]:.3f} for {ranked.index[1]!r}.",
                 "Name the conflicting groups (groups=), take the majority from a split that is not balanced "
                 "(reference=), or choose rule='accuracy' with the model's predictions.",
             )
@@ -185,6 +184,6 @@ def _present_but(best: dict[str, str | None], frame: pd.DataFrame) -> list[tuple
     unknown = sorted({label for label, _ in present} - set(best))
     if unknown:
         raise LocateError(
-            "every class of this split in the reference split", f"none of {unknown[0]!r}", "Use another reference."
+            f"The reference split has no image of class {unknown[0]!r}.", "Use one with every class of this split."
         )
     return [(label, value) for label, value in present if best[label] is not None and value != best[label]]

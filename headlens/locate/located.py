@@ -1,37 +1,49 @@
-"""What every locator's result has, whatever its scores are."""
+"""What every locator returns."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
 
 import pandas as pd
 
+from headlens.errors import LocateError
 from headlens.heads import HeadId, HeadScores
 
 
-@runtime_checkable
-class Located(Protocol):
-    """What every locator returns."""
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Heads that a locator named. Each locator's own result adds the numbers behind them.
 
-    @property
-    def method(self) -> str:
-        """The locator's name."""
-        ...
+    Used as it stands for heads that come from elsewhere: a publication, another data set, a choice by hand.
 
-    @property
-    def spurious(self) -> list[HeadId]:
-        """The heads to ablate, strongest first."""
-        ...
+    Attributes:
+        method: the locator's name.
+        spurious: the heads to ablate, strongest first.
+        salient: the heads to strengthen, strongest first.
+        notes: what was assumed, left out or replaced on the way, a sentence each.
+    """
 
-    @property
-    def salient(self) -> list[HeadId]:
-        """The heads to strengthen, strongest first."""
-        ...
+    method: str
+    spurious: tuple[HeadId, ...] = ()
+    salient: tuple[HeadId, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("spurious", "salient"):
+            object.__setattr__(self, name, tuple(HeadId.of(head) for head in getattr(self, name)))
 
     def scores(self) -> HeadScores:
-        """The score of every head, with the spurious heads selected."""
-        ...
+        """The score of every head, with the spurious heads selected.
+
+        Raises:
+            LocateError: where heads were named without a score.
+        """
+        raise LocateError(f"{self.method!r} names heads without a score.", "Run a locator that scores every head.")
 
     def table(self) -> pd.DataFrame:
-        """The scores as a table."""
-        ...
+        """One row a named head: `head`, `role`."""
+        roles = [*[(str(h), "spurious") for h in self.spurious], *[(str(h), "salient") for h in self.salient]]
+        return pd.DataFrame(roles, columns=["head", "role"])
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)

@@ -28,8 +28,10 @@ from headlens.errors import ExplainError
 RANK_TOLERANCE = 1e-6  # of the largest singular value: above float32's rounding, and what squares in float64 resolve
 _STOP = 1e-12  # of the first choice's variance: what is left below is rounding
 _STILL = 1e-24  # of the second moment: variance below it is the rounding of equal contributions
+_LEAST = 1e-300  # what a head that does not vary is divided by
 _TIE = 1e-12  # equal texts may differ in the last bit of a product
-_NUMBERS = 8_000_000  # of projected texts at a time: large batches are what keeps several cores busy
+_ROUNDING = 1e-6  # of the most that a text could vary: ten times what float32 gets wrong in practice
+_NUMBERS = 2_000_000  # of projected texts at a time: every step reads them again, so they should stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +85,8 @@ class TextSpan:
         """
         if self.fold is None:
             raise ExplainError(
-                "a span that knows the head's weights",
-                "one of contributions alone",
-                "Use reconstruct, or textspan_heads.",
+                "This span was made from contributions alone, without the head's weights.",
+                "Use reconstruct, or make it with textspan_heads.",
             )
         self._check_width(z, len(self.fold), "head")
         along = z.double() @ self.fold - self.directions @ self.mean
@@ -95,7 +96,8 @@ class TextSpan:
     def _check_width(x: Tensor, width: int, what: str) -> None:
         if x.ndim != 2 or x.shape[1] != width:
             raise ExplainError(
-                f"rows of the {what}'s width, {width}", f"shape {list(x.shape)}", "Pass what the span was made from."
+                f"Shape {list(x.shape)} has no rows of the {what}'s width, {width}.",
+                "Pass what the span was made from.",
             )
 
 
@@ -128,18 +130,17 @@ def head_spans(
     most = min(weights.shape[1:])
     if rank is not None and not 1 <= rank <= most:
         raise ExplainError(
-            f"a rank from 1 to {most}, the most directions that contributions of this shape have",
-            str(rank),
+            f"Rank {rank} is not from 1 to {most}, the most directions that contributions of this shape have.",
             "Leave it out for the numerical rank.",
         )
-    bank = texts.detach().double().mT.contiguous()
+    bank = texts.detach().double()
+    rough = bank.float().mT.contiguous()
     step = max(1, _NUMBERS // (most * len(texts)))
     spans: list[TextSpan] = []
     for start in range(0, len(weights), step):
         part = slice(start, start + step)
-        spans += _batch(
-            weights[part].detach().double(), mean[part].double(), covariance[part].double(), bank, count, rank
-        )
+        heads = weights[part].detach().double(), mean[part].double(), covariance[part].double()
+        spans += _batch(*heads, bank, rough, count, rank)
     return spans
 
 
@@ -147,13 +148,12 @@ def check_bank(texts: Float[Tensor, "text embed"], embed: int, count: int) -> No
     """Raise `ExplainError` for texts of another width, not finite, or too few of them for `count`."""
     if texts.ndim != 2 or texts.shape[1] != embed:
         raise ExplainError(
-            f"text embeddings of the joint space's width, {embed}",
-            f"shape {list(texts.shape)}",
+            f"Texts of shape {list(texts.shape)} are not rows of the joint space's width, {embed}.",
             "Embed the texts with the same model: clip.encode_text(texts).",
         )
     if not 1 <= count <= len(texts):
         raise ExplainError(
-            f"a count from 1 to the {len(texts)} texts of the bank", str(count), "Ask for fewer, or bring more texts."
+            f"{count} texts cannot be chosen from a bank of {len(texts)}.", "Ask for one to all of them."
         )
     check_finite(texts, "texts")
 
@@ -162,34 +162,30 @@ def check_finite(values: Tensor, name: str) -> None:
     """Raise `ExplainError` where a number is NaN or infinite."""
     if not bool(torch.isfinite(values).all()):
         bad = int((~torch.isfinite(values)).sum())
-        raise ExplainError(
-            f"{name} that are all finite", f"{bad} that are NaN or infinite", "Find and leave out what made them."
-        )
+        raise ExplainError(f"{bad} of the {name} are NaN or infinite.", "Find and leave out what made them.")
 
 
 def _batch(
     weights: Float[Tensor, "head d_head embed"],
     mean: Float[Tensor, "head d_head"],
     covariance: Float[Tensor, "head d_head d_head_too"],
-    bank: Float[Tensor, "embed text"],
+    bank: Float[Tensor, "text embed"],
+    rough: Float[Tensor, "embed text"],
     count: int,
     rank: int | None,
 ) -> list[TextSpan]:
-    frame, triangle = torch.linalg.qr(weights.mT)
-    spread = triangle @ covariance @ triangle.mT
-    total = spread.diagonal(dim1=1, dim2=2).sum(1)
-    centre = (triangle @ mean[:, :, None])[:, :, 0]
-    moment = spread + centre[:, :, None] * centre[:, None, :]
-    still = total <= _STILL * moment.diagonal(dim1=1, dim2=2).sum(1)
-    spread, total = torch.where(still[:, None, None], 0.0, spread), torch.where(still, 0.0, total)
-    values, vectors = torch.linalg.eigh(moment)
-    keep = values > RANK_TOLERANCE**2 * values[:, -1:].clamp_min(0)
-    if rank is not None:
-        keep[:, : keep.shape[1] - rank] = False
-    vectors = vectors * keep[:, None, :]
-    axes = vectors.mT @ frame.mT
-    projected = (axes.flatten(0, 1) @ bank).unflatten(0, axes.shape[:2])
-    chosen, directions, variance, alive = _greedy(projected, vectors.mT @ spread @ vectors, count)
+    axes, spread, total = row_space(weights, mean, covariance, rank)
+    unit = (spread / total.clamp_min(_LEAST)[:, None, None]).float()  # float32 has no room for small squares
+    chosen, alive, sure = choose(_project(axes.float(), rough), unit, count)
+    unsure = (~sure).nonzero()[:, 0]
+    if len(unsure):
+        exact = _project(axes[unsure], bank.mT)
+        chosen[unsure], alive[unsure], _ = choose(exact, spread[unsure], count)
+    # Of the chosen texts alone the directions are computed anew in float64: they are what QR makes of them in order.
+    columns = (bank[chosen] @ axes.mT)[:, : axes.shape[1]].mT
+    directions, triangle = torch.linalg.qr(columns)
+    directions = (directions * triangle.diagonal(dim1=1, dim2=2).sign()[:, None]).mT
+    variance = (directions @ spread * directions).sum(2)
     directions = directions @ axes
     folds = weights @ directions.mT
     means = (mean[:, None] @ weights)[:, 0]
@@ -208,43 +204,86 @@ def _batch(
     return spans
 
 
-def _greedy(
-    projected: Float[Tensor, "head axis text"], spread: Float[Tensor, "head axis axis_too"], count: int
-) -> tuple[
-    Int[Tensor, "head choice"],
-    Float[Tensor, "head choice axis"],
-    Float[Tensor, "head choice"],
-    Bool[Tensor, "head choice"],
-]:
-    """Texts, orthonormal directions, variances, and whether there was anything left to choose."""
-    n_heads, n_axes, _ = projected.shape
-    every = torch.arange(n_heads, device=projected.device)
+def row_space(
+    weights: Float[Tensor, "head d_head embed"],
+    mean: Float[Tensor, "head d_head"],
+    covariance: Float[Tensor, "head d_head d_head_too"],
+    rank: int | None = None,
+) -> tuple[Float[Tensor, "head axis embed"], Float[Tensor, "head axis axis_too"], Float[Tensor, "head"]]:
+    """Orthonormal axes of what each head writes, the covariance of its contributions along them, and its trace.
+
+    Axes beyond the rank (see `head_spans`) are zero. Everything is zero for a head that does not vary.
+    """
+    frame, triangle = torch.linalg.qr(weights.mT)
+    spread = triangle @ covariance @ triangle.mT
+    total = spread.diagonal(dim1=1, dim2=2).sum(1)
+    centre = (triangle @ mean[:, :, None])[:, :, 0]
+    moment = spread + centre[:, :, None] * centre[:, None, :]
+    still = total <= _STILL * moment.diagonal(dim1=1, dim2=2).sum(1)
+    spread, total = torch.where(still[:, None, None], 0.0, spread), torch.where(still, 0.0, total)
+    values, vectors = torch.linalg.eigh(moment)
+    keep = values > RANK_TOLERANCE**2 * values[:, -1:].clamp_min(0)
+    if rank is not None:
+        keep[:, : keep.shape[1] - rank] = False
+    vectors = vectors * keep[:, None, :]
+    return vectors.mT @ frame.mT, vectors.mT @ spread @ vectors, total
+
+
+def choose(
+    projected: Float[Tensor, "head axis text"],
+    spread: Float[Tensor, "head axis axis_too"],
+    count: int,
+) -> tuple[Int[Tensor, "head choice"], Bool[Tensor, "head choice"], Bool[Tensor, "head"]]:
+    """The greedy choice of texts, whether there was anything left to choose, and whether rounding could not change it.
+
+    Args:
+        projected: the texts along orthonormal axes of each head.
+        spread: the covariance of its contributions along them.
+        count: how many texts a head.
+
+    In float64 the first of texts that tie is chosen. In float32, which is faster, a head is unsure where one text leads
+    by so little that rounding may have exchanged it with the next.
+    """
     left = (projected * (spread @ projected)).sum(1)
     floor = _STOP * left.amax(1)
-    directions = projected.new_zeros(n_heads, count, n_axes)
-    chosen = torch.zeros(n_heads, count, dtype=torch.long, device=projected.device)
-    variance = projected.new_zeros(n_heads, count)
-    alive = torch.zeros(n_heads, count, dtype=torch.bool, device=projected.device)
+    rough = left.dtype == torch.float32
+    doubt = _ROUNDING * spread.flatten(1).norm(dim=1) * projected.square().sum(1).amax(1) if rough else floor
+    every = torch.arange(len(projected), device=projected.device)
+    directions = projected.new_zeros(len(projected), count, projected.shape[1])
+    chosen = torch.zeros(len(projected), count, dtype=torch.long, device=projected.device)
+    alive = torch.zeros_like(chosen, dtype=torch.bool)
+    sure = torch.ones_like(every, dtype=torch.bool)
     for step in range(count):
-        top = left.amax(1)
-        text = (left >= (top * (1 - _TIE))[:, None]).byte().argmax(1)
-        goes_on = top > floor
-        direction = projected[every, :, text]
         before = directions[:, :step]
-        for _ in range(2):  # once leaves rounding that grows with the steps
-            direction = direction - _along(before, direction)
-        length = direction.norm(dim=1, keepdim=True)
-        direction = torch.where(goes_on[:, None], direction / length.clamp_min(1e-300), 0.0)
-        seen = (spread @ direction[:, :, None])[:, :, 0]
-        explained = (seen * direction).sum(1)
-        pair = torch.stack([direction, seen - _along(before, seen)], dim=1) @ projected
-        left = torch.addcmul(left, pair[:, 0], explained[:, None] * pair[:, 0] - 2 * pair[:, 1])
-        chosen[:, step], directions[:, step], variance[:, step], alive[:, step] = text, direction, explained, goes_on
-    return chosen, directions, variance, alive
+        top = left.amax(1)
+        if rough:
+            leading = left.topk(min(2, left.shape[1]), dim=1)
+            text, second = leading.indices[:, 0], leading.values[:, -1] if left.shape[1] > 1 else 0.0
+            sure &= top - second > doubt
+        else:
+            text = (left >= (top * (1 - _TIE))[:, None]).byte().argmax(1)
+        goes_on = top > floor
+        direction = _without(projected[every, :, text][:, None], before)
+        length = direction.norm(dim=2, keepdim=True)
+        direction = torch.where(goes_on[:, None, None], direction / length.clamp_min(1e-30), 0.0)
+        seen = direction @ spread
+        pair = torch.cat([direction, _without(seen, before)], dim=1) @ projected
+        along = (seen * direction).sum(2) * pair[:, 0] - 2 * pair[:, 1]
+        left = torch.addcmul(left, pair[:, 0], along)
+        chosen[:, step], directions[:, step], alive[:, step] = text, direction[:, 0], goes_on
+    return chosen, alive, sure
 
 
-def _along(
-    directions: Float[Tensor, "head choice axis"], vectors: Float[Tensor, "head axis"]
-) -> Float[Tensor, "head axis"]:
-    """The part of each vector in the span of its head's orthonormal directions."""
-    return (directions.mT @ (directions @ vectors[:, :, None]))[:, :, 0]
+def _project(
+    axes: Float[Tensor, "head axis embed"], bank: Float[Tensor, "embed text"]
+) -> Float[Tensor, "head axis text"]:
+    return (axes.flatten(0, 1) @ bank).unflatten(0, axes.shape[:2])  # one large product
+
+
+def _without(
+    vectors: Float[Tensor, "head vector axis"], directions: Float[Tensor, "head choice axis"]
+) -> Float[Tensor, "head vector axis"]:
+    """Vectors less their part in the span of their head's orthonormal directions."""
+    for _ in range(2):  # once leaves rounding that grows with the steps
+        vectors = vectors - vectors @ directions.mT @ directions
+    return vectors

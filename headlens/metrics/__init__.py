@@ -1,29 +1,41 @@
 """Measures: accuracy by group, skew of a ranking, association with an attribute, and how sure each is."""
 
-from headlens.metrics.association import cramers_v
-from headlens.metrics.bootstrap import PairedDifference, paired_difference
-from headlens.metrics.collateral import Collateral, collateral
-from headlens.metrics.contingency import (
+from headlens.metrics.accuracy import (
+    Evaluation,
+    PairedDifference,
+    average_accuracy,
+    evaluate,
+    group_accuracy,
+    group_names,
+    paired_difference,
+    worst_group,
+)
+from headlens.metrics.association import (
     Association,
     AssociationChange,
     WithinClass,
     association_change,
+    cramers_v,
     v_of_tables,
     within_class,
 )
-from headlens.metrics.evaluation import Evaluation, evaluate
-from headlens.metrics.fairness import demographic_parity_difference, equalized_odds_difference
-from headlens.metrics.gaps import occupation_gap, value_gap
-from headlens.metrics.groups import SMALL, average_accuracy, group_accuracy, group_names, worst_group
-from headlens.metrics.measures import Measures
+from headlens.metrics.bootstrap import SMALL, Bootstrap, Measures
+from headlens.metrics.collateral import Collateral, collateral
+from headlens.metrics.disparities import (
+    demographic_parity_difference,
+    equalized_odds_difference,
+    occupation_gap,
+    value_gap,
+)
+from headlens.metrics.harm import confusion, harm, intersections, parity, transitions, transitions_by_fate
 from headlens.metrics.random_heads import RandomComparison, against_random
-from headlens.metrics.ranking import max_skew, ndkl, skew
-from headlens.metrics.retrieval import retrieval_recall, retrieval_skew
+from headlens.metrics.ranking import max_skew, ndkl, retrieval_recall, retrieval_skew, skew
 
 __all__ = [
     "SMALL",
     "Association",
     "AssociationChange",
+    "Bootstrap",
     "Collateral",
     "Evaluation",
     "Measures",
@@ -34,19 +46,25 @@ __all__ = [
     "association_change",
     "average_accuracy",
     "collateral",
+    "confusion",
     "cramers_v",
     "demographic_parity_difference",
     "equalized_odds_difference",
     "evaluate",
     "group_accuracy",
     "group_names",
+    "harm",
+    "intersections",
     "max_skew",
     "ndkl",
     "occupation_gap",
     "paired_difference",
+    "parity",
     "retrieval_recall",
     "retrieval_skew",
     "skew",
+    "transitions",
+    "transitions_by_fate",
     "v_of_tables",
     "value_gap",
     "within_class",

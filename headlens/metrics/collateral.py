@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from headlens.errors import MetricError
-from headlens.metrics.bootstrap import Interval, hits_of
+from headlens.metrics.accuracy import is_correct
+from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval, bootstrap_cells, count_cells, small
 from headlens.metrics.columns import Column
-from headlens.metrics.groups import SMALL
-from headlens.metrics.measures import bootstrap_cells, count_cells
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ class Collateral:
         method: the correction's name.
         before: each task's accuracy without it.
         after: each task's accuracy with it.
-        difference: after less before.
+        difference: after minus before.
         interval: the paired bootstrap interval of each difference.
         sizes: the images of each task.
         small: the tasks with fewer than 30 images.
         level: the intervals' level.
-        draws: how many resamples.
+        n_bootstrap: how many resamples.
     """
 
     method: str
@@ -44,7 +43,7 @@ class Collateral:
     sizes: dict[str, int]
     small: tuple[str, ...]
     level: float
-    draws: int
+    n_bootstrap: int
 
     @property
     def worst(self) -> tuple[str, float]:
@@ -75,42 +74,39 @@ def collateral(
     method: str,
     tasks: Mapping[str, tuple[Column, Column, Column]],
     *,
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    bootstrap: Bootstrap = STANDARD,
 ) -> Collateral:
     """Accuracy of other tasks before and after a correction, with paired bootstrap intervals of the differences.
 
     Args:
         method: the correction's name.
-        tasks: for each task (other classes, or an attribute's own values) the predictions before, the predictions
-            after, and the true classes, over the same images.
-        draws: resamples of each task's images.
-        level: the intervals' level.
-        seed: the same seed gives the same intervals.
+        tasks: for each task (other classes, or an attribute's own values) the true classes, the predictions after, and
+            the predictions before, over the same images.
+        bootstrap: resamples of each task's images.
 
     Raises:
-        MetricError: for no task, columns that do not match, fewer than two draws, or a level outside (0, 1).
+        MetricError: for no task, or columns that do not match.
 
-    Limits: an interval around zero says that no loss was seen on so many images, not that there is none; over many
+    Limits: an interval around zero means that no loss was seen on so many images, not that there is none; over many
     tasks some differences leave zero by chance.
     """
     if not tasks:
-        raise MetricError("at least one task", "none", "Name a task with its predictions before and after.")
+        raise MetricError("There is no task.", "Name one with its predictions before and after.")
     before: dict[str, float] = {}
     after: dict[str, float] = {}
     difference: dict[str, float] = {}
     intervals: dict[str, Interval] = {}
     sizes: dict[str, int] = {}
-    for name, (first, second, labels) in tasks.items():
-        hits = [hits_of(one, labels, labels)[0] for one in (first, second)]
-        counts = count_cells([np.zeros(len(hits[0]), dtype=int)], (1,), hits)
-        _, _, changes, ends = bootstrap_cells(counts, True, _accuracy, draws, level, seed)
-        before[name], after[name] = (float(h.mean()) for h in hits)
-        difference[name], intervals[name], sizes[name] = changes["accuracy"], ends["accuracy"], len(hits[0])
-    small = tuple(name for name, size in sizes.items() if size < SMALL)
-    return Collateral(method, before, after, difference, intervals, sizes, small, level, draws)
+    for name, (y_true, y_pred, baseline) in tasks.items():
+        correct = [is_correct(y_true, one, y_true)[0] for one in (baseline, y_pred)]
+        counts = count_cells([np.zeros(len(correct[0]), dtype=int)], (1,), correct)
+        _, _, changes, ends = bootstrap_cells(counts, True, _accuracy, bootstrap)
+        before[name], after[name] = (float(c.mean()) for c in correct)
+        difference[name], intervals[name], sizes[name] = changes["accuracy"], ends["accuracy"], len(correct[0])
+    return Collateral(
+        method, before, after, difference, intervals, sizes, small(sizes), bootstrap.level, bootstrap.n_bootstrap
+    )
 
 
-def _accuracy(right: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
-    return {"accuracy": right[..., 0] / images[..., 0]}
+def _accuracy(correct: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    return {"accuracy": correct[..., 0] / images[..., 0]}

@@ -30,10 +30,10 @@ def as_array(column: Column, name: str) -> np.ndarray:
     # Text is flat; asking that of a whole column at once saves a question a cell.
     mixed = array.dtype == object and array.ndim == 1 and pd.api.types.infer_dtype(array, skipna=True) != "string"
     if array.ndim != 1 or (mixed and any(np.ndim(value) for value in array)):
-        raise MetricError(f"one value an image in `{name}`", f"shape {np.shape(column)}", "Pass a flat column.")
+        raise MetricError(f"`{name}` has shape {np.shape(column)}.", "Pass a flat column, one value an image.")
     missing = int(np.asarray(pd.isna(array)).sum())
     if missing:
-        raise MetricError(f"a value for every image in `{name}`", f"{missing} missing", "Leave these images out.")
+        raise MetricError(f"`{name}` lacks {missing} values.", "Leave these images out.")
     return array
 
 
@@ -46,6 +46,6 @@ def as_columns(**columns: Column) -> list[np.ndarray]:
     arrays = [as_array(column, name) for name, column in columns.items()]
     lengths = {name: len(array) for name, array in zip(columns, arrays, strict=True)}
     if len(set(lengths.values())) != 1 or not len(arrays[0]):
-        received = ", ".join(f"{count} of `{name}`" for name, count in lengths.items())
-        raise MetricError("columns of one length, of at least one image", received, "Use the same rows of all.")
+        found = ", ".join(f"{count} of `{name}`" for name, count in lengths.items())
+        raise MetricError(f"The columns differ in length, or are empty: {found}.", "Use the same rows of all.")
     return arrays

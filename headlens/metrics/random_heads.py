@@ -39,8 +39,12 @@ def against_random(observed: float, controls: Sequence[float]) -> RandomComparis
     """
     values = np.asarray(list(controls), dtype=float)
     if values.size == 0 or not np.isfinite([observed, *values]).all():
-        received = "none" if values.size == 0 else f"{observed} against {values.tolist()[:5]}"
-        raise MetricError("at least one control, all values finite", received, "Draw controls with layer_matched.")
+        raise MetricError(
+            "There is no control."
+            if values.size == 0
+            else f"{observed} or one of {values.tolist()[:5]} is not finite.",
+            "Draw controls with headlens.locate.layer_matched.",
+        )
     spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
     z = (observed - float(values.mean())) / spread if spread > 0 else float("nan")
     p = (1 + int((values >= observed).sum())) / (1 + values.size)

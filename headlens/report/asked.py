@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headlens._version import __version__
-from headlens.locate import Candidates, Location
-from headlens.plots.style import plain, shorten
+from headlens.locate import Candidates, Located, Location
+from headlens.plots.style import shorten
 from headlens.report.words import counted, few
+from headlens.tables import plain
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
@@ -115,7 +116,7 @@ def command(audit: Audit) -> str:
         draws = "" if found.control is None else _draws(len(found.control.sets), found.control.exhaustive)
         whole = found.total
         total = "total=0" if whole is None else f"total={whole.images}, tokens={_quoted(whole.tokens)}"
-        bootstrap, permutations = found.change.draws, found.within.draws
+        bootstrap, permutations = found.change.n_bootstrap, found.within.n_permutations
         lines.append(f"audit.fairness({draws}bootstrap={bootstrap}, permutations={permutations}, {total})")
     if audit.explanations:
         lines.append(_explain(audit))
@@ -129,10 +130,10 @@ def _locate(audit: Audit) -> str:
     if location is None or isinstance(location, Location):
         method = "" if location is None or location.method == "contrastive" else _quoted(location.method)
         return f"audit.locate({method})"
-    if isinstance(location, Candidates) and location.concept is None and location.spans is None:
+    if type(location) is Located:
         # Nothing located these here: they were carried over from another data set.
         spurious, salient = ([tuple(head) for head in own] for own in (location.spurious, location.salient))
-        return f"audit.location = hl.locate.Candidates({_quoted(location.method)}, {spurious}, salient={salient})"
+        return f"audit.location = hl.locate.Located({_quoted(location.method)}, {spurious}, {salient})"
     options = ""
     if isinstance(location, Candidates):
         if (concept := location.concept) is not None:

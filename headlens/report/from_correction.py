@@ -85,7 +85,7 @@ def correction_settings(audit: Audit) -> dict[str, object]:
     first = next(iter(audit.results.evaluations.values()))
     return {
         "pairs for injection": [list(pair) for pair in audit.pairs],
-        "bootstrap draws": first.draws,
+        "bootstrap draws": first.n_bootstrap,
         "verdict rule": f"gain above {100 * verdict.minimum_gain:.0f} points, p at most {verdict.alpha}",
     }
 

@@ -98,8 +98,9 @@ def fairness_settings(audit: Audit) -> dict[str, object]:
     rule = found.verdict.rule
     control = found.control
     said: dict[str, object] = {
-        "bootstrap of V": f"{found.change.draws} draws, {100 * found.change.level:.0f} %, seed {found.change.seed}",
-        "permutations within classes": f"{found.within.draws}, seed {found.within.seed}",
+        "bootstrap of V": f"{found.change.n_bootstrap} draws, {100 * found.change.level:.0f} %, "
+        f"seed {found.change.seed}",
+        "permutations within classes": f"{found.within.n_permutations}, seed {found.within.seed}",
         "fairness rule": f"V {rule.minimum_excess} above what the classes account for, p at most {rule.alpha}, at most "
         f"{100 * rule.largest_share:.0f} % of the heads",
     }
@@ -128,8 +129,8 @@ def _association(audit: Audit) -> Section:
         f"Cramér's V is 0 where {name} says nothing about the predicted class, and 1 where it settles it. The true "
         f"classes themselves go together with {name} by V = {number(found.labels_v)}. Were the predictions blind to "
         f"it within each true class, V would be {number(within.expected)} on average; it is {number(within.observed)}, "
-        f"so that {change(within.excess)} is the model's own (p = {within.p:.3f} over {within.draws} permutations of "
-        f"the attribute within each class)."
+        f"so that {change(within.excess)} is the model's own (p = {within.p:.3f} over {within.n_permutations} "
+        f"permutations of the attribute within each class)."
     )
     if found.candidates:
         named = candidates(len(found.candidates))
@@ -215,8 +216,7 @@ def _control(audit: Audit) -> Section:
             observed_name="candidates ablated",
             baseline_name="no head ablated",
             quantity=f"Cramér's V of {name}",
-            unit="number",
-            smaller_is_better=True,
+            measure="cramers_v",
         ),
         caption=f"Cramér's V of {name} and prediction; further to the left is weaker.",
     )

@@ -1,8 +1,7 @@
 """The testbed: two rendered worlds, and small CLIP models with a bias whose place is known."""
 
-from headlens.testbed.captions import vocabulary
+from headlens.testbed.birds import vocabulary
 from headlens.testbed.files import images
-from headlens.testbed.recipes import RECIPES, Recipe
-from headlens.testbed.shipped import card, load_open_clip
+from headlens.testbed.models import MODELS, card, load_open_clip, worlds_of
 
-__all__ = ["RECIPES", "Recipe", "card", "images", "load_open_clip", "vocabulary"]
+__all__ = ["MODELS", "card", "images", "load_open_clip", "vocabulary", "worlds_of"]

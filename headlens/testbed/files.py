@@ -13,14 +13,19 @@ from PIL import Image
 from headlens.errors import ManifestError, OutputError
 from headlens.manifest import read_manifest
 from headlens.progress import progress
-from headlens.testbed.worlds import WORLDS, find_world
+from headlens.testbed.worlds import WORLDS
 
 _CHUNK = 200
 _STAMP = "world.json"
 
 
 def images(
-    folder: str | os.PathLike[str], split: str = "all", n: int | None = None, seed: int = 0, world: str = "birds"
+    folder: str | os.PathLike[str],
+    split: str = "all",
+    n: int | None = None,
+    seed: int = 0,
+    world: str = "birds",
+    masks: bool = False,
 ) -> pd.DataFrame:
     """Write the testbed's images as PNG files with a `manifest.csv`, and return the manifest.
 
@@ -35,12 +40,14 @@ def images(
             figures.
         seed: of the scenes. No seed shows the models a picture that they were trained on.
         world: "birds" or "figures".
+        masks: also write where birds or figures are, white on black, with their paths in a column `mask`.
 
     Raises:
-        ManifestError: for an unknown split or world, or fewer than eight images a split.
+        ManifestError: for an unknown split, or fewer than eight images a split.
+        UnknownNameError: for an unknown world.
         OutputError: for a folder with a manifest of other images.
     """
-    drawing = find_world(world)
+    drawing = WORLDS[world]
     if split not in (*drawing.splits, "all"):
         raise ManifestError("a split among val, test and all", repr(split), "Choose one of these.")
     chosen = {name: drawing.splits[name] for name in (drawing.splits if split == "all" else [split])}
@@ -49,6 +56,7 @@ def images(
     if min(counts.values()) < 8:
         raise ManifestError("eight images a split or more", f"{counts}", "Ask for more with n=.")
     root, stamp = Path(folder), {"world": world, "format": 1, "seed": seed, "counts": counts}
+    stamp |= {"masks": True} if masks else {}
     if _written(root, stamp):
         return read_manifest(root / "manifest.csv")
     rows: list[dict[str, str]] = []
@@ -62,13 +70,18 @@ def images(
             (root / name).mkdir(parents=True, exist_ok=True)
             for start in range(0, count, _CHUNK):
                 part = scenes[slice(start, start + _CHUNK)]
-                for i, picture in enumerate(drawing.render(rng, part), start):
+                pictures, covered = drawing.render.with_masks(rng, part, masks=masks)
+                for i, (picture, mask) in enumerate(zip(pictures, covered, strict=True), start):
                     path = f"{name}/{i:05d}.png"
                     Image.fromarray(picture).save(root / path)
                     rows.append({"path": path, "split": name, "id": f"{name}-{i:05d}", "caption": texts[i]})
                     rows[-1] |= drawing.facts(scenes, i)
+                    if masks:
+                        rows[-1]["mask"] = f"masks/{path}"
+                        (root / "masks" / name).mkdir(parents=True, exist_ok=True)
+                        Image.fromarray(mask).save(root / "masks" / path)
                 advance(len(part))
-    order = ["path", *drawing.columns, "id", "caption"]
+    order = ["path", *drawing.columns, "id", "caption", *(["mask"] if masks else [])]
     pd.DataFrame(rows)[order].to_csv(root / "manifest.csv", index=False)
     # Written last: a folder without it was left half-way, and is written again.
     (root / _STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")

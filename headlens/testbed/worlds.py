@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from headlens.errors import ManifestError
-from headlens.testbed import captions as birds
-from headlens.testbed import figures, world
+from headlens.registry import Registry
+from headlens.testbed import birds, figures
+from headlens.testbed.birds import world as birds_world
+from headlens.testbed.drawing import Drawing
 from headlens.testbed.figures import world as figures_world
-from headlens.testbed.render import render
-from headlens.testbed.scenes import Scenes, sample_scenes
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class World:
 
     name: str
     sample: Callable[[np.random.Generator, int, float], Any]
-    render: Callable[[np.random.Generator, Any], np.ndarray]
+    render: Drawing
     captions: Callable[[np.random.Generator, Any, Any], list[str]]
     vocabulary: Callable[[], tuple[str, ...]]
     facts: Callable[[Any, int], dict[str, str]]
@@ -41,12 +40,12 @@ class World:
     splits: dict[str, tuple[int, float]]
 
 
-def _bird_facts(scenes: Scenes, row: int) -> dict[str, str]:
+def _bird_facts(scenes: birds.Scenes, row: int) -> dict[str, str]:
     return {
-        "label": world.CLASSES[scenes.label[row]],
-        "background": world.BACKGROUNDS[scenes.background[row]],
-        "species": world.SPECIES[scenes.species[row]].name,
-        "place": world.PLACES[scenes.place[row]].name,
+        "label": birds_world.CLASSES[scenes.label[row]],
+        "background": birds_world.BACKGROUNDS[scenes.background[row]],
+        "species": birds_world.SPECIES[scenes.species[row]].name,
+        "place": birds_world.PLACES[scenes.place[row]].name,
     }
 
 
@@ -59,39 +58,35 @@ def _figure_facts(scenes: figures.Figures, row: int) -> dict[str, str]:
     }
 
 
-WORLDS = {
-    one.name: one
-    for one in (
-        World(
-            "birds",
-            sample_scenes,
-            render,
-            birds.captions,
-            birds.vocabulary,
-            _bird_facts,
-            ("label", "background", "split", "species", "place"),
-            {"val": (1200, 0.75), "test": (1600, 0.5)},
-        ),
-        World(
-            "figures",
-            figures.sample_figures,
-            figures.render_figures,
-            figures.figure_captions,
-            figures.figure_vocabulary,
-            _figure_facts,
-            ("label", "presentation", "age", "split", "place"),
-            {"val": (960, 0.75), "test": (1920, 0.5)},
-        ),
-    )
-}
+WORLDS = Registry(
+    "world",
+    {
+        one.name: one
+        for one in (
+            World(
+                "birds",
+                birds.sample_scenes,
+                birds.render,
+                birds.captions,
+                birds.vocabulary,
+                _bird_facts,
+                ("label", "background", "split", "species", "place"),
+                {"val": (1200, 0.75), "test": (1600, 0.5)},
+            ),
+            World(
+                "figures",
+                figures.sample_figures,
+                figures.render_figures,
+                figures.figure_captions,
+                figures.figure_vocabulary,
+                _figure_facts,
+                ("label", "presentation", "age", "split", "place"),
+                {"val": (960, 0.75), "test": (1920, 0.5)},
+            ),
+        )
+    },
+)
 """In both worlds "val" is correlated, as found images are, and "test" is balanced over the groups."""
-
-
-def find_world(name: str) -> World:
-    """The world of that name. Raises `ManifestError` where there is none."""
-    if name not in WORLDS:
-        raise ManifestError(f"a world among {', '.join(WORLDS)}", repr(name), "Choose one of these.")
-    return WORLDS[name]
 
 
 def joint_vocabulary(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,37 +1,76 @@
-"""Draw the figures: head, hair, clothes, limbs; what tells the occupation is in `outfits.py`."""
+"""Draw the figures' world: places; on them head, hair, clothes, limbs. Marks of the occupations are in `outfits.py`."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import UInt8
 
-from headlens.testbed.backgrounds import Pictures, grid, uniform
+from headlens.testbed.drawing import TURN, Colour, Drawing, Pictures, grid, painted, smooth_noise, uniform
 from headlens.testbed.figures.outfits import HAND, HATS, MARKS, TOOLS, draw_part
-from headlens.testbed.figures.sceneries import draw_sceneries
 from headlens.testbed.figures.scenes import Figures
 from headlens.testbed.figures.shapes import Canvas
-from headlens.testbed.figures.world import HAIR_COLOURS, OCCUPATIONS, SKINS
-from headlens.testbed.render import SIDE
+from headlens.testbed.figures.world import HAIR_COLOURS, OCCUPATIONS, SCENERIES, SKINS
 
-_NOISE = (0.02, 0.07)
-_CHUNK = 128
+_SPINES = np.array([(0.55, 0.30, 0.28), (0.36, 0.44, 0.58), (0.66, 0.58, 0.40), (0.38, 0.50, 0.38)], np.float32)
+_FLOOR = 0.82  # where the wall ends and the ground begins
 _CENTRES = ((0.36, 0.40), (0.47, 0.53), (0.60, 0.64))  # apart, so that the word for a side is never in doubt
 _COAT, _SHOE = (0.50, 0.50, 0.52), (0.12, 0.10, 0.10)
 _PINK, _CLASP = (0.98, 0.42, 0.70), (0.93, 0.80, 0.42)
 
 
-def render_figures(
-    rng: np.random.Generator, figures: Figures, side: int = SIDE
-) -> UInt8[np.ndarray, "image row column 3"]:
-    """Draw every figure on `side` × `side` pixels; the same generator state gives the same pictures."""
-    pictures = np.empty((len(figures), side, side, 3), np.uint8)
-    for start in range(0, len(figures), _CHUNK):
-        part = figures[slice(start, start + _CHUNK)]
-        drawn = _draw(rng, draw_sceneries(rng, part, side), part)
-        noise = np.array(_NOISE, np.float32)[part.grainy][:, None, None, None]
-        drawn = drawn + noise * rng.standard_normal(drawn.shape, dtype=np.float32)
-        pictures[start : start + _CHUNK] = (drawn.clip(0, 1) * 255).astype(np.uint8)
-    return pictures
+def _flat(picture: np.ndarray, colour: Colour) -> np.ndarray:
+    return np.broadcast_to(np.asarray(colour, np.float32), picture.shape)
+
+
+def draw_sceneries(rng: np.random.Generator, figures: Figures, side: int) -> Pictures:
+    """A wall or sky and a ground, with what is peculiar to each place; pale, so that the figures stand out."""
+    count, (x, y) = len(figures), grid(side)
+    wide = smooth_noise(rng, count, 6, side)
+    phase, stripes = uniform(rng, count, 0, 1), uniform(rng, count, 4.5, 6.5)
+    horizon = uniform(rng, count, _FLOOR - 0.05, _FLOOR + 0.05)
+    shade = (1 + 0.10 * rng.standard_normal((count, 1, 1, 1))).clip(0.75, 1.2).astype(np.float32)
+    tint = 0.03 * rng.standard_normal((count, 1, 1, 3)).astype(np.float32)
+    picture = np.zeros((count, side, side, 3), np.float32)
+    for number, scenery in enumerate(SCENERIES):
+        rows = np.flatnonzero(figures.place == number)
+        if len(rows) == 0:
+            continue
+        p, w, a, s, h = picture[rows], wide[rows], phase[rows], stripes[rows], horizon[rows]
+        below = np.broadcast_to(y, w.shape) > h
+        if scenery.name == "kitchen":
+            across, down = (x * s + a) % 1, (y * s + a) % 1
+            p = painted(_flat(p, (0.80, 0.84, 0.86)), (across < 0.1) | (down < 0.1), (0.58, 0.62, 0.66))
+            p = painted(p, below, (0.50, 0.46, 0.44))
+        elif scenery.name == "library":
+            shelf, book = np.floor(y * 4 + a), np.floor(x * 2.8 * s + 3 * a)
+            colour = _SPINES[((book * 7 + shelf * 3) % len(_SPINES)).astype(int)]
+            p = 0.92 * colour + 0 * p
+            p = painted(p, (y * 4 + a) % 1 < 0.14, (0.30, 0.19, 0.10))
+            p = painted(p, below, (0.42, 0.30, 0.20))
+        elif scenery.name == "room":
+            p = painted(_flat(p, (0.88, 0.78, 0.62)), below, (0.62, 0.42, 0.28))
+            left = np.where(a < 0.5, 0.06 + 0.1 * a, 0.60 + 0.1 * a)
+            pane = (x > left) & (x < left + 0.28) & (y > 0.10) & (y < 0.42)
+            bar = (np.abs(x - left - 0.14) < 0.02) | (np.abs(y - 0.26) < 0.02)
+            p = painted(painted(p, pane, (0.60, 0.80, 0.96)), pane & bar, (0.98, 0.97, 0.92))
+        elif scenery.name == "street":
+            tall = 0.16 + 0.22 * ((np.floor(x * 4 + a * 4) * 0.37 + a) % 1)
+            house, lit = y > tall, ((x * 14) % 1 < 0.45) & ((y * 11) % 1 < 0.45)
+            p = painted(_flat(p, (0.66, 0.74, 0.84)), house, (0.50, 0.50, 0.54))
+            p = painted(painted(p, house & lit, (0.80, 0.76, 0.52)), below, (0.34, 0.34, 0.36))
+        elif scenery.name == "park":
+            p = painted(_flat(p, (0.68, 0.84, 0.94)), y + 0 * a > h - 0.22 + 0.03 * w, (0.50, 0.70, 0.34))
+            stem = np.where(a < 0.5, 0.10 + 0.12 * a, 0.80 + 0.12 * a)
+            p = painted(p, (np.abs(x - stem) < 0.03) & (y > 0.3) & (y < h), (0.40, 0.26, 0.14))
+            p = painted(p, np.hypot(x - stem, (y - 0.24) * 0.9) < 0.15 + 0.02 * w, (0.24, 0.48, 0.20))
+        elif scenery.name == "beach":
+            wave = 0.05 * np.sin(TURN * (y * 16 + a + 0.06 * w))
+            p = (
+                painted(_flat(p, (0.72, 0.88, 0.96)), (y > 0.42) & ~below, (0.30, 0.56, 0.78))
+                + wave[..., None] * (y > 0.42)[..., None]
+            )
+            p = painted(p, below, (0.92, 0.84, 0.62))
+        picture[rows] = p
+    return ((picture + tint) * shade * (1 + 0.05 * wide)[..., None]).astype(np.float32)
 
 
 def _canvas(rng: np.random.Generator, picture: Pictures, figures: Figures) -> Canvas:
@@ -48,7 +87,8 @@ def _canvas(rng: np.random.Generator, picture: Pictures, figures: Figures) -> Ca
     return Canvas(picture, (u - bend).astype(np.float32), v.astype(np.float32), (high * side).astype(np.float32))
 
 
-def _draw(rng: np.random.Generator, picture: Pictures, figures: Figures) -> Pictures:
+def draw_figures(rng: np.random.Generator, picture: Pictures, figures: Figures) -> Pictures:
+    """The figures on their places."""
     canvas, count = _canvas(rng, picture, figures), len(figures)
     light = 1 + 0.10 * rng.standard_normal((count, 1))
     outfit = np.array([one.colour for one in OCCUPATIONS])[figures.label]
@@ -102,3 +142,7 @@ def _draw(rng: np.random.Generator, picture: Pictures, figures: Figures) -> Pict
     cane = np.minimum(low.stroke(-0.24, 0.52, -0.36, 0.98, 0.017), low.stroke(-0.24, 0.52, -0.17, 0.50, 0.017))
     low.paint(cane, (0.42, 0.20, 0.06), figures.cane)
     return canvas.picture
+
+
+render_figures = Drawing(draw_sceneries, draw_figures, lambda picture, _: picture, noise=(0.02, 0.07), chunk=128)
+"""Draw every figure; the same generator state gives the same pictures."""

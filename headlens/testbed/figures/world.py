@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headlens.testbed.world import Colour
+from headlens.testbed.drawing import Colour
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,211 @@
+"""Pictures: rows of thumbnails, and images with per-token maps laid over them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float, UInt8
+from PIL import Image
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from headlens.plots import palette, style
+from headlens.plots.heads import lying_bar, symmetric
+
+Picture = Image.Image | np.ndarray | None
+
+SIDE = 96
+"""Pixels of a thumbnail's longer side: more would not be seen, and a report has to stay small."""
+_MAP_SIDE = 224  # of an image under a map
+_PALE = [90 + round(0.62 * level) for level in range(256)]  # colours would drown in the dark of a grey picture
+_PLACE, _CAPTION, _LEFT = 104, 34, 84  # pixels of a thumbnail's place, of the caption below, of the rows' names
+_CELL, _GAP = 132, 8  # pixels of a map's width on the page, and between two
+
+
+def data_uri(picture: Image.Image | np.ndarray, side: int = SIDE, grey: bool = False) -> str:
+    """A picture as a data URI, at most `side` pixels long: PNG where that is small, else JPEG."""
+    small = (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).convert("RGB")
+    small.thumbnail((side, side))
+    if grey:
+        small = small.convert("L").point(_PALE)
+    encoded, kind = io.BytesIO(), "png"
+    small.save(encoded, "PNG", optimize=True)
+    if encoded.tell() > (6_000 if side <= SIDE else 16_000):
+        encoded, kind = io.BytesIO(), "jpeg"
+        small.save(encoded, "JPEG", quality=81, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def gallery(
+    images: Mapping[str, Sequence[Picture]], captions: Mapping[str, Sequence[str]] | None = None, title: str = ""
+) -> go.Figure:
+    """Rows of small pictures, each row with a name, each picture with a caption of at most two lines.
+
+    Pictures are embedded, scaled down to 96 pixels. Instead of a picture that is not there (None, where a file could
+    not be read) there is a blank that says so.
+
+    Args:
+        images: rows by name: PIL images, arrays of height × width × 3 levels from 0 to 255, or None.
+        captions: one text a picture, in rows of the same names; None for no captions. The pointer shows them whole.
+        title: plain text.
+
+    Raises:
+        HeadlensError: for no picture, or captions that are not as many as the pictures.
+    """
+    told = captions if captions is not None else {name: [""] * len(row) for name, row in images.items()}
+    style.refuse(
+        any(map(len, images.values())) and all(len(told.get(name, ())) == len(row) for name, row in images.items()),
+        f"There are {sum(map(len, images.values()))} pictures, with {sum(map(len, told.values()))} captions.",
+        "Give at least one picture, and captions in rows of the same names and lengths, or None.",
+    )
+    columns = max(map(len, images.values()))
+    row_height = _PLACE + (_CAPTION if captions is not None else 6)
+    figure = go.Figure()
+    x, y, hover, parts = [], [], [], []
+    note = {"xref": "x", "yref": "y", "xanchor": "center", "showarrow": False, "font": {"size": 11}}
+    for i, (name, row) in enumerate(images.items()):
+        figure.add_annotation(  # beyond the axes' range, where only the page's own coordinates reach
+            x=0, xref="paper", xshift=-8, xanchor="right", y=i * row_height + _PLACE / 2, yref="y", yanchor="middle",
+            text=style.lines(name, 11), showarrow=False, font={"size": 12},
+        )  # fmt: skip
+        for j, (picture, caption) in enumerate(zip(row, told[name], strict=True)):
+            left, top, middle = j * _PLACE + 4, i * row_height + 4, j * _PLACE + _PLACE / 2
+            if picture is None:
+                blank = {"x0": left, "x1": left + SIDE, "y0": top, "y1": top + SIDE}
+                figure.add_shape(type="rect", **blank, line={"color": palette.AXIS, "width": 1, "dash": "dot"})
+                figure.add_annotation(x=middle, y=top + SIDE / 2, text="image<br>not found", yanchor="middle", **note)
+            else:
+                figure.add_layout_image(
+                    source=data_uri(picture), x=left, y=top, sizex=SIDE, sizey=SIDE, xref="x", yref="y",
+                    sizing="contain", layer="above",
+                )  # fmt: skip
+            if captions is not None:
+                text = style.lines(caption, 17)
+                figure.add_annotation(x=middle, y=i * row_height + _PLACE, text=text, yanchor="top", **note)
+            x.append(middle)
+            y.append(i * row_height + _PLACE / 2)
+            hover.append(f"<b>{style.label(name, 40)}</b>, number {j + 1}<br>{style.label(caption, 120)}")
+        lost = sum(picture is None for picture in row)
+        texts = "; ".join(style.plain(text) for text in told[name] if text)
+        parts.append(
+            f"{name}: {len(row)} images" + (f" ({texts})" if texts else "") + (f", {lost} not found" if lost else "")
+        )
+    figure.add_trace(style.dots("", x, y, hover, palette.INK, marker={"size": SIDE, "opacity": 0, "symbol": "square"}))
+    width = _LEFT + columns * _PLACE + 12
+    return style.finish(
+        figure,
+        title,
+        f"{'. '.join(parts)}.",
+        plot=(len(images) * row_height, width),
+        margin={"l": _LEFT, "r": 12, "b": 8},
+        width=width,
+        showlegend=False,
+        # One unit of the axes is one pixel of the page.
+        xaxis={"range": [0, columns * _PLACE], "visible": False},
+        yaxis={"range": [len(images) * row_height, 0], "visible": False},
+    )
+
+
+def tokens(
+    images: Sequence[UInt8[np.ndarray, "height width 3"]],
+    maps: Mapping[str, Float[Tensor, "image row column"] | Float[np.ndarray, "image row column"]],
+    titles: Sequence[str] = (),
+    title: str = "",
+    unit: str = "contribution",
+) -> go.Figure:
+    """A column an image: the image, and below it one map a row laid over the image in grey.
+
+    A map is drawn transparent at zero, blue below and orange above, on one scale for the whole figure, which
+    reaches as far to both sides.
+
+    Args:
+        images: pixels as people know them, before the model's normalisation, cropped as the model saw them.
+        maps: rows by name ("L10H3"), each with the numbers of every image at the resolution of the patches.
+        titles: one text an image.
+        title: plain text.
+        unit: what the numbers are, beside the colour bar.
+
+    Raises:
+        HeadlensError: for no image, or for maps or titles that are not as many as the images.
+    """
+    layers = {name: style.array(values) for name, values in maps.items()}
+    counts = {"titles": len(titles) or len(images)} | {f"maps {k!r}": len(v) for k, v in layers.items()}
+    for what, count in counts.items():
+        style.refuse(
+            len(images) > 0 and count == len(images),
+            f"There are {count} {what} for {len(images)} images.",
+            "Give at least one image, every row one map an image, and every image a title or none at all.",
+        )
+    rows, cols = 1 + len(layers), len(images)
+    cell = round(_CELL * max(image.shape[0] / image.shape[1] for image in images))
+    width, height = cols * (_CELL + _GAP) - _GAP, rows * (cell + _GAP) - _GAP
+    figure = make_subplots(rows=rows, cols=cols, horizontal_spacing=_GAP / width, vertical_spacing=_GAP / height)
+    end = symmetric(np.concatenate([v.reshape(-1) for v in layers.values()]))[1] if layers else 1.0
+    for col, image in enumerate(images, start=1):
+        high, wide = image.shape[:2]
+        for row, name in enumerate([None, *layers], start=1):
+            # Without a trace, plotly draws neither the axes nor the picture on them.
+            trace = go.Scatter(x=[0, wide], y=[0, high], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
+            if name is not None:
+                trace = _map(layers[name][col - 1], name, wide, high)
+            figure.add_trace(trace, row=row, col=col)
+            figure.add_layout_image(
+                source=data_uri(image, _MAP_SIDE, grey=name is not None), layer="below", row=row, col=col,
+                x=0, y=0, sizex=wide, sizey=high, xref="x", yref="y", sizing="stretch",
+            )  # fmt: skip
+            number = (row - 1) * cols + col
+            figure.update_xaxes(range=[0, wide], visible=False, constrain="domain", row=row, col=col)
+            figure.update_yaxes(
+                range=[high, 0], visible=False, constrain="domain", row=row, col=col,
+                scaleanchor=f"x{number if number > 1 else ''}",
+            )  # fmt: skip
+    note = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12}}
+    for col, text in enumerate(titles):
+        x = (col * (_CELL + _GAP) + _CELL / 2) / width
+        figure.add_annotation(x=x, y=1, yanchor="bottom", yshift=4, text=style.lines(text, 20), **note)
+    for row, name in enumerate(layers, start=1):
+        y = 1 - (row * (cell + _GAP) + cell / 2) / height
+        figure.add_annotation(x=0, xshift=-8, xanchor="right", y=y, text=style.lines(name, 11), **note)
+    length = min(width, 320)
+    bar = lying_bar(figure, unit, length / 2 / width, length, height, 10)
+    # A title is cut where its figure ends: one image alone is narrower than most titles.
+    spare = max(0, 620 - _LEFT - width - 24) if title else 0
+    whole = _LEFT + width + 24 + spare
+    return style.finish(
+        figure,
+        title,
+        _maps_in_words(len(images), layers, titles),
+        plot=(height, whole),
+        margin={"l": _LEFT, "r": 24 + spare, "t": 8 + 36 * bool(titles), "b": 66},
+        width=whole,
+        showlegend=False,
+        coloraxis={"colorscale": palette.overlay(), "cmin": -end, "cmax": end, "colorbar": bar},
+    )
+
+
+def _map(values: np.ndarray, name: str, width: int, height: int) -> go.Heatmap:
+    rows, columns = values.shape
+    text = [
+        [f"<b>{style.label(name, 24)}</b>, row {r}, column {c}: {values[r, c]:+.4g}" for c in range(columns)]
+        for r in range(rows)
+    ]
+    return go.Heatmap(
+        z=values, x=(np.arange(columns) + 0.5) * width / columns, y=(np.arange(rows) + 0.5) * height / rows,
+        text=text, hovertemplate="%{text}<extra></extra>", coloraxis="coloraxis",
+    )  # fmt: skip
+
+
+def _maps_in_words(count: int, layers: Mapping[str, np.ndarray], titles: Sequence[str]) -> str:
+    text = f"{count} images" + (f" ({'; '.join(titles)})" if titles else "")
+    text += f", and below each the maps of {', '.join(layers)} over its patches." if layers else "."
+    for name, values in layers.items():
+        peaks = []
+        for one in values:
+            at = np.unravel_index(int(np.nanargmax(np.abs(one))), one.shape) if np.isfinite(one).any() else None
+            peaks.append("nothing" if at is None else f"row {at[0]}, column {at[1]} ({one[at]:+.3g})")
+        text += f" {name} is strongest at {'; '.join(peaks)}."
+    return text

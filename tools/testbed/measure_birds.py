@@ -1,0 +1,123 @@
+"""What a trained testbed model does on the birds, measured on its images and written into its card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from headlens.correct import Correction, KnowledgeInjection, MeanAblation, RoboShot, locate_then_correct
+from headlens.errors import LocateError
+from headlens.extraction import HeadStore
+from headlens.heads import HeadId
+from headlens.locate import Location, conflicting_groups, contrastive, layer_matched
+from headlens.manifest import class_indices
+from headlens.metrics import group_accuracy, group_names
+from headlens.models import HookedCLIP
+from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
+from headlens.testbed.birds.world import CLASSES
+from tools.testbed.questions import ATTRIBUTE, ATTRIBUTE_PROMPTS, PAIRS, SPURIOUS_PAIRS, TEMPLATES
+from tools.testbed.recipes import Recipe
+
+
+def measure_birds(recipe: Recipe, clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
+    """The card's entries about the birds: what was planted, how to ask, and what was measured."""
+    return {
+        "planted_heads": [list(head) for head in recipe.planted],
+        "classes": list(CLASSES),
+        "templates": list(TEMPLATES),
+        "attribute": {"name": ATTRIBUTE, "values": {value: list(p) for value, p in ATTRIBUTE_PROMPTS.items()}},
+        "pairs": [list(pair) for pair in PAIRS],
+        "spurious_pairs": [list(pair) for pair in SPURIOUS_PAIRS],
+        "measured": _measure(clip, store),
+    }
+
+
+def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
+    task, attribute = ZeroShotTask(CLASSES, TEMPLATES), Attribute(ATTRIBUTE, ATTRIBUTE_PROMPTS)
+    classifier = task.classifier(clip.encode_text)
+    reference, test = store.subset(split="val"), store.subset(split="test")
+    location = _locate(reference, classifier)
+    pairs = encode_pairs(PAIRS, clip.encode_text)
+    spurious_pairs = encode_pairs(SPURIOUS_PAIRS, clip.encode_text)
+    methods = {
+        "zero-shot": None,
+        "ablation": MeanAblation(location.spurious),
+        "injection": KnowledgeInjection(location.salient, pairs),
+        "ltc": locate_then_correct(location.spurious, location.salient, pairs),
+        "roboshot": RoboShot(spurious_pairs, pairs),
+    }
+    measured: dict[str, Any] = {
+        "images": {"val": len(reference), "test": len(test)},
+        "spurious": [list(head) for head in location.spurious],
+        "salient": [list(head) for head in location.salient],
+        "methods": {name: _score(method, reference, test, classifier) for name, method in methods.items()},
+        "attribute_accuracy": _attribute_accuracy(test, attribute.prototypes(clip.encode_text), attribute),
+    }
+    located = [*location.spurious, *location.salient]
+
+    def ltc(spurious: Sequence[HeadId], salient: Sequence[HeadId]) -> Correction:
+        return locate_then_correct(spurious, salient, pairs)
+
+    # As many heads of the same layers, for: the ablated heads; all heads of LTC; its ablated heads, injection kept.
+    controls: dict[str, tuple[Sequence[HeadId], Callable[[dict[HeadId, HeadId]], Correction]]] = {
+        "random_ablation": (location.spurious, lambda cast: MeanAblation(list(cast.values()))),
+        "random_ltc": (
+            located,
+            lambda cast: ltc([cast[h] for h in location.spurious], [cast[h] for h in location.salient]),
+        ),
+        "random_ablation_in_ltc": (
+            location.spurious,
+            lambda cast: ltc(list(cast.values()), location.salient),
+        ),
+    }
+    for name, (heads, method) in controls.items():
+        sets = _random_sets(heads, reference, barred=located)
+        cast = [_score(method(chosen), reference, test, classifier)["worst_group"] for chosen in sets]
+        measured[name] = {"sets": len(sets)}
+        if cast:
+            measured[name] |= {"mean": round(sum(cast) / len(cast), 4), "best": max(cast)}
+    return measured
+
+
+def _random_sets(heads: Sequence[HeadId], store: HeadStore, barred: Sequence[HeadId]) -> list[dict[HeadId, HeadId]]:
+    """Which random head of its layer stands for each located one, a dictionary a draw; never a located one."""
+    try:
+        sets = layer_matched(heads, store.n_layers, store.n_heads, exclude=barred)
+    except LocateError:  # half a layer is located: nothing to draw from
+        return []
+    drawn = []
+    for number, chosen in enumerate(sets):
+        pool = [chosen[i] for i in np.random.default_rng(number).permutation(len(chosen))]
+        drawn.append({head: pool.pop([one.layer for one in pool].index(head[0])) for head in heads})
+    return drawn
+
+
+def _locate(reference: HeadStore, classifier: torch.Tensor) -> Location:
+    labels = torch.tensor(class_indices(reference.manifest["label"], CLASSES).tolist())
+    groups = conflicting_groups(reference.manifest["label"], reference.manifest[ATTRIBUTE])
+    logits = reference.embedding @ classifier.T
+    try:
+        return contrastive(reference.project(classifier), logits, labels, groups.mask)
+    except LocateError:
+        nothing = torch.zeros(reference.n_layers, reference.n_heads)
+        return Location("contrastive", correct=nothing, wrong=nothing, threshold=1.0, n_correct=0, n_wrong=0)
+
+
+def _score(method: Any, reference: HeadStore, test: HeadStore, classifier: torch.Tensor) -> dict[str, Any]:
+    view = test if method is None else method.fit(reference).apply(test)
+    predicted = (view.embedding @ classifier.T).argmax(-1)
+    names = [CLASSES[i] for i in predicted.tolist()]
+    labels = test.manifest["label"].tolist()
+    by_group = group_accuracy(labels, names, groups=group_names(labels, test.manifest[ATTRIBUTE].tolist()))
+    average = sum(a == b for a, b in zip(names, labels, strict=True)) / len(labels)
+    groups = {str(name): round(float(value), 4) for name, value in by_group.items()}
+    return {"average": round(average, 4), "worst_group": min(groups.values()), "groups": groups}
+
+
+def _attribute_accuracy(test: HeadStore, prototypes: torch.Tensor, attribute: Attribute) -> float:
+    values = (test.embedding @ prototypes.T).argmax(-1).tolist()
+    truth = test.manifest[ATTRIBUTE].tolist()
+    return round(sum(attribute.value_names[v] == t for v, t in zip(values, truth, strict=True)) / len(truth), 4)
