@@ -176,7 +176,7 @@ class HeadStore:
                 "Pass normalized=False, or check that `rest` holds every component that is not a head.",
             )
         if fingerprint is None:
-            fingerprint = UNKNOWN_MODEL + hashlib.sha256(memoryview(z.contiguous().numpy()).cast("B")).hexdigest()[:16]
+            fingerprint = UNKNOWN_MODEL + hashlib.sha256(cast(Any, z.contiguous().numpy())).hexdigest()[:16]
         count, n_layers, n_heads, width = z.shape
         block, chunk = block_sizes(count, None)
         plan = Plan(
@@ -211,8 +211,14 @@ class HeadStore:
         """
         storage = Storage(path)
         block, chunk = block_sizes(len(self), None)
-        digests = {"manifest": manifest_digest(self.manifest), "images": images_digest(self.manifest)}
-        plan = replace(self.plan, rows=len(self), block=block, chunk=chunk, **digests)
+        plan = replace(
+            self.plan,
+            rows=len(self),
+            block=block,
+            chunk=chunk,
+            manifest=manifest_digest(self.manifest),
+            images=images_digest(self.manifest),
+        )
         with storage.only_writer():
             folder = StoreFolder.create(storage, plan, self.manifest, self.basis)
             for number in range(plan.n_blocks):
@@ -494,6 +500,7 @@ def _in_full(values: Tensor) -> Tensor:
 
 def _identity(n_layers: int, n_heads: int, width: int, dtype: torch.dtype) -> HeadBasis:
     """The basis of states that are contributions themselves."""
+
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(shape, dtype=dtype)
 

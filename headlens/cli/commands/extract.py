@@ -52,6 +52,9 @@ def extract(
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, or auto.")] = None,
     devices: Annotated[str, typer.Option(help="That share the work, on this machine: cuda:0,cuda:1.")] = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that read images; with Ray, actors.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="K/N: write the K-th of N shares, counted from 0, beside N - 1 other processes.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fill a store with the head states of a data set; a run that was stopped goes on where it stopped."""
@@ -73,5 +76,6 @@ def extract(
         address=address,
         devices=[name.strip() for name in devices.split(",") if name.strip()],
         workers=workers,
+        shard=shard,
     )
     run_extract(request, as_json=as_json)
