@@ -4,8 +4,9 @@ from .audit import Audit
 from .errors import HeadlensError
 from .extraction import HeadStore, MomentStore, extract, extract_moments
 from .heads import HeadId, HeadScores
+from .loading import load
 from .manifest import read_manifest
-from .models import HookedCLIP, HookedVisionTransformer, load, parity
+from .models import HookedCLIP, HookedVisionTransformer, LoadOptions, ModelDescription, parity
 from .prompts import Attribute, ZeroShotTask
 from .states import Decomposition, decompose
 
@@ -19,6 +20,8 @@ __all__ = [
     "HeadlensError",
     "HookedCLIP",
     "HookedVisionTransformer",
+    "LoadOptions",
+    "ModelDescription",
     "MomentStore",
     "ZeroShotTask",
     "__version__",

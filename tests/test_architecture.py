@@ -8,17 +8,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "headlens"
 FLOORS = {
-    0: {"errors", "heads", "progress", "registry", "serialization", "tables", "_version"},
+    0: {"errors", "fingerprint", "heads", "progress", "registry", "serialization", "tables", "_version"},
     1: {"locate", "correct", "metrics", "prompts", "manifest", "images"},
     2: {"models", "states"},
     3: {"extraction"},
-    4: {"audit", "plots", "explain", "datasets", "testbed"},
+    4: {"audit", "plots", "explain", "datasets", "loading", "testbed"},
     5: {"cli", "report", "explore", "benchmark", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-# Doors upwards, opened only when called: the audit writes its own report and opens its own explorer, and `load` knows
-# the embedded models.
-ALLOWED_UPWARDS = {("audit", "report"), ("audit", "explore"), ("models", "testbed")}
+# Doors upwards, opened only when called: the audit writes its own report and opens its own explorer.
+ALLOWED_UPWARDS = {("audit", "report"), ("audit", "explore")}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -178,7 +178,7 @@ def test_no_difference_is_exactly_none():
 
 def test_against_random_by_hand():
     found = against_random(0.8, [0.2, 0.4, 0.6])
-    assert (found.mean, found.best, found.draws) == (pytest.approx(0.4), 0.6, 3)
+    assert (found.mean, found.best, found.n) == (pytest.approx(0.4), 0.6, 3)
     assert found.z == pytest.approx(2.0) and found.p == 0.25
     assert against_random(0.6, [0.2, 0.4, 0.6]).p == 0.5  # a tie counts against the observed value
     assert np.isnan(against_random(0.5, [0.4]).z)

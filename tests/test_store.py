@@ -297,7 +297,7 @@ def test_arrays_of_another_tool_that_do_not_fit(made: tuple, without_shape_check
     rest = dense.mlps.sum(1) + dense.stem + dense.constant
     options = {"convention": "separate", "normalized": True}
     unknown = HeadStore.from_arrays(dense.heads.numpy(), rest.numpy(), frame, **options)
-    with pytest.warns(UserWarning, match="does not say which model"):
+    with pytest.warns(UserWarning, match="does not record which model"):
         unknown.check_model(clip)
     with pytest.raises(StoreError, match=r"seed-0.*seed-1|other.*seed-1"):
         HeadStore.from_arrays(dense.heads, rest, frame, fingerprint="other", **options).check_model(tiny_clip(seed=1))

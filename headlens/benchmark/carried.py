@@ -17,6 +17,7 @@ from typing import Any
 from headlens._version import __version__
 from headlens.audit import Audit
 from headlens.errors import LocateError
+from headlens.fingerprint import same_model
 from headlens.heads import HeadId, as_heads
 from headlens.locate import Located
 from headlens.models import HookedCLIP
@@ -59,7 +60,7 @@ class CarriedHeads:
         Raises:
             LocateError: for heads of another model, heads that its tower does not have, and no head at all.
         """
-        if self.fingerprint is not None and self.fingerprint != clip.fingerprint:
+        if self.fingerprint is not None and not same_model(self.fingerprint, clip.fingerprint):
             raise LocateError(
                 f"heads that were located in this model, {clip.name} ({clip.fingerprint})",
                 f"those of {self.model or 'another one'} ({self.fingerprint}), from {self.source}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 
@@ -10,6 +11,7 @@ import torch
 
 from headlens._version import __version__
 from headlens.cli import show
+from headlens.errors import ModelWarning
 
 _PACKAGES = (
     "torch",
@@ -27,8 +29,10 @@ _PACKAGES = (
 )
 
 
-def run_doctor(model: str | None, pretrained: str | None, device: str, as_json: bool) -> None:
-    """Print versions, devices and what is registered; where a model is named, its parity report."""
+def run_doctor(
+    model: str | None, pretrained: str | None, pretrained_tag: str | None, device: str, as_json: bool
+) -> None:
+    """Print versions, devices and what is registered; where a model is named, its description and parity report."""
     facts: dict[str, object] = {"headlens": __version__, "python": platform.python_version()}
     facts |= {package: _installed(package) for package in _PACKAGES}
     facts["cpu threads"] = torch.get_num_threads()
@@ -46,11 +50,17 @@ def run_doctor(model: str | None, pretrained: str | None, device: str, as_json: 
         }
         facts |= {what: list(known) if as_json else ", ".join(known) for what, known in names.items()}
     else:
-        from headlens.models import load, parity
+        from headlens.loading import load
+        from headlens.models import parity
 
-        clip = load(model, pretrained=pretrained, device=device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ModelWarning)  # the description says all of it
+            clip = load(model, pretrained=pretrained, device=device, pretrained_tag=pretrained_tag)
         report = parity(clip)
-        facts |= {"model": clip.name, "fingerprint": clip.fingerprint, "images compared": report.images}
+        facts |= {"model": clip.name} | clip.description.facts()
+        if as_json:
+            facts["description"] = clip.description.as_dict()
+        facts |= {"fingerprint": clip.fingerprint, "images compared": report.images}
         facts["parity"] = "passed" if report.passed else "FAILED"
         rows = report.table().to_dict(orient="records")
         facts["report"] = rows if as_json else report.table().to_string(index=False)

@@ -14,8 +14,9 @@ from headlens.audit.folder import identity, refuse_other_audit
 from headlens.datasets import read as read_dataset
 from headlens.errors import TaskError
 from headlens.extraction import extract
+from headlens.loading import load
 from headlens.manifest import check_manifest, manifest_digest, read_manifest
-from headlens.models import HookedCLIP, load
+from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask, load_bank, load_pairs
 
 

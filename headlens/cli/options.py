@@ -22,6 +22,10 @@ class OnError(StrEnum):
 
 Model = Annotated[str, typer.Option("--model", "-m", help="open_clip name, hf-hub:…, checkpoint path, or testbed.")]
 Pretrained = Annotated[str | None, typer.Option(help="Pretrained tag of open_clip, or a local checkpoint file.")]
+PretrainedTag = Annotated[
+    str | None,
+    typer.Option("--pretrained-tag", help="The tag that a checkpoint file stems from, which it does not say."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the model's weights.")]
 Data = Annotated[Path, typer.Option("--data", "-d", help="CSV with the columns path, label, split and the attribute.")]

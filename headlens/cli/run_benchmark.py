@@ -18,7 +18,7 @@ from headlens.benchmark.carried import LOCATED
 from headlens.benchmark.report import write_report
 from headlens.cli.inputs import listed
 from headlens.errors import TaskError
-from headlens.models import load
+from headlens.loading import load
 
 
 def run_benchmark(

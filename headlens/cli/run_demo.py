@@ -13,7 +13,7 @@ from headlens.cli.inputs import card_pairs, refuse_early
 from headlens.cli.run_audit import finish_audit
 from headlens.cli.run_fairness import steps
 from headlens.extraction import extract
-from headlens.models import load
+from headlens.loading import load
 from headlens.prompts import Attribute, ZeroShotTask
 from headlens.report.steps import take_missing
 

@@ -8,8 +8,8 @@ from typing import Any
 from headlens.cli import show
 from headlens.errors import StoreError
 from headlens.extraction import Devices, Ray, extract, extract_moments
+from headlens.loading import load
 from headlens.manifest import read_manifest
-from headlens.models import load
 
 
 @dataclass(frozen=True)

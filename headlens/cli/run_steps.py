@@ -23,7 +23,8 @@ from headlens.cli.run_audit import check_locator, finish_audit
 from headlens.errors import LocateError, TaskError
 from headlens.explain import Explanation
 from headlens.heads import HeadId
-from headlens.models import HookedCLIP, load
+from headlens.loading import load
+from headlens.models import HookedCLIP
 
 _OF_THE_MODEL = {"model", "pretrained", "device", "precision"}
 _RECORD = "audit.json"

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from headlens.errors import StoreError
+from headlens.errors import StoreError, StoreWarning
+from headlens.fingerprint import same_model
 from headlens.manifest import images_digest, manifest_digest
 
 FORMAT = 3
@@ -172,14 +173,36 @@ class Plan:
         return self.model
 
     def check_model(self, path: Path | str, clip: HasFingerprint) -> None:
-        """Raise `StoreError` unless the store at a path was made with this model."""
-        if self.fingerprint.startswith(UNKNOWN_MODEL):
-            warnings.warn(f"{path} does not say which model its arrays are of: taken to be {clip.name}.", stacklevel=3)
-        elif clip.fingerprint != self.fingerprint:
+        """Raise `StoreError` unless the store at a path was made with this model.
+
+        One that an early version wrote names its model's weights and preprocessing alone: it is accepted for a model
+        with these, and a `StoreWarning` says what was not compared; as it does for another tool's arrays.
+        """
+        have, wanted = self.fingerprint, clip.fingerprint
+        if have == wanted:
+            return
+        if have.startswith(UNKNOWN_MODEL):
+            problem = f"{path} does not record which model its arrays are of: it is taken for one of {clip.name}."
+            warnings.warn(problem, StoreWarning, stacklevel=3)
+        elif same_model(have, wanted):
+            warnings.warn(
+                f"{path} was written by an early version, which did not record its model's settings: it is taken for "
+                f"one of {clip.name}, whose weights and preprocessing it has; whether it was made with the same "
+                "nonlinearity and pooling cannot be known.",
+                StoreWarning,
+                stacklevel=3,
+            )
+        elif have.partition("-")[0] == wanted.partition("-")[0]:
             raise StoreError(
-                f"the model that {str(path)!r} was made with, {self.model} (fingerprint {self.fingerprint})",
-                f"{clip.name} (fingerprint {clip.fingerprint})",
-                "Load that model with the same weights, settings and preprocessing, or extract into another folder.",
+                f"{str(path)!r} was made with the weights of {clip.name}, but with other settings, such as another "
+                f"nonlinearity or pooling (fingerprint {have}, not {wanted}).",
+                f"Load {self.model} as it was then, or extract into another folder.",
+            )
+        else:
+            raise StoreError(
+                f"the model that {str(path)!r} was made with, {self.model} (fingerprint {have})",
+                f"{clip.name} (fingerprint {wanted})",
+                "Load that model with the same weights and preprocessing, or extract into another folder.",
             )
 
 

@@ -33,7 +33,7 @@ from headlens.locate.contrastive import (
 )
 from headlens.locate.head_ablation import HeadEffects
 from headlens.locate.located import Located
-from headlens.locate.random_heads import layer_matched
+from headlens.locate.random_heads import HeadSets, RandomHeads, draw_head_sets, layer_matched, random_head_control
 from headlens.locate.search import (
     OBJECTIVES,
     Objective,
@@ -55,10 +55,12 @@ __all__ = [
     "ConflictingGroups",
     "Decisions",
     "HeadEffects",
+    "HeadSets",
     "Located",
     "Location",
     "Objective",
     "ObjectiveName",
+    "RandomHeads",
     "SearchResult",
     "Significance",
     "attribute_heads",
@@ -75,12 +77,14 @@ __all__ = [
     "contrastive_from_margins",
     "contrastive_full",
     "decide",
+    "draw_head_sets",
     "greedy_sweep",
     "head_credit",
     "head_margins",
     "head_variance",
     "layer_matched",
     "margins_of",
+    "random_head_control",
     "rivals",
     "routes",
     "salient_by_class",

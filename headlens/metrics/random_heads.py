@@ -1,26 +1,39 @@
-"""Is a correction better than the same correction on random heads?"""
+"""Is a statistic better with the located heads than with random ones?
+
+The sets are drawn, and the statistics computed, by `headlens.locate.random_heads`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
+from jaxtyping import Float
+from scipy.stats import t as student
 
 from headlens.errors import MetricError
+from headlens.metrics.bootstrap import Interval, interval
+
+TOLERANCE = 1e-9
+"""Statistics that differ by less are equal: they are fractions of images, computed by one function, up to rounding."""
 
 
 @dataclass(frozen=True)
 class RandomComparison:
-    """One observed value against the values of random controls.
+    """One statistic of the located heads, compared with that of random ones.
 
     Attributes:
-        observed: the value with the located heads.
+        observed: the statistic with the located heads.
         mean: the controls' mean.
-        best: the controls' largest value.
-        z: (observed − mean) / standard deviation of the controls; NaN where they do not vary.
-        p: (1 + #{controls ≥ observed}) / (1 + draws), one-sided.
-        draws: how many controls.
+        best: the controls' best value.
+        z: (observed − mean) / standard deviation of the controls, above zero where the located heads do better; NaN
+            where the controls do not vary.
+        p: (1 + #{controls at least as good}) / (1 + controls), one-sided; a tie counts against the located heads.
+        effect: how much better than the controls' mean the located heads do; below zero where they do worse.
+        effect_interval: its interval: over images, where the statistic came with resamples, else over the controls.
+        n: how many controls.
     """
 
     observed: float
@@ -28,24 +41,58 @@ class RandomComparison:
     best: float
     z: float
     p: float
-    draws: int
+    effect: float
+    effect_interval: Interval
+    n: int
 
 
-def against_random(observed: float, controls: Sequence[float]) -> RandomComparison:
-    """Compare a value for which larger is better (worst-group accuracy, say) with those of random heads.
+def against_random(
+    observed: float | Float[np.ndarray, "sample"],
+    controls: Sequence[float] | Float[np.ndarray, "set"] | Float[np.ndarray, "set sample"],
+    *,
+    lower_is_better: bool = False,
+    level: float = 0.95,
+) -> RandomComparison:
+    """Compare a statistic with those of random heads.
 
-    See `headlens.locate.layer_matched` for the sets. Raises `MetricError` where there is no control or a value is not
-    finite. Limit: with few distinct sets p cannot be small, whatever the effect.
+    Args:
+        observed: the statistic with the located heads; an array has its value first, then paired bootstrap resamples.
+        controls: the same with each random set, by the same function.
+        lower_is_better: of the statistic.
+        level: of the effect's interval.
+
+    Raises:
+        MetricError: where there is no control or a value is not finite.
+
+    Limits: with few distinct sets p cannot be small, whatever the effect.
     """
-    values = np.asarray(list(controls), dtype=float)
-    if values.size == 0 or not np.isfinite([observed, *values]).all():
+    own, others = np.atleast_1d(np.asarray(observed, float)), np.asarray(controls, float)
+    others = others.reshape(len(others), -1) if others.size else others
+    if not others.size:
+        raise MetricError("There is no control.", "Draw random sets with headlens.locate.draw_head_sets.")
+    if not (np.isfinite(own[0]) and np.isfinite(others[:, 0]).all()):
         raise MetricError(
-            "There is no control."
-            if values.size == 0
-            else f"{observed} or one of {values.tolist()[:5]} is not finite.",
-            "Draw controls with headlens.locate.layer_matched.",
+            "The statistic of the located heads or of a control is not finite.", "Score images of every group."
         )
-    spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
-    z = (observed - float(values.mean())) / spread if spread > 0 else float("nan")
-    p = (1 + int((values >= observed).sum())) / (1 + values.size)
-    return RandomComparison(float(observed), float(values.mean()), float(values.max()), z, p, int(values.size))
+    sign = -1.0 if lower_is_better else 1.0
+    value, values = sign * own[0], sign * others[:, 0]
+    mean = float(values.mean())
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    effect = float(value - mean)
+    if len(own) > 1:
+        ends = interval(sign * (own[1:] - others[:, 1:].mean(axis=0)), level)
+    elif len(values) > 1:
+        reach = float(student.isf((1 - level) / 2, len(values) - 1)) * spread / sqrt(len(values))
+        ends = (effect - reach, effect + reach)
+    else:
+        ends = (float("-inf"), float("inf"))
+    return RandomComparison(
+        observed=float(own[0]),
+        mean=sign * mean,
+        best=sign * float(values.max()),
+        z=effect / spread if spread > TOLERANCE else float("nan"),
+        p=(1 + int((values >= value - TOLERANCE).sum())) / (1 + len(values)),
+        effect=effect,
+        effect_interval=ends,
+        n=len(values),
+    )
