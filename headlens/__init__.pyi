@@ -16,7 +16,7 @@ from . import (
 from ._version import __version__
 from .audit import Audit
 from .errors import HeadlensError
-from .extraction import HeadStore, MomentStore, extract
+from .extraction import HeadStore, MomentStore, extract, extract_moments
 from .heads import HeadId, HeadScores
 from .loading import load
 from .manifest import read_manifest
@@ -47,6 +47,7 @@ __all__ = [
     "errors",
     "explain",
     "extract",
+    "extract_moments",
     "load",
     "locate",
     "metrics",

@@ -47,6 +47,28 @@ def test_two_devices_and_a_batch_size_of_its_own(manifest: Path, tmp_path: Path)
     assert "found by trial" in CliRunner().invoke(app, ["extract", "--help"], env={"COLUMNS": "120"}).output
 
 
+def test_shards_of_the_shell(manifest: Path, tmp_path: Path) -> None:
+    first = command(manifest, tmp_path / "acts.zarr", "--shard", "1/2")
+    assert first == {"store": str(tmp_path / "acts.zarr"), "shard": "1/2", "complete": False} or first["images"] == 17
+    assert command(manifest, tmp_path / "acts.zarr", "--shard", "0/2")["images"] == 17
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--shard", "1"], "K/N"),
+        (["--groups", "label"], "--groups needs --moments"),
+        (["--moments", "--dtype", "float16"], "whatever --dtype"),
+        (["--address", "auto"], "--address needs --engine ray"),
+        (["--engine", "ray", "--devices", "cpu"], "--devices needs --engine local"),
+    ],
+)
+def test_options_that_do_not_go_together(manifest: Path, tmp_path: Path, options: list[str], said: str) -> None:
+    arguments = ["extract", "-m", "testbed", "-d", str(manifest), "-o", str(tmp_path / "x"), *options]
+    result = CliRunner().invoke(app, arguments)
+    assert said in str(result.exception)
+
+
 def test_an_unknown_engine_is_refused_by_the_shell(manifest: Path, tmp_path: Path) -> None:
     arguments = ["extract", "-m", "testbed", "-d", str(manifest), "-o", str(tmp_path / "x"), "--engine", "spark"]
     assert CliRunner().invoke(app, arguments).exit_code == 2

@@ -14,7 +14,7 @@ import rich_click as click
 from headlens._version import __version__
 from headlens.cli.app import app
 from headlens.cli.options import EXTRACTION, JSON, MODEL, Typed, arguments, command, listed, of_call, option, out
-from headlens.errors import ModelWarning, TaskError
+from headlens.errors import ModelWarning, StoreError, TaskError
 
 _PACKAGES = (
     "torch",
@@ -58,6 +58,7 @@ _PACKAGES = (
     option("--address", "Of a running Ray cluster, or auto.", "Method"),
     option("--devices", "That share the work, on this machine: cuda:0,cuda:1.", "Method", default=""),
     option("--workers", "Threads that read images; with Ray, actors.", "Method", type=click.IntRange(1)),
+    option("--shard", "K/N: write the K-th of N shares, counted from 0, beside N - 1 other processes.", "Method"),
     JSON,
     example="headlens extract --model ViT-B-16 --pretrained laion2b_s34b_b88k --data birds.csv --out birds.zarr",
 )
@@ -67,16 +68,36 @@ def extract(typed: Typed) -> None:
     from headlens.cli.inputs import load_model
     from headlens.manifest import read_manifest
 
-    manifest = read_manifest(typed["data"])
     if typed["model"] is None:
         raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
+    for alone, name, needed in (
+        (typed["groups"] and not typed["moments"], "--groups", "--moments"),
+        (typed["address"] and typed["engine"] != "ray", "--address", "--engine ray"),
+        (typed["devices"] and typed["engine"] == "ray", "--devices", "--engine local; with Ray an actor takes one GPU"),
+        (typed["moments"] and typed["dtype"] != "float32", "--dtype", "no --moments, which are added up in float64"),
+    ):
+        if alone:
+            raise StoreError(f"{name} needs {needed}.", f"Add that, or leave out {name}.")
+    shard = None if typed["shard"] is None else _shard(typed["shard"])
+    manifest = read_manifest(typed["data"])
+
+    from headlens.extraction import Devices, Ray, extract_moments
     from headlens.extraction import extract as fill
 
-    how: dict[str, Any] = {name: typed[name] for name in ("batch_size", "on_error", "workers", "dtype", "engine")}
-    how |= {"address": typed["address"], "devices": listed(typed["devices"]) or None}
+    how: dict[str, Any] = {name: typed[name] for name in ("batch_size", "on_error", "workers")} | {"shard": shard}
+    if typed["engine"] == "ray":
+        how |= {"engine": Ray(typed["address"], typed["workers"]), "workers": None}
+    elif typed["devices"]:
+        how["engine"] = Devices(listed(typed["devices"]))
+    clip = load_model(typed)
+    store: Any
     if typed["moments"]:
-        how |= {"keep": "moments", "groups": listed(typed["groups"])}
-    store = fill(load_model(typed), manifest, typed["out"], **how)
+        store = extract_moments(clip, manifest, typed["out"], listed(typed["groups"]), **how)
+    else:
+        store = fill(clip, manifest, typed["out"], dtype=typed["dtype"], **how)
+    if store is None:
+        show.facts({"store": typed["out"], "shard": typed["shard"], "complete": False}, as_json=typed["as_json"])
+        return
     facts = {
         "store": typed["out"],
         "images": len(store),
@@ -178,6 +199,13 @@ def doctor(typed: Typed) -> None:
         rows = found.table().to_dict(orient="records")
         facts["report"] = rows if as_json else found.table().to_string(index=False)
     show.facts(facts, as_json=as_json)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    k, slash, n = text.partition("/")
+    if not slash or not k.strip().isdecimal() or not n.strip().isdecimal():
+        raise StoreError(f"--shard {text!r} is not written as K/N.", "For the first of four shares write --shard 0/4.")
+    return int(k), int(n)
 
 
 def _installed(package: str) -> str:
