@@ -119,7 +119,7 @@ def test_a_requirement_stops_a_step_as_it_stops_an_audit(located: Path) -> None:
     assert CliRunner().invoke(app, [*asked, "ablation.average >= 0.01"]).exit_code == 0
 
 
-def test_a_report_takes_no_step_and_names_the_call_that_does(world: Path, tmp_path: Path) -> None:
+def test_a_report_takes_no_step_and_names_the_call_that_does(world: Path, located: Path, tmp_path: Path) -> None:
     store = hl.HeadStore.open(world / "acts.zarr")
     clip = hl.load("testbed")
     task = hl.ZeroShotTask(["landbird", "waterbird"], "a photo of a {}")
