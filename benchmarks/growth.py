@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py --out docs/images [--images 1000 3000 10000] [--repeats 5]
 
-- Images: the testbed's model over a manifest of so many rows (its pictures, again and again), with keep="states" and
-  keep="moments", each in a process of its own. Time, the most memory that the process holds on top of what it held
+- Images: the testbed's model over a manifest of so many rows (its pictures, again and again), with extract and
+  extract_moments, each in a process of its own. Time, the most memory that the process holds on top of what it held
   with the model loaded, and the space on disk.
 - Heads: towers of as many layers as are asked for, of random weights: the head states of a batch, and the projection
   of a store in memory.
@@ -65,10 +65,12 @@ def one_extraction(folder: str, count: int, keep: str) -> dict[str, float]:
         clip.vision.head_states(torch.randn(64, 3, *clip.vision.cfg.image_size))
     Path("/proc/self/clear_refs").write_text("5")
     before = held("VmRSS")
-    options: dict[str, Any] = {"keep": keep} | ({"groups": ["label", "background"]} if keep == "moments" else {})
     target = Path(folder) / f"{keep}-{count}-{os.getpid()}"
     start = time.process_time()
-    hl.extract(clip, manifest, target, workers=1, **options)
+    if keep == "moments":
+        hl.extract_moments(clip, manifest, target, ["label", "background"], workers=1)
+    else:
+        hl.extract(clip, manifest, target, workers=1)
     seconds = time.process_time() - start
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file() and "parquet" not in file.name)
     return {"seconds": seconds, "memory": held("VmHWM") - before, "disk": size}
@@ -187,7 +189,7 @@ def draw(record: dict[str, Any], out: Path) -> None:
             figure.add_scatter(
                 x=part["images"],
                 y=part[column] / unit,
-                name=f"keep='{keep}'",
+                name=str(keep),
                 mode="lines+markers",
                 line_color=METHODS[number + 1],
                 showlegend=place == 1,

@@ -27,10 +27,10 @@ from PIL import Image
 from store_size import disk, write_store
 
 import headlens as hl
-from headlens.extraction.layout import StoreFolder
-from headlens.extraction.moment_totals import Totals
-from headlens.extraction.numbers import to_disk
-from headlens.extraction.place import place_of
+from headlens.extraction.moment_folder import Totals
+from headlens.extraction.plan import to_disk
+from headlens.extraction.storage import Storage
+from headlens.extraction.store_folder import StoreFolder
 from headlens.images import read_image
 from headlens.manifest import manifest_digest
 from headlens.models.open_clip_import import open_clip
@@ -76,7 +76,7 @@ def measure(name: str, batch: int, repeats: int) -> tuple[dict[str, float], dict
         count = 512
         for dtype in ("float32", "float16", "bfloat16"):
             store = write_store(root / dtype, count, sizes, dtype)
-            folder, plan = StoreFolder.open(place_of(root / dtype)), store.plan
+            folder, plan = StoreFolder.open(Storage(root / dtype)), store.plan
             states = {name: torch.randn(plan.shape_of(name, plan.block)) for name in plan.names}
 
             def write(folder: StoreFolder = folder, states: dict[str, torch.Tensor] = states) -> None:

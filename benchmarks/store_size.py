@@ -26,10 +26,9 @@ import torch
 from einops import einsum
 
 from headlens.extraction import HeadStore
-from headlens.extraction.layout import StoreFolder
-from headlens.extraction.numbers import to_disk
-from headlens.extraction.place import place_of
-from headlens.extraction.plan import Plan, block_sizes
+from headlens.extraction.plan import Plan, block_sizes, to_disk
+from headlens.extraction.storage import Storage
+from headlens.extraction.store_folder import StoreFolder
 from headlens.manifest import images_digest
 from headlens.states import HeadBasis
 
@@ -60,7 +59,7 @@ def write_store(
     block, chunk = block_sizes(images, None)
     manifest = pd.DataFrame({"path": paths or ["none"] * images})
     plan = Plan("random", fingerprint, "none", images_digest(manifest), images, block, chunk, dtype, sizes, stem=False)
-    folder = StoreFolder.create(place_of(path), plan, manifest, basis)
+    folder = StoreFolder.create(Storage(path), plan, manifest, basis)
     for number in range(plan.n_blocks):
         rows = len(plan.rows_of(number))
         arrays = {name: torch.randn(plan.shape_of(name, rows)) for name in plan.names}
@@ -72,7 +71,7 @@ def write_store(
 def numbers(store: HeadStore) -> int:
     """Bytes of what a store keeps of its images, before compression."""
     plan = store.plan
-    return sum(prod(plan.shape_of(name, plan.rows)) * plan.dtype_of(name).itemsize for name in plan.names)
+    return sum(prod(plan.shape_of(name, plan.rows)) * plan.stored_as(name).itemsize for name in plan.names)
 
 
 def disk(path: Path) -> int:

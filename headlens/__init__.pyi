@@ -1,11 +1,26 @@
-from . import audit, benchmark, correct, datasets, errors, explain, locate, metrics, plots, prompts, report, testbed
+from . import (
+    audit,
+    benchmark,
+    correct,
+    datasets,
+    errors,
+    explain,
+    locate,
+    metrics,
+    plots,
+    prompts,
+    report,
+    steps,
+    testbed,
+)
 from ._version import __version__
 from .audit import Audit
 from .errors import HeadlensError
-from .extraction import HeadStore, MomentStore, extract
+from .extraction import HeadStore, MomentStore, extract, extract_moments
 from .heads import HeadId, HeadScores
+from .loading import load
 from .manifest import read_manifest
-from .models import HookedCLIP, HookedVisionTransformer, load, parity
+from .models import HookedCLIP, HookedVisionTransformer, LoadOptions, ModelDescription, parity
 from .prompts import Attribute, ZeroShotTask
 from .states import Decomposition, decompose
 
@@ -19,6 +34,8 @@ __all__ = [
     "HeadlensError",
     "HookedCLIP",
     "HookedVisionTransformer",
+    "LoadOptions",
+    "ModelDescription",
     "MomentStore",
     "ZeroShotTask",
     "__version__",
@@ -30,6 +47,7 @@ __all__ = [
     "errors",
     "explain",
     "extract",
+    "extract_moments",
     "load",
     "locate",
     "metrics",
@@ -38,5 +56,6 @@ __all__ = [
     "prompts",
     "read_manifest",
     "report",
+    "steps",
     "testbed",
 ]

@@ -42,6 +42,14 @@ class ModelError(HeadlensError):
     """A model that cannot be found, loaded, converted or trusted."""
 
 
+class ModelWarning(UserWarning):
+    """What a model was found to be, where that is not what its name says, or had to be assumed."""
+
+
+class StoreWarning(UserWarning):
+    """A store that is accepted, although something about it could not be compared."""
+
+
 class VocabularyError(HeadlensError):
     """A prompt with words that the model's tokenizer has never seen."""
 
@@ -80,3 +88,7 @@ class MetricError(HeadlensError):
 
 class OutputError(HeadlensError):
     """An output folder or file that must not be written to."""
+
+
+class HeadlensWarning(UserWarning):
+    """Something that was assumed, left out or dropped, and that a result does not show by itself."""

@@ -19,13 +19,14 @@ from tiny_clip import TinyClip, contents, pixels, tiny_clip, write_images
 
 import headlens.extraction.extraction as extraction
 from headlens.errors import HeadlensError, ImageError, ManifestError, ModelError, StoreError
-from headlens.extraction import HeadStore, MomentStore, extract
-from headlens.extraction.decode import decode
-from headlens.extraction.place import place_of
+from headlens.extraction import HeadStore, MomentStore, extract, extract_moments
+from headlens.extraction.batching import decode
+from headlens.extraction.storage import Storage
 from headlens.images import read_image
 from headlens.states import decompose
 
 COUNT, BLOCK = 11, 4
+EXTRACT = {"states": extract, "moments": extract_moments}
 
 
 @pytest.fixture
@@ -39,7 +40,8 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 
 
 def run(clip: TinyClip, frame: pd.DataFrame | Path, path: Path, **options: object) -> HeadStore:
-    return extract(clip, frame, path, **{"batch_size": 3, "block": BLOCK, "workers": 2} | options)
+    take = EXTRACT[options.pop("keep", "states")]
+    return take(clip, frame, path, **{"batch_size": 3, "block": BLOCK, "workers": 2} | options)
 
 
 class Stopping:
@@ -80,7 +82,7 @@ def test_ctrl_c_keeps_whole_blocks_and_says_how_to_go_on(
         run(clip, frame, tmp_path / "part.zarr")
     done = (stop_at - 1) // 2
     assert caught.value.__notes__ == [f"{done} of 3 blocks are whole and stay: the same call goes on after them."]
-    with pytest.raises(StoreError, match=rf"{3 - done} of 3 blocks missing"):
+    with pytest.raises(StoreError, match=rf"{3 - done} of 3 blocks are missing"):
         HeadStore.open(tmp_path / "part.zarr")
     clip.vision = Stopping(tower, -1, KeyboardInterrupt())
     part = run(clip, frame, tmp_path / "part.zarr")
@@ -107,13 +109,14 @@ for keep, step in json.loads(sys.argv[2]):
         count = 0
         def die(event, arguments):
             global count
-            steps = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
+            steps = ("open", "os.rename", "os.link", "os.mkdir", "os.remove")
             if event in steps and target in str(arguments[0]):
                 count += 1
                 if count == step:
                     os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(die)
-        extraction.extract(clip, frame, target, batch_size=3, block=4, workers=2, keep=keep)
+        take = {"states": extraction.extract, "moments": extraction.extract_moments}[keep]
+        take(clip, frame, target, batch_size=3, block=4, workers=2)
         os.write(writing, str(count).encode())
         os._exit(0)
     os.close(writing)
@@ -163,7 +166,7 @@ def test_kill_9_at_random_steps_of_the_file_system(
                 opener.open(path)
         run(clip, source, path, keep=keep)
         assert contents(path) == contents(whole[keep].path), f"{keep} killed at step {step}"
-        assert not list(path.rglob("*.draft")) + list(path.rglob(".begun"))
+        assert not list(path.rglob("*.draft"))
 
 
 def test_a_complete_store_is_opened_at_once(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -191,16 +194,43 @@ def test_another_model_manifest_or_option_is_refused(
     before = contents(path)
     with pytest.raises(StoreError, match=r"seed-0.*seed-1"):
         run(tiny_clip(seed=1), frame, path)
-    with pytest.raises(StoreError, match=r"11 images .*manifest of 10 images .*another folder"):
-        run(clip, frame[1:], path)
-    with pytest.raises(StoreError, match=r"other columns or values .*with_manifest"):
-        run(clip, frame.assign(label="cat"), path)
+    other = write_images(tmp_path / "others", COUNT + 2)
+    with pytest.raises(StoreError, match=r"13 of the manifest's 13 images|with 11 images, not the 13"):
+        run(clip, other, path)
     with pytest.raises(StoreError, match=r"float32.*float16"):
         run(clip, frame, path, dtype="float16")
     with pytest.raises(StoreError, match=r"block=4.*block=5"):
         run(clip, frame, path, block=5)
     assert contents(path) == before
     assert len(run(clip, frame, path, block=None)) == COUNT  # what was begun settles what was left open
+
+
+def test_another_table_of_the_same_images_needs_no_extraction(
+    clip: TinyClip, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    first = run(clip, frame, tmp_path / "acts.zarr")
+    clip.vision = Stopping(clip.vision, 1, AssertionError("the model was used"))
+    edited = frame.assign(label="bird")[::-1]
+    again = run(clip, edited, tmp_path / "acts.zarr")
+    assert again.manifest["label"].unique().tolist() == ["bird"]
+    torch.testing.assert_close(again.embedding, first.embedding.flip(0), rtol=0, atol=0)
+    with pytest.warns(UserWarning, match="2 of the store's 11 images are not in the table"):
+        assert len(run(clip, frame[2:], tmp_path / "acts.zarr")) == 9
+    longer = pd.concat([frame, frame[:1].assign(path="more.png")])
+    longer.attrs = frame.attrs
+    with pytest.raises(StoreError, match=r"does not hold 1 of the manifest's 12 images: more\.png"):
+        run(clip, longer, tmp_path / "acts.zarr")
+
+
+def test_other_columns_do_not_stop_a_run_that_goes_on(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
+    tower = clip.vision
+    clip.vision = Stopping(tower, 4, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, frame, tmp_path / "acts.zarr")
+    clip.vision = tower
+    store = run(clip, frame.assign(label="bird"), tmp_path / "acts.zarr")
+    assert store.manifest["label"].unique().tolist() == ["bird"]
+    assert HeadStore.open(tmp_path / "acts.zarr").manifest["label"].nunique() == 2
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -222,40 +252,34 @@ def test_a_folder_that_holds_something_else_is_left_alone(clip: TinyClip, frame:
 
 
 def test_two_writers(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
-    with place_of(tmp_path / "acts.zarr").lock(), pytest.raises(StoreError, match="another process"):
+    with Storage(tmp_path / "acts.zarr").only_writer(), pytest.raises(StoreError, match="Another process"):
         run(clip, frame, tmp_path / "acts.zarr")
     assert len(run(clip, frame, tmp_path / "acts.zarr")) == COUNT
 
 
 def test_a_full_disk(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes: list[None] = []
-    set_item = zarr.Array.__setitem__
+    writes: list[str] = []
+    write = Storage.write
 
-    def full(self: zarr.Array, where: object, values: object) -> None:
-        writes.append(None)
-        if len(writes) > 12:
+    def full(self: Storage, name: str, content: bytes, new: bool = False) -> None:
+        writes.append(name)
+        if name.startswith("embedding/c/2"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        set_item(self, where, values)
+        write(self, name, content, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(zarr.Array, "__setitem__", full)
-        with pytest.raises(StoreError, match=r"No space left.* 2 of 3 blocks are whole"):
+        patch.setattr(Storage, "write", full)
+        with pytest.raises(StoreError, match=r"cannot take block 2 of 3: No space left.* 2 of 3 blocks are whole"):
             run(clip, frame, tmp_path / "acts.zarr")
     whole = run(clip, frame, tmp_path / "whole.zarr")
     assert contents(run(clip, frame, tmp_path / "acts.zarr").path) == contents(whole.path)
 
 
-def test_a_folder_that_cannot_be_written_to(
-    clip: TinyClip, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", refuse)
-    with pytest.raises(StoreError, match="Permission denied"):
-        run(clip, frame, tmp_path / "acts.zarr")
-    monkeypatch.undo()
-    assert len(run(clip, frame, tmp_path / "acts.zarr")) == COUNT
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody may write to")
+@pytest.mark.parametrize("keep", ["states", "moments"])
+def test_a_folder_that_cannot_be_written_to(clip: TinyClip, frame: pd.DataFrame, keep: str) -> None:
+    with pytest.raises(StoreError, match=r"acts\.zarr' cannot be written to: .*name a folder that you may write to"):
+        run(clip, frame, Path("/sys/kernel/acts.zarr"), keep=keep)
 
 
 def test_values_that_are_no_numbers_name_their_images(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -281,7 +305,7 @@ def test_values_too_large_for_half_precision(clip: TinyClip, frame: pd.DataFrame
 def test_missing_files_are_told_before_the_model_runs(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "images" / "9.jpg").unlink()
     clip.vision = Stopping(clip.vision, 1, AssertionError("the model was used"))
-    with pytest.raises(ManifestError, match=r"1 that are not there: .*9\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 of 11 image files are not there: .*9\.jpg"):
         run(clip, frame, tmp_path / "acts.zarr")
 
 
@@ -297,18 +321,43 @@ def test_an_unreadable_image_stops_and_then_is_skipped_by_wish(
     store = run(clip, frame, tmp_path / "acts.zarr", on_error="skip")
     assert store.skipped["row"].tolist() == [9, 10]
     assert [Path(path).name for path in store.skipped["path"]] == ["9.jpg", "10.png"]
-    assert "nothing at" in store.skipped["reason"][0]
+    assert "is not there" in store.skipped["reason"][0]
     assert list(store.manifest["path"]) == list(frame["path"].drop([9, 10]))
     write_images(images, 3)
     kept = pixels(clip, store.manifest)
     torch.testing.assert_close(
         store.embedding, decompose(clip.vision, kept, normalize=True).total(), atol=1e-5, rtol=1e-5
     )
-    assert np.isnan(store._array("z")[10]).all()
+    assert np.isnan(store._arrays["z"][10]).all()
+
+
+def test_an_image_that_preprocessing_fails_on_is_skipped_by_wish(
+    clip: TinyClip, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    preprocess = clip.preprocess
+
+    def narrow(image: Image.Image) -> torch.Tensor:
+        if image.width > 40:
+            raise MemoryError("for a picture this wide")
+        return preprocess(image)
+
+    Image.new("RGB", (41, 1)).save(tmp_path / "images" / "5.png")
+    clip.preprocess = narrow
+    with pytest.raises(ImageError, match=r"preprocessing fails on.*5\.png.*41 × 1.*for a picture this wide.*on_error="):
+        run(clip, frame, tmp_path / "acts.zarr")
+    store = run(clip, frame, tmp_path / "acts.zarr", on_error="skip")
+    assert store.skipped["row"].tolist() == [5]
+    assert len(store) == COUNT - 1
+
+
+def test_a_preprocess_without_one_size_is_named(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
+    clip.preprocess = lambda image: torch.zeros(3, image.height, image.width)
+    with pytest.raises(ModelError, match="images of several sizes"):
+        run(clip, frame, tmp_path / "acts.zarr")
 
 
 def test_a_manifest_of_nothing_but_unreadable_images(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"11 that could not, the first because: .*nothing at"):
+    with pytest.raises(StoreError, match=r"None of the 11 images could be read, the first because: .*is not there"):
         run(clip, frame.assign(path="absent.png"), tmp_path / "acts.zarr", on_error="skip")
 
 
@@ -334,6 +383,7 @@ def test_results_depend_on_batch_size_only_by_rounding(clip: TinyClip, frame: pd
         ({"batch_size": 0}, "batch_size of at least 1"),
         ({"block": 0}, "block of at least 1"),
         ({"workers": -1}, "workers of at least 1"),
+        ({"shard": (3, 3)}, r"k from 0 to n - 1"),
         ({"on_error": "ignore"}, "on_error as one of raise, skip"),
         ({"dtype": "int8"}, "dtype as one of"),
     ],

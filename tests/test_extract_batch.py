@@ -10,8 +10,9 @@ import torch
 from tiny_clip import TinyClip, contents, tiny_clip, write_images
 
 from headlens.errors import ModelError, StoreError
-from headlens.extraction import HeadStore, MomentStore, extract
-from headlens.extraction.batch import ON_PROCESSOR, batch_size_for, by_trial
+from headlens.extraction import Devices, HeadStore, MomentStore, extract, extract_moments
+from headlens.extraction.batching import ON_PROCESSOR, batch_size_for, by_trial
+from headlens.extraction.plan import Plan
 
 COUNT, BLOCK = 47, 5
 
@@ -27,7 +28,10 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 
 
 def run(clip: TinyClip, frame: pd.DataFrame, path: Path, **options: object) -> HeadStore | MomentStore:
-    return extract(clip, frame, path, **{"workers": 2, "block": BLOCK} | options)
+    if "devices" in options:
+        options["engine"] = Devices(options.pop("devices"))
+    take = {"states": extract, "moments": extract_moments}[options.pop("keep", "states")]
+    return take(clip, frame, path, **{"workers": 2, "block": BLOCK} | options)
 
 
 class Watched:
@@ -74,12 +78,16 @@ def test_a_batch_fits_the_memory(holds: int, expected: int) -> None:
 
     assert by_trial(seconds, 512) == expected
     assert len(tried) == len(set(tried))
-    with pytest.raises(ModelError, match="memory for one image"):
+    with pytest.raises(ModelError, match="not hold a single image"):
         by_trial(lambda size: seconds(size + holds), 512)
 
 
 def test_on_a_processor_there_is_nothing_to_find(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
-    assert (batch_size_for(clip, 512), batch_size_for(clip, 7)) == (ON_PROCESSOR, 7)
+
+    def planned(count: int) -> Plan:
+        return Plan.of_states(clip, pd.DataFrame({"path": [f"{i}.png" for i in range(count)]}), None, "float32")
+
+    assert (batch_size_for(clip, planned(512)), batch_size_for(clip, planned(7))) == (ON_PROCESSOR, 7)
     clip.vision = Watched(clip.vision)
     run(clip, frame, tmp_path / "acts.zarr", block=None)
     assert clip.vision.sizes == [32, 15]
@@ -90,7 +98,7 @@ def test_a_run_that_goes_on_takes_the_size_that_was_found(
     clip: TinyClip, frame: pd.DataFrame, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([3, 4, 2])
-    monkeypatch.setattr("headlens.extraction.filling.batch_size_for", lambda *_: next(found))
+    monkeypatch.setattr("headlens.extraction.extraction.batch_size_for", lambda *_: next(found))
     tower = clip.vision
     whole = run(clip, frame, tmp_path / "whole", keep=keep)
     assert whole.plan.batch_size == 3
@@ -118,7 +126,7 @@ def test_memory_that_runs_out_on_the_way_halves_the_batch(clip: TinyClip, frame:
         torch.testing.assert_close(getattr(store, name), getattr(expected, name), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(store.heads(1, 2), expected.heads(1, 2), atol=1e-6, rtol=1e-5)
     clip.vision = Watched(tower, holds=0)
-    with warnings.catch_warnings(), pytest.raises(ModelError, match="memory for one image at a time"):
+    with warnings.catch_warnings(), pytest.raises(ModelError, match="not hold a single image"):
         warnings.simplefilter("ignore")
         run(clip, frame, tmp_path / "none", batch_size=2)
 
@@ -157,8 +165,8 @@ def test_what_stops_one_device_stops_all(
     [
         ({"devices": "cuda:0"}, "devices as a list"),
         ({"devices": []}, "devices as a list"),
-        ({"devices": ["cpu", "no-such"]}, "devices of this machine.*no-such"),
-        ({"devices": ["cuda:97"]}, "devices of this machine.*cuda:97"),
+        ({"devices": ["cpu", "no-such"]}, "no device 'no-such'"),
+        ({"devices": ["cuda:97"]}, "no device 'cuda:97'"),
     ],
 )
 def test_devices_that_are_not_there(

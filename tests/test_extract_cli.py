@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from headlens.cli import app
 from headlens.extraction import HeadStore, MomentStore
@@ -45,6 +45,28 @@ def test_two_devices_and_a_batch_size_of_its_own(manifest: Path, tmp_path: Path)
     command(manifest, tmp_path / "acts.zarr", "--devices", "cpu, cpu")
     assert HeadStore.open(tmp_path / "acts.zarr").plan.batch_size == 17  # no more than there are
     assert "found by trial" in CliRunner().invoke(app, ["extract", "--help"], env={"COLUMNS": "120"}).output
+
+
+def test_shards_of_the_shell(manifest: Path, tmp_path: Path) -> None:
+    first = command(manifest, tmp_path / "acts.zarr", "--shard", "1/2")
+    assert first == {"store": str(tmp_path / "acts.zarr"), "shard": "1/2", "complete": False} or first["images"] == 17
+    assert command(manifest, tmp_path / "acts.zarr", "--shard", "0/2")["images"] == 17
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--shard", "1"], "K/N"),
+        (["--groups", "label"], "--groups needs --moments"),
+        (["--moments", "--dtype", "float16"], "no --moments"),
+        (["--address", "auto"], "--address needs --engine ray"),
+        (["--engine", "ray", "--devices", "cpu"], "--devices needs --engine local"),
+    ],
+)
+def test_options_that_do_not_go_together(manifest: Path, tmp_path: Path, options: list[str], said: str) -> None:
+    arguments = ["extract", "-m", "testbed", "-d", str(manifest), "-o", str(tmp_path / "x"), *options]
+    result = CliRunner().invoke(app, arguments)
+    assert said in str(result.exception)
 
 
 def test_an_unknown_engine_is_refused_by_the_shell(manifest: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ray_tower import sketched
 from tiny_clip import contents, tiny_clip, write_images
 
 from headlens.errors import ImageError, StoreError
-from headlens.extraction import extract, ray_engine
+from headlens.extraction import Ray, extract, extract_moments, ray_engine
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'headlens[ray]'")
 pytestmark = pytest.mark.filterwarnings(
@@ -69,8 +69,10 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 
 
 def run(clip: object, frame: pd.DataFrame, path: Path, **options: object) -> object:
-    given = {"batch_size": 2, "block": BLOCK, "engine": "ray", "workers": 2} | options
-    return extract(clip, frame, path, **given)
+    given = {"batch_size": 2, "block": BLOCK, "actors": 2} | options
+    actors = given.pop("actors")
+    take = {"states": extract, "moments": extract_moments}[given.pop("keep", "states")]
+    return take(clip, frame, path, engine=Ray(actors=actors) if actors else None, **given)
 
 
 def test_a_cluster_of_its_own(frame: pd.DataFrame, tmp_path: Path, surroundings: None) -> None:
@@ -78,7 +80,7 @@ def test_a_cluster_of_its_own(frame: pd.DataFrame, tmp_path: Path, surroundings:
     (tmp_path / "images" / "7.png").write_bytes(b"")
     try:
         with pytest.raises(ImageError, match=r"7\.png.*on_error='skip'.*of 14 blocks are whole and stay"):
-            run(sketched(tiny_clip(), tmp_path), frame, tmp_path / "acts.zarr", workers=1)
+            run(sketched(tiny_clip(), tmp_path), frame, tmp_path / "acts.zarr", actors=1)
     except StoreError as error:
         if "that starts on this machine" not in str(error):
             raise
@@ -92,7 +94,7 @@ def test_moments_of_actors_are_those_of_one_process(cluster: Cluster, frame: pd.
     clip = sketched(tiny_clip(), tmp_path, 3, "die")
     run(clip, frame, tmp_path / "cluster", **options)
     assert (tmp_path / "died").exists()
-    run(clip, frame, tmp_path / "local", engine="local", **options)
+    run(clip, frame, tmp_path / "local", actors=0, **options)
     assert contents(tmp_path / "cluster") == contents(tmp_path / "local")
 
 
@@ -101,7 +103,7 @@ def test_a_block_that_kills_every_worker_ends_it(
 ) -> None:
     monkeypatch.setattr(ray_engine, "_LIVES", 2)  # of three, it would take longer
     with pytest.raises(StoreError, match=r"one of 2 workers.*died over them.*blocks are whole and stay"):
-        run(sketched(tiny_clip(), tmp_path, 1, "always"), frame, tmp_path / "acts.zarr", workers=1)
+        run(sketched(tiny_clip(), tmp_path, 1, "always"), frame, tmp_path / "acts.zarr", actors=1)
 
 
 def test_a_machine_that_goes_away(cluster: Cluster, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -124,11 +126,11 @@ def test_a_machine_that_goes_away(cluster: Cluster, frame: pd.DataFrame, tmp_pat
 
     thread = threading.Thread(target=remove)
     thread.start()
-    run(clip, frame, tmp_path / "cluster", workers=3, on_error="skip")
+    run(clip, frame, tmp_path / "cluster", actors=3, on_error="skip")
     thread.join()
     assert gone
     clip.vision.act = "nothing"
-    run(clip, frame, tmp_path / "local", engine="local", on_error="skip")
+    run(clip, frame, tmp_path / "local", actors=0, on_error="skip")
     assert contents(tmp_path / "cluster") == contents(tmp_path / "local")
 
 

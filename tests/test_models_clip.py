@@ -7,7 +7,7 @@ import torch
 from tower_factory import randomize
 
 import headlens as hl
-from headlens.errors import ModelError
+from headlens.errors import ModelError, ModelWarning
 from headlens.models.open_clip_import import open_clip
 
 VISION = {"image_size": 12, "layers": 2, "width": 10, "head_width": 5, "patch_size": 4}
@@ -71,8 +71,15 @@ def test_texts_are_embedded_in_batches_without_gradients(clip, monkeypatch):
     torch.testing.assert_close(clip.encode_text(TEXTS), at_once, rtol=1e-5, atol=1e-6)
     assert sizes == [5, 5, 3] and not at_once.requires_grad
     assert clip.encode_text("one heron").shape == (1, 7)
-    with pytest.raises(ModelError, match="at least one text"):
+    with pytest.raises(ModelError, match="no text to embed"):
         clip.encode_text([])
+
+
+def test_a_text_that_is_cut_at_the_context_is_named(clip):
+    clip.encode_text(["one two three four five six seven eight nine"])  # eleven tokens with start and end: just whole
+    with pytest.warns(ModelWarning, match=r"'very very .* …' has 83 tokens, and the model reads 11") as caught:
+        clip.encode_text(["a heron", "very " * 80 + "blue", "a wren"])
+    assert len(caught) == 1
 
 
 def test_the_callers_model_is_left_as_it_was(model, tokenizer, pixels):
@@ -101,7 +108,7 @@ def test_gradients_are_kept_only_where_the_pixels_ask_for_them(clip, pixels):
 
 def test_a_fingerprint_names_weights_and_preprocessing(model, tokenizer, clip):
     first = clip.fingerprint
-    assert len(first) == 16 and first == clip.fingerprint
+    assert first == clip.fingerprint
     assert hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer, name="other").fingerprint == first
     assert hl.HookedCLIP.from_open_clip(model, Resize(13), tokenizer).fingerprint != first
     assert copy.deepcopy(clip).double().fingerprint == first
@@ -113,3 +120,27 @@ def test_a_fingerprint_names_weights_and_preprocessing(model, tokenizer, clip):
     with torch.no_grad():
         clip.vision.layers[1].attn.W_O[1, 2, 3] += 1e-3
     assert clip.fingerprint != first
+
+
+def test_a_model_made_in_inference_mode_has_the_same_fingerprint(model, tokenizer, clip):
+    with torch.inference_mode():
+        inside = hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer)
+    assert inside.fingerprint == clip.fingerprint
+
+
+def test_a_vision_tower_alone_embeds_images_and_says_what_it_lacks(model, pixels):
+    clip = hl.HookedCLIP.from_open_clip(model, Resize(12), None, name="half")
+    with torch.no_grad():
+        torch.testing.assert_close(clip.encode_image(pixels), model.encode_image(pixels), rtol=1e-5, atol=1e-6)
+    for ask in (lambda: clip.encode_text(["a heron"]), lambda: clip.logit_scale, lambda: clip.save("nowhere")):
+        with pytest.raises(ModelError, match="half is a vision tower alone"):
+            ask()
+
+
+def test_a_description_of_an_object_says_what_can_be_read_off_it(model, tokenizer):
+    transform = open_clip().image_transform(12, is_train=False, mean=(0.5,) * 3, std=(0.2, 0.3, 0.4))
+    told = hl.HookedCLIP.from_open_clip(model, transform, tokenizer, name="mine").description
+    assert told.label == "mine" and told.source == "object" and told.nonlinearity == "gelu"
+    assert told.preprocessing.std == (0.2, 0.3, 0.4) and told.preprocessing.resize_mode == "shortest"
+    assert "GELU" in told.facts()["nonlinearity"] and "std 0.2/0.3/0.4" in told._repr_html_()
+    assert hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer).description.preprocessing is None

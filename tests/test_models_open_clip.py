@@ -27,6 +27,8 @@ ACCEPTED = {
     "a second output": {"output_tokens": True},
     "patch dropout": {"patch_dropout": 0.5},
     "custom blocks, nothing switched on": {"block_type": "custom"},
+    "norms without biases": {"norm_layer": partial(nn.LayerNorm, bias=False)},
+    "norms without weights": {"norm_layer": partial(nn.LayerNorm, elementwise_affine=False)},
     "square patches": {"patch": (3, 3), "grid": (2, 2), "pos_embed_type": "sin_cos_2d", "heads": 4, "d_head": 2},
 }
 
@@ -56,7 +58,6 @@ REFUSED = {
     "pool_type 'none'": {"pool_type": "none"},
     "SiLU": {"act_layer": nn.SiLU},
     "RMSNorm": {"norm_layer": nn.RMSNorm},
-    "affine": {"norm_layer": partial(nn.LayerNorm, bias=False)},
 }
 
 
@@ -80,10 +81,6 @@ def _without_projection(tower):
     tower.proj = None
 
 
-def _without_attention_bias(tower):
-    tower.transformer.resblocks[1].attn.in_proj_bias = None
-
-
 def _with_another_block(tower):
     tower.transformer.resblocks[2] = nn.Identity()
 
@@ -103,7 +100,6 @@ def _with_another_linear(tower):
     ("edit", "message"),
     [
         (_without_projection, "without its projection"),
-        (_without_attention_bias, r"without biases in transformer\.resblocks\.1"),
         (_with_another_block, r"Identity at transformer\.resblocks\.2"),
         (_with_mixed_nonlinearities, "nonlinearities that differ"),
         (_with_another_linear, r"Quantized as transformer\.resblocks\.0\.mlp\.c_fc"),

@@ -5,8 +5,8 @@ import torch
 from tower_factory import randomize
 
 import headlens as hl
+from headlens.models.clip import without_padding
 from headlens.models.open_clip_import import open_clip
-from headlens.models.short_texts import without_padding
 
 VISION = {"image_size": 12, "layers": 2, "width": 10, "head_width": 5, "patch_size": 4}
 TEXT = {"context_length": 23, "vocab_size": 49408, "width": 6, "heads": 2, "layers": 3}

@@ -10,8 +10,7 @@ from tiny_clip import EMBED, pixels, tiny_clip, write_images
 
 from headlens.errors import ModelError
 from headlens.extraction import HeadStore, extract
-from headlens.extraction.identity import plan_of
-from headlens.extraction.numbers import from_disk, nothing, to_disk
+from headlens.extraction.plan import Plan, from_disk, to_disk
 from headlens.states import decompose
 
 COUNT = 13
@@ -62,10 +61,11 @@ def test_numbers_beyond_float16_fit_in_bfloat16(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_to_disk_and_back(dtype: str) -> None:
     values = torch.tensor([[1.5, -2.0], [float("nan"), 0.0], [float("inf"), 3.0]], dtype=torch.float64)
+    plan = Plan.of_states(tiny_clip(), nowhere(3), None, dtype)
     array, finite = to_disk(values, dtype)
     assert finite.tolist() == [True, False, False]
     torch.testing.assert_close(from_disk(array, dtype).double(), values, equal_nan=True)
-    assert torch.isnan(from_disk(np.array([nothing(dtype)], dtype=array.dtype), dtype)).all()
+    assert torch.isnan(from_disk(plan.empty("z", 1), dtype)).all()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -73,7 +73,7 @@ def test_an_image_that_could_not_be_read_is_nothing(tmp_path: Path, dtype: str) 
     frame = write_images(tmp_path / "images", 5)
     (tmp_path / "images" / "2.png").write_bytes(b"")
     store = extract(tiny_clip(), frame, tmp_path / "acts.zarr", dtype=dtype, on_error="skip")
-    raw = from_disk(np.asarray(store._array("z")[...]), dtype)
+    raw = from_disk(np.asarray(store._arrays["z"][...]), dtype)
     assert torch.isnan(raw[2]).all()
     assert bool(torch.isfinite(raw[[0, 1, 3, 4]]).all())
 
@@ -95,9 +95,9 @@ def test_a_half_store_of_a_large_tower_is_a_fourteenth_of_the_dense_decompositio
     frame = nowhere(100)
     layers, heads, d_head, embed = 24, 16, 64, 768  # ViT-L-14
     for dtype, least in (("float32", 7), ("float16", 14), ("bfloat16", 14)):
-        plan = plan_of(clip, frame, None, dtype)
+        plan = Plan.of_states(clip, frame, None, dtype)
         plan = type(plan)(**vars(plan) | {"sizes": {"layer": layers, "head": heads, "d_head": d_head, "embed": embed}})
-        kept = sum(int(np.prod(plan.shape_of(name, 1))) * plan.dtype_of(name).itemsize for name in plan.names)
+        kept = sum(int(np.prod(plan.shape_of(name, 1))) * plan.stored_as(name).itemsize for name in plan.names)
         dense = 4 * embed * (layers * heads + layers + 3)  # heads, MLPs, stem, constant, embedding
         assert dense / kept >= least
 

@@ -70,9 +70,9 @@ def pixels(clip: TinyClip, frame: pd.DataFrame) -> torch.Tensor:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """Every file below a folder, but for the lock."""
+    """Every file below a folder, but for locks."""
     return {
         str(file.relative_to(path)): file.read_bytes()
         for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != ".lock"
+        if file.is_file() and not file.name.startswith(".lock")
     }

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from headlens.errors import ImageError
-from headlens.images import read_image
+from headlens.images import read_input
 from headlens.manifest import Box
 
 Item = tuple[str, Float[Tensor, "channel height width"] | ImageError]
@@ -28,7 +28,7 @@ def decode(
     workers: int,
     ahead: int,
 ) -> Generator[Item]:
-    """For each file its name, and its preprocessed image or the error that reading it raised.
+    """For each file its name, and its preprocessed image or the error that reading or preprocessing it raised.
 
     Args:
         files: paths or addresses, and boxes.
@@ -39,7 +39,7 @@ def decode(
 
     def one(path: Path | str, box: Box | None) -> Item:
         try:
-            return str(path), preprocess(read_image(path, box))
+            return str(path), read_input(path, box, preprocess)
         except ImageError as error:
             return str(path), error
 

@@ -1,133 +1,171 @@
-"""What does the work of an extraction: an engine is given blocks and does what `Engine` says.
+"""What does the blocks of an extraction: this process, several devices of a machine, or (`ray_engine`) a Ray cluster.
 
-What is begun, checked, saved and told is the same for all. The one here is this process, on the model's own device.
+All of them do `do_blocks`, on whatever blocks they are given; what is begun, checked, saved and reported is the same
+for all. Another process on another machine with another share of the blocks (`extract(..., shard=(k, n))`) is one more
+way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import copy
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any, Protocol, runtime_checkable
 
-import pandas as pd
+import torch
 
-from headlens.extraction.filling import Piece, Way, fill
-from headlens.extraction.layout import Skip, StoreFolder
-from headlens.extraction.moment_totals import Totals, keys_of
-from headlens.extraction.numbers import from_disk
-from headlens.extraction.plan import Model, Plan
+from headlens.errors import StoreError
+from headlens.extraction.batching import Job, fill
+from headlens.extraction.moment_folder import Totals, keys_of
+from headlens.extraction.plan import Model, from_disk
+from headlens.extraction.store_folder import StoreFolder
+from headlens.progress import Advance
 
-Advance = Callable[[int], None]
-MOMENT_NAMES = ("z", "embedding")
+_MOMENTS_OF = ("z", "embedding")
+_AHEAD = 2  # blocks that a device may have done before they are taken
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Does the blocks of an extraction."""
+    """Does blocks of a job, and yields once a block.
 
-    def store(
-        self, clip: Model, frame: pd.DataFrame, folder: StoreFolder, blocks: Sequence[int], way: Way, advance: Advance
-    ) -> None:
-        """Write blocks of a store, in whatever order."""
-        ...
+    With moments it yields each block's totals, in the order of the blocks; with a store, which it writes, empty ones in
+    any order.
+    """
 
-    def moments(
-        self,
-        clip: Model,
-        frame: pd.DataFrame,
-        plan: Plan,
-        columns: Sequence[str],
-        blocks: Sequence[int],
-        way: Way,
-        advance: Advance,
-    ) -> Generator[tuple[Totals, list[Skip]]]:
-        """The moments of each block and its skipped images, in the order of the blocks."""
-        ...
+    def __call__(self, job: Job, model: Model, blocks: Sequence[int], advance: Advance) -> Generator[Totals]: ...
 
 
-class Local:
-    """This process."""
-
-    def store(
-        self, clip: Model, frame: pd.DataFrame, folder: StoreFolder, blocks: Sequence[int], way: Way, advance: Advance
-    ) -> None:
-        for _ in write_blocks(clip, frame, folder, blocks, way, advance):
-            pass
-
-    def moments(
-        self,
-        clip: Model,
-        frame: pd.DataFrame,
-        plan: Plan,
-        columns: Sequence[str],
-        blocks: Sequence[int],
-        way: Way,
-        advance: Advance,
-    ) -> Generator[tuple[Totals, list[Skip]]]:
-        return block_moments(clip, frame, plan, columns, blocks, way, advance)
+def do_blocks(job: Job, model: Model, blocks: Sequence[int], advance: Advance) -> Generator[Totals]:
+    """See `Engine`: in this thread, on the model's own device."""
+    if job.storage is None:
+        return _moments(job, model, blocks, advance)
+    return _states(job, StoreFolder.open(job.storage), model, blocks, advance)
 
 
-def write_blocks(
-    clip: Model,
-    frame: pd.DataFrame,
-    folder: StoreFolder,
-    blocks: Sequence[int],
-    way: Way,
-    advance: Advance,
-    first: int = 0,
-) -> Iterator[int]:
-    """Write blocks of a store, and name each as it is whole. `frame` is the manifest from row `first` on."""
-    plan = folder.plan
-    ranges = [plan.rows_of(block) for block in blocks]
-    written: Future[int] | None = None
-    # The model works on while a block is compressed and pushed to the disk. Leaving waits for that, whatever happened.
+def _states(job: Job, folder: StoreFolder, model: Model, blocks: Sequence[int], advance: Advance) -> Generator[Totals]:
+    ranges = [job.plan.rows_of(block) for block in blocks]
+    written: Future[None] | None = None
+    # The model works on while a block is compressed and written. Leaving waits for that, whatever happened.
     with (
         ThreadPoolExecutor(1) as writer,
-        closing(fill(clip, frame, plan, plan.names, ranges, way, advance, first)) as all_,
+        closing(fill(job, model, job.plan.names, ranges, advance)) as pieces,
     ):
-        for block, piece in zip(blocks, all_, strict=True):
+        for block, piece in zip(blocks, pieces, strict=True):
             if written:
-                yield written.result()
-            written = writer.submit(_write, folder, block, piece)
+                written.result()
+                yield Totals()
+            written = writer.submit(folder.write, block, piece.arrays, piece.skipped)
         if written:
-            yield written.result()
+            written.result()
+            yield Totals()
 
 
-def _write(folder: StoreFolder, block: int, piece: Piece) -> int:
-    folder.write(block, piece.arrays, piece.skipped)
-    return block
-
-
-def block_moments(
-    clip: Model,
-    frame: pd.DataFrame,
-    plan: Plan,
-    columns: Sequence[str],
-    blocks: Sequence[int],
-    way: Way,
-    advance: Advance,
-    first: int = 0,
-) -> Generator[tuple[Totals, list[Skip]]]:
-    """Moments of each block, by piece. `frame` is the manifest from row `first` on."""
-    ranges = [pieces_of(plan, block) for block in blocks]
-    every = [piece for pieces in ranges for piece in pieces]
-    with closing(fill(clip, frame, plan, MOMENT_NAMES, every, way, advance, first)) as pieces:
+def _moments(job: Job, model: Model, blocks: Sequence[int], advance: Advance) -> Generator[Totals]:
+    ranges = [job.plan.pieces_of(block) for block in blocks]
+    every = [rows for pieces in ranges for rows in pieces]
+    with closing(fill(job, model, _MOMENTS_OF, every, advance)) as pieces:
         for expected in ranges:
-            totals, skipped = Totals(), []
+            totals = Totals()
             for piece in islice(pieces, len(expected)):
                 lost = {skip.row for skip in piece.skipped}
                 kept = [place for place, row in enumerate(piece.rows) if row not in lost]
-                rows = frame.iloc[piece.rows.start - first : piece.rows.stop - first].iloc[kept]
                 if kept:
-                    z, embedding = (from_disk(piece.arrays[name][kept], plan.type_of(name)) for name in MOMENT_NAMES)
-                    totals.add(keys_of(rows, columns), z, embedding)
-                skipped += piece.skipped
-            yield totals, skipped
+                    z, embedding = (from_disk(piece.arrays[n][kept], job.plan.type_of(n)) for n in _MOMENTS_OF)
+                    totals.add(keys_of(job.rows(piece.rows).iloc[kept], job.groups), z, embedding)
+                totals.skipped += piece.skipped
+            yield totals
 
 
-def pieces_of(plan: Plan, block: int) -> list[range]:
-    """A block of moments in pieces whose head states fit in memory."""
-    rows = plan.rows_of(block)
-    return [range(start, min(start + plan.chunk, rows.stop)) for start in range(rows.start, rows.stop, plan.chunk)]
+@dataclass
+class Tower:
+    """The vision tower and the preprocessing of a model, on the device where they work: a `Model` for extraction."""
+
+    vision: Any
+    preprocess: Any
+    name: str
+    fingerprint: str
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: Model, device: torch.device) -> Tower:
+        """On a device: the model's own tower where that is there already, else a copy."""
+        vision = model.vision if model.device == device else copy.deepcopy(model.vision).to(device)
+        return cls(vision, model.preprocess, model.name, model.fingerprint, device)
+
+
+class Devices:
+    """Several devices of this machine: a thread for each, with a copy of the tower and every n-th block.
+
+    Threads are enough: PyTorch's kernels and Pillow's decoding run outside of Python's lock. What they give is handed
+    on in the order of the blocks, and none is more than a few blocks ahead, so that moments are those of one device,
+    bit for bit.
+
+    Args:
+        names: as torch names devices; one that is named twice gets two threads.
+
+    Raises:
+        StoreError: for no list of names, or a device that is not there.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        if isinstance(names, str) or not names:
+            raise StoreError("devices as a list of names", f"{names!r}", 'Write Devices(["cuda:0", "cuda:1"]).')
+        self.names = list(names)
+        for name in self.names:
+            try:
+                torch.empty(0, device=name)
+            except (RuntimeError, AssertionError) as error:
+                raise StoreError(
+                    f"There is no device {name!r} on this machine: {str(error).splitlines()[0].rstrip('.')}.",
+                    "torch.cuda.device_count() gives the number of GPUs: cuda:0, cuda:1, …",
+                ) from error
+
+    def __repr__(self) -> str:
+        return f"Devices({self.names})"
+
+    def __call__(self, job: Job, model: Model, blocks: Sequence[int], advance: Advance) -> Generator[Totals]:
+        """What the threads give, in the order of the blocks. Raises what any of them raises."""
+        copies = {name: Tower.of(model, torch.device(name)) for name in dict.fromkeys(self.names)}
+        towers = [copies[name] for name in self.names]
+        job = replace(job, workers=-(-job.workers // len(towers)))
+        stop = Event()
+        queues: list[Queue[Any]] = [Queue(_AHEAD) for _ in towers]
+
+        def counted(count: int) -> None:
+            if stop.is_set():
+                raise InterruptedError
+            advance(count)
+
+        def put(queue: Queue[Any], item: object) -> None:
+            while not stop.is_set():
+                try:
+                    return queue.put(item, timeout=0.1)
+                except Full:
+                    continue
+
+        def run(place: int) -> None:
+            try:
+                for totals in do_blocks(job, towers[place], blocks[place :: len(towers)], counted):
+                    put(queues[place], totals)
+            except BaseException as error:  # whatever it is, it is the caller's
+                put(queues[place], error)
+
+        threads = [Thread(target=run, args=(place,), name=f"headlens-device-{place}") for place in range(len(towers))]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(len(blocks)):
+                result = queues[number % len(queues)].get()
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()

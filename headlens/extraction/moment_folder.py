@@ -1,125 +1,248 @@
-"""The folder of moments: what lies in it, and how a run that was stopped goes on.
+"""Moments on disk: what lies in their folder, and how a run that was stopped goes on.
 
     moments/
         moments.json           the plan: model, images, sizes, the group columns
         basis.safetensors      the weights that z is read through
         state.safetensors      the moments of every cell over the first blocks, how many blocks those are, and which of
                                their images were skipped
+        state-1-of-4.safetensors   instead of it, those of the blocks of one shard
 
-The state is replaced as a whole, in one step, so that it always is that of some first blocks; its size does not depend
-on how many they are. A run that is stopped loses what it did since the last state was put in place.
+A cell is a combination of values of the group columns that occurs: ("cat", "outdoors"). What is known of a group, of a
+split or of everything is a merge of cells. A state is replaced as a whole, in one step, so that it always is that of
+some first blocks; its size does not depend on how many they are. A run that is stopped loses what it did since then.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from safetensors.torch import load, save
+from torch import Tensor
 
 from headlens.errors import StoreError
-from headlens.extraction.basis_file import basis_bytes, load_basis
-from headlens.extraction.layout import Skip, refuse_strangers
-from headlens.extraction.moment_totals import Totals
-from headlens.extraction.place import LOCK, Place, told
 from headlens.extraction.plan import Plan
+from headlens.extraction.storage import WHOLE, Shard, Storage
+from headlens.extraction.store_folder import Skip, basis_bytes, load_basis, refuse_unexpected_files
+from headlens.manifest import as_text
 from headlens.states.basis import HeadBasis
+from headlens.states.moments import Moments
 
-_PLAN, _BASIS, _STATE, _FORMAT = "moments.json", "basis.safetensors", "state.safetensors", 1
-OURS = {_PLAN, _BASIS, _STATE, LOCK}
+Key = tuple[str | None, ...]
+_PLAN, _BASIS, _STATE, _FORMAT, _RECORD = "moments.json", "basis.safetensors", "state", 1, "record"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Moments of some images' heads, and the mean of their unit embeddings, in float64."""
+
+    moments: Moments
+    embedding: Float[Tensor, "embed"]
+
+    @classmethod
+    def of(cls, z: Float[Tensor, "image layer head d_head"], unit: Float[Tensor, "image embed"]) -> Cell:
+        """Of some images, both as parts of the unit embedding."""
+        return cls(Moments.of(z), unit.double().mean(0))
+
+    def merge(self, other: Cell) -> Cell:
+        """Of both sets of images together."""
+        moments = self.moments.merge(other.moments)
+        step = (other.embedding - self.embedding) * (other.moments.count / moments.count)
+        return Cell(moments, self.embedding + step)
+
+
+def merge_cells(cells: Iterable[Cell]) -> Cell:
+    """Of all together. Raises `StoreError` where there is none."""
+    total: Cell | None = None
+    for cell in cells:
+        total = cell if total is None else total.merge(cell)
+    if total is None:
+        raise StoreError("There is no image to take moments of.", "Ask for groups that occur.")
+    return total
+
+
+@dataclass
+class Totals:
+    """Cells that grow, and the images in none of them. The same pieces in the same order give the same bits."""
+
+    cells: dict[Key, Cell] = field(default_factory=dict)
+    skipped: list[Skip] = field(default_factory=list)
+
+    def add(self, keys: Sequence[Key], z: Float[Tensor, "image ..."], embedding: Float[Tensor, "image embed"]) -> None:
+        """Add images in the units of f, with the cell of each."""
+        norm = embedding.norm(dim=-1)
+        z, unit = z / norm[:, None, None, None], embedding / norm[:, None]
+        places: dict[Key, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
+        for key, where in places.items():
+            self._put(key, Cell.of(z[where], unit[where]))
+
+    def merge(self, other: Totals) -> None:
+        """Add what another has."""
+        for key, cell in other.cells.items():
+            self._put(key, cell)
+        self.skipped += other.skipped
+
+    def _put(self, key: Key, cell: Cell) -> None:
+        self.cells[key] = self.cells[key].merge(cell) if key in self.cells else cell
+
+    def to_bytes(self, blocks: int = 0) -> bytes:
+        """A safetensors file of the cells, with the number of blocks and the skipped images beside them."""
+        arrays: dict[str, Tensor] = {}
+        keys = sorted(self.cells, key=lambda key: tuple(part or "" for part in key))
+        for place, key in enumerate(keys):
+            cell = self.cells[key]
+            arrays[f"{place}.mean"] = cell.moments.mean
+            arrays[f"{place}.scatter"] = cell.moments.scatter
+            arrays[f"{place}.embedding"] = cell.embedding
+        record = {
+            "cells": keys,
+            "counts": [self.cells[key].moments.count for key in keys],
+            "blocks": blocks,
+            "skipped": [asdict(skip) for skip in self.skipped],
+        }
+        text = np.frombuffer(json.dumps(record).encode(), dtype=np.uint8)
+        arrays[_RECORD] = torch.from_numpy(text.copy())
+        return save({name: array.contiguous() for name, array in arrays.items()})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> tuple[Totals, int]:
+        """The inverse of `to_bytes`."""
+        arrays = load(content)
+        record = json.loads(arrays.pop(_RECORD).numpy().tobytes())
+        cells = {
+            tuple(key): Cell(
+                Moments(count, arrays[f"{place}.mean"], arrays[f"{place}.scatter"]), arrays[f"{place}.embedding"]
+            )
+            for place, (key, count) in enumerate(zip(record["cells"], record["counts"], strict=True))
+        }
+        return cls(cells, [Skip(**skip) for skip in record["skipped"]]), record["blocks"]
+
+
+def keys_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[Key]:
+    """The cell of every row: the values of the group columns as text, None where one is missing."""
+    texts = [[None if pd.isna(value) else str(value) for value in as_text(frame[column])] for column in columns]
+    return list(zip(*texts, strict=True)) if texts else [()] * len(frame)
 
 
 class MomentFolder:
     """Moments that have been begun.
 
     Attributes:
-        place: where.
+        storage: where.
         path: the folder, or its address.
         plan: identity and sizes.
         columns: the group columns.
     """
 
-    def __init__(self, place: Place, plan: Plan, columns: tuple[str, ...]):
-        self.place = place
-        self.path = place.path
+    def __init__(self, storage: Storage, plan: Plan, columns: tuple[str, ...]):
+        self.storage = storage
+        self.path = storage.path
         self.plan = plan
         self.columns = columns
 
     @staticmethod
-    def begun(place: Place) -> bool:
+    def begun(storage: Storage) -> bool:
         """Whether there are moments, complete or not."""
-        return place.exists(_PLAN)
+        return storage.exists(_PLAN)
 
     @classmethod
-    def open(cls, place: Place) -> MomentFolder:
+    def open(cls, storage: Storage) -> MomentFolder:
         """Raises `StoreError` where there are no moments of this format."""
         try:
-            record = json.loads(place.read(_PLAN))
+            if not cls.begun(storage):
+                raise KeyError(_PLAN)
+            record = json.loads(storage.read(_PLAN))
             version, columns = record.pop("format"), tuple(record.pop("columns"))
             plan = Plan(**record) if version == _FORMAT else None
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            whole = place.exists("zarr.json")
+        except (KeyError, ValueError, TypeError) as error:
+            states = storage.exists("zarr.json")
             raise StoreError(
-                "moments that headlens wrote",
-                f"{str(place.path)!r}, which {'is a store of head states' if whole else 'holds none'}",
-                "Open it with HeadStore.open, and take head_moments of it." if whole else "Run extract to make them.",
+                f"{str(storage.path)!r} {'is a store of head states' if states else 'holds no moments'}.",
+                "Open it with HeadStore.open, and take head_moments of it."
+                if states
+                else "extract_moments makes them.",
             ) from error
         if plan is None:
             raise StoreError(
                 f"moments in format {_FORMAT}",
-                f"format {version!r} at {str(place.path)!r}",
+                f"format {version!r} at {str(storage.path)!r}",
                 "Read them with the version of headlens that wrote them, or extract again into another folder.",
             )
-        return cls(place, plan, columns)
+        return cls(storage, plan, columns)
 
     @classmethod
-    def create(cls, place: Place, plan: Plan, columns: Sequence[str], basis: HeadBasis) -> MomentFolder:
-        """Begin moments in an absent or empty folder, or in one where a beginning was cut short."""
-        refuse_strangers(place, OURS - {_PLAN})
-        place.sweep("")
-        for name in sorted(place.names() & (OURS - {LOCK})):
-            place.remove(name)
-        if isinstance(place.path, Path):
-            place.path.mkdir(parents=True, exist_ok=True)
-        place.write(_BASIS, basis_bytes(basis))
+    def create(cls, storage: Storage, plan: Plan, columns: Sequence[str], basis: HeadBasis) -> MomentFolder:
+        """Begin moments in an absent or empty folder, or in one where a beginning was cut short.
+
+        Where another process was faster, what it began is opened.
+        """
+        cls.check_free(storage)
         record = {"format": _FORMAT, "columns": list(columns), **asdict(plan)}
-        place.create(_PLAN, json.dumps(record).encode())
-        return cls.open(place)
+        with storage.reporting("cannot be written to"):
+            storage.write(_BASIS, basis_bytes(basis))
+            with suppress(FileExistsError):
+                storage.write(_PLAN, json.dumps(record).encode(), new=True)
+        return cls.open(storage)
 
-    def sweep(self) -> None:
-        """Remove what a killed run left half-written."""
-        self.place.sweep("")
+    @staticmethod
+    def check_free(storage: Storage) -> None:
+        """Raise `StoreError` unless moments may be begun here."""
+        refuse_unexpected_files(storage, {_BASIS})
 
-    @property
-    def complete(self) -> bool:
-        return self.state()[1] == self.plan.n_blocks
+    def check_groups(self, plan: Plan, columns: tuple[str, ...]) -> None:
+        """Raise `StoreError` unless they were begun with the same manifest and groups."""
+        kept = ("images", self.plan.images, plan.images), ("columns or values", self.plan.manifest, plan.manifest)
+        for what, have, wanted in (*kept, ("groups", self.columns, columns)):
+            if have != wanted:
+                raise StoreError(
+                    f"{str(self.path)!r} was begun with other {what}: {_listed(have)} instead of {_listed(wanted)}.",
+                    "Moments hold the groups of the manifest that they were begun with: extract into another folder.",
+                )
 
-    def state(self) -> tuple[Totals, int, list[Skip]]:
-        """The cells of the first blocks, how many those are, and their skipped images."""
-        if not self.place.exists(_STATE):
-            return Totals(), 0, []
-        totals, record = Totals.from_bytes(self.place.read(_STATE))
-        return totals, record["blocks"], [Skip(**skip) for skip in record["skipped"]]
+    def state(self, shard: Shard = WHOLE) -> tuple[Totals, int]:
+        """The cells of a shard's first blocks, and how many those are."""
+        name = _state_of(shard)
+        return Totals.from_bytes(self.storage.read(name)) if self.storage.exists(name) else (Totals(), 0)
 
-    def save(self, totals: Totals, blocks: int, skipped: list[Skip]) -> None:
+    def save(self, totals: Totals, blocks: int, shard: Shard = WHOLE) -> None:
         """Put a state in place.
 
         Raises:
             StoreError: when the disk, or the storage, does not take it.
         """
-        content = totals.to_bytes({"blocks": blocks, "skipped": [asdict(skip) for skip in skipped]})
-        try:
-            if isinstance(self.path, Path):
-                self.place.write(_STATE, content)
-            else:
-                with told(str(self.path)):
-                    self.place.write(_STATE, content)
-        except OSError as error:
-            raise StoreError(
-                f"the moments of {blocks} blocks to be written to {str(self.path)!r}",
-                f"{error.strerror or error}",
-                "Make room (or mend the disk) and run extract again: it goes on after the last state that is there.",
-            ) from error
+        with self.storage.reporting(f"cannot take the moments of {blocks} blocks"):
+            self.storage.write(_state_of(shard), totals.to_bytes(blocks))
+
+    def totals(self) -> tuple[Totals, int]:
+        """The cells of everything, from whichever shards are complete together; and how many blocks are in them."""
+        names, best = self.storage.names(), (Totals(), 0)
+        cuts = {int(name.split(".")[0].rpartition("-")[2]) for name in names if name.startswith(f"{_STATE}-")}
+        for n in sorted({1} | cuts):
+            total, blocks = Totals(), 0
+            for k in range(n):
+                part, done = self.state((k, n))
+                total.merge(part)
+                blocks += done
+            if blocks == self.plan.n_blocks:
+                return total, blocks
+            best = max(best, (total, blocks), key=lambda found: found[1])
+        return best
 
     def basis(self) -> HeadBasis:
-        return load_basis(self.place.read(_BASIS))
+        return load_basis(self.storage.read(_BASIS))
+
+
+def _listed(value: str | tuple[str, ...]) -> str:
+    return f"digest {value}" if isinstance(value, str) else ", ".join(value) or "none"
+
+
+def _state_of(shard: Shard) -> str:
+    return f"{_STATE}.safetensors" if shard == WHOLE else f"{_STATE}-{shard[0]}-of-{shard[1]}.safetensors"

@@ -1,9 +1,9 @@
-"""Moments of a data set without its rows: what `extract(..., keep="moments")` leaves, in constant space.
+"""Moments of a data set without its rows: what `extract_moments` leaves, in constant space.
 
 It is a `Moments` (of everything, or of the groups that `subset` chose), and knows the weights that those are read
-through, so that whatever works from moments takes it as it is: `explain.textspan_heads(store, texts, count,
+through, so that what works from moments takes it as it is: `explain.textspan_heads(store, texts, count,
 basis=store.basis)`, `locate.concept_spans`, `MeanAblation(heads).fit(store.average())`. What needs rows (an image's own
-projection, an AUROC, a nearest image, a correction applied) says so.
+projection, an AUROC, a nearest image, a correction applied) needs a `HeadStore`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ManifestError, StoreError
-from headlens.extraction.identity import other_model
-from headlens.extraction.moment_folder import MomentFolder
-from headlens.extraction.moment_totals import Cell, Key, merge_cells
-from headlens.extraction.place import place_of
+from headlens.extraction.moment_folder import Cell, Key, MomentFolder, merge_cells
 from headlens.extraction.plan import HasFingerprint, Plan
+from headlens.extraction.storage import Storage
 from headlens.manifest import as_text
 from headlens.states.basis import HeadBasis
 from headlens.states.moments import Moments
@@ -70,7 +67,7 @@ class Average:
 class MomentStore(Moments):
     """Count, mean and scatter of z for every head, over all images or over a group, as parts of the unit embedding.
 
-    Made by `extract(..., keep="moments")`, opened by `MomentStore.open`; `subset` and `by` give those of groups.
+    Made by `extract_moments`, opened by `MomentStore.open`; `subset` and `by` give those of groups.
 
     Attributes:
         mean_embedding: the mean of the unit embeddings, in float64.
@@ -101,22 +98,22 @@ class MomentStore(Moments):
         Raises:
             StoreError: no moments, some that are not complete, or those of another model; no image that could be read.
         """
-        folder = MomentFolder.open(place_of(path))
-        totals, done, skips = folder.state()
+        folder = MomentFolder.open(Storage(path))
+        totals, done = folder.totals()
+        skips = totals.skipped
         if done != folder.plan.n_blocks:
             raise StoreError(
                 f"complete moments at {str(path)!r}",
                 f"those of {done} of {folder.plan.n_blocks} blocks",
-                "Run extract with the same model and manifest again: it goes on after them.",
+                "Run extract_moments with the same model and manifest again: it goes on after them.",
             )
         if not totals.cells:
             raise StoreError(
-                "at least one image that could be read",
-                f"{len(skips)} that could not, the first because: {skips[0].reason}",
+                f"None of the {len(skips)} images could be read, the first because: {skips[0].reason}",
                 "Correct the paths in the manifest and extract into another folder.",
             )
-        if clip is not None and clip.fingerprint != folder.plan.fingerprint:
-            raise other_model(folder.path, folder.plan, clip.name, clip.fingerprint)
+        if clip is not None:
+            folder.plan.check_model(folder.path, clip)
         skipped = pd.DataFrame([vars(skip) for skip in skips], columns=["row", "path", "reason"])
         return _of(totals.cells, folder.basis(), folder.columns, skipped, folder.path, folder.plan)
 
@@ -160,7 +157,7 @@ class MomentStore(Moments):
             raise StoreError(
                 f"values of the group columns {', '.join(self.columns) or '(none)'}",
                 f"{', '.join(unknown) or 'none'}",
-                "Extract again with groups=[…] naming the columns; rows cannot be told apart any more.",
+                "Extract again with groups=[…] naming the columns: there are no rows to tell apart any more.",
             )
         chosen = {
             key: cell
@@ -203,16 +200,6 @@ class MomentStore(Moments):
         """The mean contributions, in the form that a correction is fitted on."""
         contributions = self.contribution_means(self.basis).to(self.basis.B)
         return Average(self.mean_embedding[None].to(self.basis.B), contributions, self.fingerprint, self.count)
-
-    def _rows(self, *_: Any, **__: Any) -> NoReturn:
-        raise StoreError(
-            "a store that holds every image's head states",
-            f"moments alone, of {self.count} images at {str(self.path)!r}",
-            "Extract with keep='states' for what needs rows (projections, AUROC, top images, corrected scores).",
-        )
-
-    project = heads = z = blocks = with_manifest = _rows
-    embedding = norm = mlps = stem = constant = manifest = property(_rows)
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:

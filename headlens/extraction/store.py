@@ -9,62 +9,75 @@ image: (z_lh/‖f‖) · (B_lh t), which is the same number as the head's contri
 
 from __future__ import annotations
 
+import hashlib
 import os
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
-import zarr
 from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import StoreError
-from headlens.extraction.identity import other_model
-from headlens.extraction.layout import StoreFolder
-from headlens.extraction.numbers import from_disk
-from headlens.extraction.place import place_of
-from headlens.extraction.plan import HasFingerprint, Plan
-from headlens.manifest import images_digest, manifest_digest, manifest_root, split_mask
+from headlens.extraction.plan import UNKNOWN_MODEL, HasFingerprint, Plan, block_sizes, from_disk, to_disk
+from headlens.extraction.storage import Storage
+from headlens.extraction.store_folder import StoreFolder
+from headlens.manifest import (
+    as_manifest,
+    check_manifest,
+    image_files,
+    images_digest,
+    manifest_digest,
+    manifest_root,
+    split_mask,
+)
 from headlens.states.basis import HeadBasis
 from headlens.states.projection import Projection
 
 _BLOCK = 1024  # images at a time, so that what is computed on the way stays small beside the data
+_SHOWN = 3
+_CONVENTIONS = ("separate", "spread")
 
 
 class HeadStore:
-    """Head states of the images of a manifest. Made by `extract`, opened by `HeadStore.open`; `subset` gives
-    views.
+    """Head states of the images of a manifest.
+
+    Made by `extract`, opened by `HeadStore.open`, or taken from another tool's arrays by `HeadStore.from_arrays`;
+    `subset` and `with_manifest` give views, and `save` writes any of them.
 
     Attributes:
-        path: the folder, or its address.
+        path: the folder, or its address; None where the store lies in memory alone.
         manifest: one row for every image of the store, in its order, numbered from 0.
         manifest_digest: identifies the manifest that the store was made from.
         skipped: the rows of that manifest that could not be read, with `row`, `path` and `reason`.
         basis: the weights that z is read through.
         plan: identity and sizes.
+        rows: the store's own number of each image.
     """
+
+    path: Any  # a Path, or text where it is an address
 
     def __init__(
         self,
-        folder: StoreFolder,
-        rows: np.ndarray,
+        plan: Plan,
         manifest: pd.DataFrame,
         basis: HeadBasis,
+        arrays: Any,
+        *,
+        rows: np.ndarray,
         skipped: pd.DataFrame,
         memory: dict[str, Tensor] | None,
+        path: Path | str | None,
     ):
-        self.path: Any = folder.path  # a Path, or text where it is an address
-        self.manifest = manifest
-        self.skipped = skipped
-        self.basis = basis
-        self.plan: Plan = folder.plan
-        self.manifest_digest = folder.plan.manifest
-        self._folder = folder
-        self._rows = rows
-        self._memory = memory
+        self.path, self.plan, self.manifest, self.basis, self.skipped = path, plan, manifest, basis, skipped
+        self.manifest_digest = plan.manifest
+        self._arrays, self.rows, self._memory = arrays, rows, memory
 
     @classmethod
     def open(
@@ -73,19 +86,19 @@ class HeadStore:
         """Open a complete store.
 
         Args:
-            path: its folder, or its address (`s3://…`).
+            path: the folder, or an address that fsspec reaches.
             clip: a model; the store then has to be this model's.
-            in_memory: keep each array after its first use; False reads blocks from disk every time, for
-                stores that are larger than memory.
+            in_memory: read each array whole when it is first used, and answer everything after that from memory;
+                otherwise read from disk every time, for stores larger than memory.
 
         Raises:
             StoreError: no store, one that is not complete, or one of another model.
         """
-        folder = StoreFolder.open(place_of(path))
+        folder = StoreFolder.open(Storage(path))
         if not folder.complete:
             raise StoreError(
-                f"a complete store at {str(path)!r}",
-                f"one with {len(folder.missing())} of {folder.plan.n_blocks} blocks missing",
+                f"The store at {str(path)!r} is not complete: {len(folder.missing())} of {folder.plan.n_blocks} blocks "
+                "are missing.",
                 "Run extract with the same model and manifest again: it goes on after the blocks that are whole.",
             )
         skips = folder.skipped()
@@ -93,33 +106,140 @@ class HeadStore:
         rows = np.delete(np.arange(folder.plan.rows), [skip.row for skip in skips])
         if len(rows) == 0:
             raise StoreError(
-                "at least one image that could be read",
-                f"{len(skips)} that could not, the first because: {skips[0].reason}",
+                f"None of the {len(skips)} images could be read, the first because: {skips[0].reason}",
                 "Correct the paths in the manifest and extract into another folder.",
             )
         store = cls(
-            folder,
-            rows,
+            folder.plan,
             whole.iloc[rows].reset_index(drop=True),
             folder.basis(),
-            pd.DataFrame([vars(skip) for skip in skips], columns=["row", "path", "reason"]),
-            {} if in_memory else None,
+            folder.arrays,
+            rows=rows,
+            skipped=pd.DataFrame([vars(skip) for skip in skips], columns=["row", "path", "reason"]),
+            memory={} if in_memory else None,
+            path=folder.path,
         )
         if clip is not None:
             store.check_model(clip)
         return store
 
+    @classmethod
+    def from_arrays(
+        cls,
+        heads: Float[Tensor, "image layer head embed"] | Float[np.ndarray, "image layer head embed"],
+        rest: Float[Tensor, "image embed"] | Float[np.ndarray, "image embed"],
+        manifest: pd.DataFrame | str | os.PathLike[str],
+        *,
+        convention: str,
+        normalized: bool,
+        fingerprint: str | None = None,
+    ) -> HeadStore:
+        """A store, in memory, of activations that another tool exported; `save` writes it.
+
+        Args:
+            heads: the direct contribution of every head to the image embedding.
+            rest: whatever else adds up to it: MLPs, stem and constant terms, summed.
+            manifest: a row for each image, in their order.
+            convention: where biases and the final LayerNorm's mean went: "spread" over heads and other components, as
+                the code published with TextSpan and LTC exports them, or kept "separate" (then they are in `rest`).
+            normalized: whether both are parts of the unit embedding already.
+            fingerprint: of the model (`clip.fingerprint`), where it is known for certain. Without it a later
+                `check_model` warns that the model is taken on trust.
+
+        Raises:
+            StoreError: shapes or sizes that do not belong together, values that are not numbers, parts that do not add
+                up to unit embeddings though they are said to, or an unknown convention.
+            ManifestError: a manifest without `path`.
+        """
+        if convention not in _CONVENTIONS:
+            raise StoreError(
+                f"convention as one of {', '.join(_CONVENTIONS)}", repr(convention), "Choose one of the two."
+            )
+        frame = as_manifest(manifest)
+        check_manifest(frame, files=False)
+        z, others = (_in_full(torch.as_tensor(values).detach().cpu()) for values in (heads, rest))
+        if z.ndim != 4 or others.shape != (len(z), z.shape[3]) or len(frame) != len(z):
+            raise StoreError(
+                "heads [image layer head embed], rest [image embed] and a manifest of the same images",
+                f"shapes {list(z.shape)} and {list(others.shape)} and {len(frame)} rows",
+                "Sum the other components over their own axis, and take the rows in the order of the export.",
+            )
+        embedding = z.sum((1, 2)) + others
+        lengths = embedding.norm(dim=-1)
+        if not (torch.isfinite(lengths) & (lengths > 0)).all():
+            raise StoreError(
+                "Some images have values that are NaN, infinite, or all zero.", "Leave these images out of the export."
+            )
+        if normalized and (worst := float((lengths - 1).abs().max())) > 0.02:
+            raise StoreError(
+                f"The parts do not add up to unit embeddings: a length is off by {worst:.3g}.",
+                "Pass normalized=False, or check that `rest` holds every component that is not a head.",
+            )
+        if fingerprint is None:
+            fingerprint = UNKNOWN_MODEL + hashlib.sha256(cast(Any, z.contiguous().numpy())).hexdigest()[:16]
+        count, n_layers, n_heads, width = z.shape
+        block, chunk = block_sizes(count, None)
+        plan = Plan(
+            model="exported arrays",
+            fingerprint=fingerprint,
+            manifest=manifest_digest(frame),
+            images=images_digest(frame),
+            rows=count,
+            block=block,
+            chunk=chunk,
+            dtype=str(z.dtype).removeprefix("torch."),
+            sizes={"layer": n_layers, "head": n_heads, "d_head": width, "embed": width},
+            stem=False,
+            convention=convention,
+        )
+        return cls(
+            plan,
+            frame.reset_index(drop=True),
+            _identity(n_layers, n_heads, width, z.dtype),
+            {},
+            rows=np.arange(count),
+            skipped=pd.DataFrame(columns=["row", "path", "reason"]),
+            memory={"z": z, "rest": others, "embedding": embedding},
+            path=None,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> HeadStore:
+        """Write the images of this store, or view, with their manifest, into a folder of its own, and open that.
+
+        Raises:
+            StoreError: a folder that holds something, or a disk that is full.
+        """
+        storage = Storage(path)
+        block, chunk = block_sizes(len(self), None)
+        plan = replace(
+            self.plan,
+            rows=len(self),
+            block=block,
+            chunk=chunk,
+            manifest=manifest_digest(self.manifest),
+            images=images_digest(self.manifest),
+        )
+        with storage.only_writer():
+            folder = StoreFolder.create(storage, plan, self.manifest, self.basis)
+            for number in range(plan.n_blocks):
+                rows = self.rows[plan.rows_of(number)]
+                arrays = {name: to_disk(self._read(name, rows), plan.type_of(name))[0] for name in plan.names}
+                folder.write(number, arrays, [])
+            folder.finish()
+        return HeadStore.open(path)
+
     def check_model(self, clip: HasFingerprint) -> None:
         """Raise `StoreError` unless the store was made with this model and preprocessing."""
-        if clip.fingerprint != self.fingerprint:
-            raise other_model(self.path, self.plan, clip.name, clip.fingerprint)
+        self.plan.check_model(self.path or "This store in memory", clip)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __repr__(self) -> str:
-        size = f"{len(self)} images, {self.n_layers} layers × {self.n_heads} heads of {self.plan.sizes['d_head']}"
-        return f"HeadStore({str(self.path)!r}: {size}, {self.plan.dtype}, {self.model_name} {self.fingerprint})"
+        width = self.plan.sizes["embed" if self.plan.convention else "d_head"]
+        size = f"{len(self)} images, {self.n_layers} layers × {self.n_heads} heads of {width}"
+        where = "in memory" if self.path is None else repr(str(self.path))
+        return f"HeadStore({where}: {size}, {self.plan.dtype}, {self.model_name} {self.fingerprint})"
 
     @property
     def model_name(self) -> str:
@@ -150,29 +270,36 @@ class HeadStore:
     @property
     def mlps(self) -> Float[Tensor, "image layer embed"]:
         """What every MLP contributes."""
-        return self._read("mlps") / self.norm[:, None, None]
+        return self._component("mlps") / self.norm[:, None, None]
 
     @property
     def stem(self) -> Float[Tensor, "image embed"]:
         """What the token embeddings contribute."""
         if not self.plan.stem:
-            return self._read("scale")[:, None] * cast(Tensor, self.basis.stem).to(self.norm) / self.norm[:, None]
+            return self._component("scale")[:, None] * cast(Tensor, self.basis.stem).to(self.norm) / self.norm[:, None]
         return self._read("stem") / self.norm[:, None]
 
     @property
     def constant(self) -> Float[Tensor, "image embed"]:
         """What the attention layers' output biases and the final LayerNorm's shift contribute."""
         bias, beta = self.basis.bias.to(self.norm), self.basis.beta.to(self.norm)
-        return (self._read("scale")[:, None] * bias + beta) / self.norm[:, None]
+        return (self._component("scale")[:, None] * bias + beta) / self.norm[:, None]
+
+    @property
+    def rest(self) -> Float[Tensor, "image embed"]:
+        """What everything but the heads contributes."""
+        if self.plan.convention:
+            return self._read("rest") / self.norm[:, None]
+        return self.mlps.sum(1) + self.stem + self.constant
 
     def z(self, layer: int, head: int) -> Float[Tensor, "image d_head"]:
         """What one head mixed from its values, z/‖f‖: its contribution is `z @ basis.B[layer, head]`."""
         self._check_head(layer, head)
         if self._memory is None:
-            values = self._from_disk("z", (self._rows, layer, head))
+            values = self._from_disk("z", (self.rows, layer, head))
         else:
-            values = self._whole("z")[torch.from_numpy(self._rows), layer, head]
-        return self._full(values) / self.norm[:, None]
+            values = self._whole("z")[torch.from_numpy(self.rows), layer, head]
+        return _in_full(values) / self.norm[:, None]
 
     def heads(self, layer: int, head: int) -> Float[Tensor, "image embed"]:
         """What one head contributes to every image's unit embedding."""
@@ -192,7 +319,7 @@ class HeadStore:
         return ((z @ (basis @ basis.T)) * z).sum(dim=1).clamp(min=0).sqrt()
 
     def project(
-        self, directions: Float[Tensor, "direction embed"], constants: str = "separate"
+        self, directions: Float[Tensor, "direction embed"], constants: str | None = None
     ) -> Float[Tensor, "image layer head direction"]:
         """Every head's contribution along every direction: (z_lh/‖f‖) · (B_lh t).
 
@@ -200,24 +327,34 @@ class HeadStore:
 
         Args:
             directions: taken as they are, neither centred nor normalised.
-            constants: "separate", or "spread" for the published convention (see `decompose`), in which
-                biases and the final LayerNorm's mean and shift are shared among the heads.
+            constants: "separate", or "spread" for the published convention (see `decompose`), in which biases and the
+                final LayerNorm's mean and shift are shared among the heads. By default "separate", or, for another
+                tool's arrays, the convention that they were exported in.
 
         Raises:
-            StoreError: for directions of another width, or an unknown `constants`.
+            StoreError: for directions of another width, an unknown `constants`, or one that another tool's arrays were
+                not exported in.
         """
-        projection = Projection(self.basis, directions, constants)
+        if self.plan.convention and constants not in (None, self.plan.convention):
+            raise StoreError(
+                f"These arrays were exported with constants={self.plan.convention!r}: no other convention follows from "
+                "them.",
+                f"Leave out constants={constants!r}, or extract with headlens.",
+            )
+        within = "separate" if self.plan.convention or constants is None else constants
+        projection = Projection(self.basis, directions, within)
         result = self.norm.new_empty(len(self), self.n_layers, self.n_heads, len(directions))
         for where, z in self.blocks(unit=False):
-            rows = self._rows[where]
-            projection.into(result[where], z, self._read("scale", rows), self._read("shift", rows), self.norm[where])
+            rows, norm = self.rows[where], self.norm[where]
+            scale, shift = (norm, norm) if self.plan.convention else (self._read(n, rows) for n in ("scale", "shift"))
+            projection.into(result[where], z, scale, shift, norm)
         return result
 
     def blocks(self, unit: bool = True) -> Iterator[tuple[slice, Float[Tensor, "image layer head d_head"]]]:
         """z of all heads, a block of images at a time, with the block's place; divided by ‖f‖ if `unit`."""
         for start in range(0, len(self), _BLOCK):
             where = slice(start, min(start + _BLOCK, len(self)))
-            z = self._read("z", self._rows[where])
+            z = self._read("z", self.rows[where])
             yield where, z / self.norm[where, None, None, None] if unit else z
 
     def subset(self, rows: Any = None, *, split: str | None = None) -> HeadStore:
@@ -225,7 +362,7 @@ class HeadStore:
 
         Args:
             rows: a mask or indices: a list, an array, a tensor or a pandas column.
-            split: the name of a split, in place of rows.
+            split: the name of a split, instead of rows.
 
         Raises:
             StoreError: a mask of another length, an index outside the store, no image at all, or not exactly
@@ -235,30 +372,69 @@ class HeadStore:
         if (rows is None) == (split is None):
             raise StoreError("either rows or a split", "both" if rows is not None else "neither", "Give one of them.")
         chosen = np.flatnonzero(split_mask(self.manifest, split)) if split is not None else self._positions(rows)
-        return self._view(self._rows[chosen], self.manifest.iloc[chosen], self.manifest_digest)
+        return self._view(self.rows[chosen], self.manifest.iloc[chosen], self.manifest_digest)
 
-    def with_manifest(self, manifest: pd.DataFrame) -> HeadStore:
-        """The same images with other columns: new labels, splits or attributes need no new extraction.
+    def with_manifest(self, manifest: pd.DataFrame | str | os.PathLike[str]) -> HeadStore:
+        """A view with another table: other labels, splits, attributes, classes, order, or fewer rows.
+
+        Rows are matched by image (file and box), so that nothing has to be extracted again. Where a table lies apart
+        from its images, or all of them were moved, paths are compared as they are written. A warning says which rows of
+        the table have no states here and are left out, and how many of the store's images are not in the table.
 
         Args:
-            manifest: rows for the same images in the same order, as in `store.manifest`.
+            manifest: the table, or the CSV file that holds it.
 
         Raises:
-            StoreError: where paths or boxes differ.
+            StoreError: where the table names no image of the store.
+            ManifestError: a table without `path`, or a file that cannot be read.
         """
-        manifest = manifest.copy()
-        manifest.attrs.setdefault("root", manifest_root(self.manifest))  # which pandas loses in some joins
-        if len(manifest) != len(self) or images_digest(manifest) != images_digest(self.manifest):
+        if isinstance(manifest, pd.DataFrame):
+            manifest = manifest.copy()
+            manifest.attrs.setdefault("root", manifest_root(self.manifest))  # which pandas loses in some joins
+        frame = as_manifest(manifest)
+        check_manifest(frame, files=False)
+        places = self.places_of(frame)
+        known = places >= 0
+        if not known.any():
             raise StoreError(
-                f"a manifest of the store's {len(self)} images in their order",
-                f"{len(manifest)} rows" + ("" if len(manifest) != len(self) else " of other images"),
-                "Start from store.manifest and add or change columns other than path and box.",
+                f"The table names none of the {len(self)} images of this store.",
+                f"Its paths have to be those of store.manifest, such as {self.manifest['path'].iloc[0]!r}, "
+                f"below {manifest_root(self.manifest)!r}.",
             )
-        return self._view(self._rows, manifest, manifest_digest(manifest))
+        unused = len(self) - len(np.unique(places[known]))
+        if not known.all() or unused:
+            unknown = frame["path"][~known]
+            parts = [f"{unused} of the store's {len(self)} images are not in the table and left out"] * bool(unused)
+            if len(unknown):
+                named = ", ".join(map(str, unknown[:_SHOWN])) + ", …" * (len(unknown) > _SHOWN)
+                parts.append(
+                    f"{len(unknown)} of the table's {len(frame)} rows have no states and are left out: {named}"
+                )
+            warnings.warn("; ".join(parts) + ".", stacklevel=2)
+        return self._view(self.rows[places[known]], frame[known], manifest_digest(frame[known]))
+
+    def places_of(self, frame: pd.DataFrame) -> np.ndarray:
+        """Where in the store the image of each row of a table is; -1 where it is not."""
+        if images_digest(frame) == images_digest(self.manifest):
+            return np.arange(len(self))
+        keys, ours = _image_keys(frame), _image_keys(self.manifest)
+        if not set(keys) & set(ours) and not any(isinstance(place, str) or place.is_file() for place, _ in keys):
+            # The table lies apart from its images: their paths as they are written are all that there is.
+            keys, ours = _written_keys(frame), _written_keys(self.manifest)
+        where = {key: place for place, key in reversed(list(enumerate(ours)))}
+        return np.array([where.get(key, -1) for key in keys], dtype=np.int64)
 
     def _view(self, rows: np.ndarray, manifest: pd.DataFrame, digest: str) -> HeadStore:
-        manifest = manifest.reset_index(drop=True)
-        view = HeadStore(self._folder, rows, manifest, self.basis, self.skipped, self._memory)
+        view = HeadStore(
+            self.plan,
+            manifest.reset_index(drop=True),
+            self.basis,
+            self._arrays,
+            rows=rows,
+            skipped=self.skipped,
+            memory=self._memory,
+            path=self.path,
+        )
         view.manifest_digest = digest
         return view
 
@@ -275,7 +451,7 @@ class HeadStore:
             raise StoreError(
                 f"a mask of {len(self)} images, or indices from 0 to {len(self) - 1}, choosing at least one image",
                 f"{'none' if given.size == 0 else given.tolist()[:5]}",
-                "Check how the rows are chosen; a group that may be empty is to be asked for its size first.",
+                "Check how the rows are chosen; ask a group that may be empty for its size first.",
             )
         return np.arange(len(self))[given.astype(np.int64)]
 
@@ -283,37 +459,67 @@ class HeadStore:
         if not (0 <= layer < self.n_layers and 0 <= head < self.n_heads):
             raise StoreError(
                 f"a head within {self.n_layers} layers of {self.n_heads} heads",
-                f"head {layer}.{head}",
+                f"head L{layer}H{head}",
                 "Both count from zero.",
             )
 
+    def _component(self, name: str) -> Tensor:
+        if self.plan.convention:
+            raise StoreError(
+                "Arrays of another tool hold the heads' contributions and one sum of everything else.",
+                "Take store.rest, or extract with headlens for MLPs, stem and constant apart.",
+            )
+        return self._read(name)
+
     def _read(self, name: str, rows: np.ndarray | None = None) -> Tensor:
-        rows = self._rows if rows is None else rows
+        rows = self.rows if rows is None else rows
         if self._memory is None:
-            return self._full(self._from_disk(name, (rows,)))
+            return _in_full(self._from_disk(name, (rows,)))
         whole = self._whole(name)
         first, last = int(rows[0]), int(rows[-1])
         together = len(rows) == last - first + 1 and bool((np.diff(rows) == 1).all())
-        return self._full(whole[first : last + 1] if together else whole[torch.from_numpy(rows)])
+        return _in_full(whole[first : last + 1] if together else whole[torch.from_numpy(rows)])
 
     def _whole(self, name: str) -> Tensor:
         memory = cast(dict[str, Tensor], self._memory)
         if name not in memory:
-            memory[name] = from_disk(np.asarray(self._array(name)[...]), self.plan.type_of(name))
+            memory[name] = from_disk(np.asarray(self._arrays[name][...]), self.plan.type_of(name))
         return memory[name]
 
     def _from_disk(self, name: str, selection: tuple) -> Tensor:
         rows, *rest = selection
-        first, last = int(rows.min()), int(rows.max())
+        array, first, last = self._arrays[name], int(rows.min()), int(rows.max())
         if last - first >= 2 * len(rows):
-            values = np.asarray(self._array(name).oindex[(rows, *rest)])
+            values = np.asarray(array.oindex[(rows, *rest)])
         else:
-            values = np.asarray(self._array(name)[(slice(first, last + 1), *rest)])[rows - first]
+            values = np.asarray(array[(slice(first, last + 1), *rest)])[rows - first]
         return from_disk(values, self.plan.type_of(name))
 
-    def _array(self, name: str) -> zarr.Array:
-        return cast(zarr.Array, self._folder.arrays[name])
 
-    @staticmethod
-    def _full(values: Tensor) -> Tensor:
-        return values.to(torch.promote_types(values.dtype, torch.float32))
+def _in_full(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _identity(n_layers: int, n_heads: int, width: int, dtype: torch.dtype) -> HeadBasis:
+    """The basis of states that are contributions themselves."""
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+    return HeadBasis(
+        B=torch.eye(width, dtype=dtype).expand(n_layers, n_heads, width, width),
+        bias=zeros(width),
+        beta=zeros(width),
+        layer_bias=zeros(n_layers, width),
+        head_mean=zeros(n_layers, n_heads, width),
+        bias_mean=zeros(n_layers),
+        ones=zeros(width),
+    )
+
+
+def _image_keys(frame: pd.DataFrame) -> list[tuple[Path | str, object]]:
+    return [(Path(os.path.normpath(one)) if isinstance(one, Path) else one, box) for one, box in image_files(frame)]
+
+
+def _written_keys(frame: pd.DataFrame) -> list[tuple[Path | str, object]]:
+    return [(str(path), box) for path, (_, box) in zip(frame["path"], image_files(frame), strict=True)]

@@ -1,105 +1,280 @@
-"""Look into a checkpoint file without executing anything in it."""
+"""Read a checkpoint file as data, without executing anything in it; and where that cannot be, name what the file is.
+
+Files are told apart by their content, not by their suffix. PyTorch's own reader runs with `weights_only=True` always.
+"""
 
 from __future__ import annotations
 
-import pickle
+import json
+import re
 import warnings
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from headlens.errors import ModelError
-from headlens.models.open_clip_import import open_clip
+from headlens.models.description import Nonlinearity
+from headlens.models.state_dicts import Weights, read_weights
+from headlens.models.torchscript import read_torchscript
 
-Shapes = dict[str, tuple[int, ...]]
+_AGAIN = "Fetch it again."
+# What files of other kinds begin with: what they are, and the line that helps.
+_OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git-LFS pointer, not the file itself", "Run git lfs pull in its repository."),
+    (b"<!doctype html", "a web page", "On huggingface.co the link to a file has /resolve/ in it, not /blob/."),
+    (b"<html", "a web page", "On huggingface.co the link to a file has /resolve/ in it, not /blob/."),
+    (b"<?xml", "an XML document, often a server's error message", "Read what it says, then fetch the file again."),
+    (b"\x89hdf", "an HDF5 file, as Keras and TensorFlow write", "Fetch the PyTorch weights of the model."),
+    (b"gguf", "a GGUF file", "Fetch the PyTorch weights of the model."),
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it: gunzip, or tar xzf."),
+    (b"\xfd7zxz", "compressed with xz", "Unpack it: xz -d, or tar xJf."),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it: zstd -d."),
+    (b"7z\xbc\xaf", "a 7-Zip archive", "Unpack it."),
+    (b"rar!", "a RAR archive", "Unpack it."),
+    (b"bzh", "compressed with bzip2", "Unpack it: bzip2 -d, or tar xjf."),
+    (b"\x08", "no PyTorch or safetensors file; it begins as ONNX files do", "Fetch the PyTorch weights of the model."),
+)
+_LONGEST_HEADER = 100_000_000  # of a safetensors file; longer ones are not read by its own library
+_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # what torch.save wrote before its zip format
 
 
-def _read_shapes(path: Path) -> Shapes:
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds, and what it or the files beside it say about how the weights were trained.
 
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    with warnings.catch_warnings():
-        # What torch warns about (old pickles, TorchScript) it refuses right afterwards, or reads safely.
-        warnings.simplefilter("ignore")
-        loaded = torch.load(path, map_location="meta", weights_only=True)
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict):
-        raise ValueError(f"a {type(loaded).__name__} in place of a table of tensors")
-    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise ValueError("no tensors")
-    return {name.removeprefix("module."): tuple(value.shape) for name, value in tensors.items()}
+    Attributes:
+        path: the file.
+        weights: its tensors.
+        nonlinearity: where it is stated, with the file that states it.
+        preprocessing: the same, under open_clip's names.
+    """
+
+    path: Path
+    weights: Weights
+    nonlinearity: tuple[Nonlinearity, str] | None = None
+    preprocessing: tuple[dict[str, Any], str] | None = None
 
 
-def check_readable(path: Path) -> Shapes:
-    """The shapes of a checkpoint's tensors, read as data.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of weights: safetensors, PyTorch's formats, TorchScript archives, or an index of parts.
 
     Raises:
-        ModelError: for a file that is damaged, or that could be read only by executing what is in it (TorchScript
-            archives, pickled objects).
+        ModelError: for a file that is missing, damaged, incomplete or of another kind, or that could be read only by
+            executing what is in it.
     """
-    if path.suffix in (".npz", ".npy"):
-        return {}
-    from safetensors import SafetensorError
+    nonlinearity: tuple[Nonlinearity, str] | None = None
+    if not path.is_file():
+        _explain_missing(path)
+    with path.open("rb") as file:
+        head = file.read(512)
+    kind = _kind(path, head)
+    if kind == "safetensors":
+        content: Any = _safetensors(path)
+    elif kind == "index":
+        content = _parts(path)
+    elif kind == "TorchScript":
+        content, classes = read_torchscript(path)
+        said = f"the program in {path.name}"
+        if any(name.endswith("QuickGELU") for name in classes):
+            nonlinearity = ("quick_gelu", said)
+        elif any(name.endswith(".GELU") for name in classes):
+            nonlinearity = ("gelu", said)
+    else:
+        content = _torch(path, zipped=kind == "zip")
+    weights = read_weights(content, str(path))
+    stated, preprocessing = _said_beside(path, weights)
+    return Checkpoint(path, weights, nonlinearity or stated, preprocessing)
 
-    try:
-        return _read_shapes(path)
-    except (RuntimeError, OSError, ValueError, EOFError, TypeError, pickle.UnpicklingError, SafetensorError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+
+def _explain_missing(path: Path) -> NoReturn:
+    if path.is_dir():
+        inside = sorted(one.name for one in path.iterdir() if one.suffix in (".safetensors", ".pt", ".pth", ".bin"))
         raise ModelError(
-            "a checkpoint that can be read as data alone",
-            f"{path} ({said[:200]})",
-            "Save its state dict as safetensors; TorchScript archives and pickled models are refused because reading"
-            " them would run them.",
-        ) from error
+            f"{path} is a folder, not a checkpoint file.",
+            f"Name the file in it: {', '.join(inside[:5])}."
+            if inside
+            else "A folder with open_clip_config.json or config.json is loaded by its name alone: hl.load(folder).",
+        )
+    raise ModelError(f"There is no file {path}.", "Check the path.")
 
 
-def _signature(model_config: dict[str, Any]) -> Shapes | None:
-    """The telling shapes of an architecture; None where its tower is not a plain vision transformer."""
-    vision, text = model_config["vision_cfg"], model_config["text_cfg"]
-    if "timm_model_name" in vision or not isinstance(vision.get("layers"), int) or "hf_model_name" in text:
-        return None
-    width, patch, image = vision["width"], vision["patch_size"], vision["image_size"]
-    rows, columns = (image, image) if isinstance(image, int) else image
-    embed = model_config["embed_dim"]
-    return {
-        "visual.conv1.weight": (width, 3, patch, patch),
-        "visual.positional_embedding": (1 + (rows // patch) * (columns // patch), width),
-        "visual.proj": (width, embed),
-        "layers": (vision["layers"], text.get("layers", 12)),
-        "token_embedding.weight": (text.get("vocab_size", 49408), text.get("width", 512)),
-        "positional_embedding": (text.get("context_length", 77), text.get("width", 512)),
-    }
+def _kind(path: Path, head: bytes) -> str:
+    """What a file is, by what it begins with. Raises `ModelError` for anything that is not a checkpoint."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    size = path.stat().st_size
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_kind(path)
+    if head.startswith(_LEGACY):
+        return "legacy"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _LONGEST_HEADER:
+        return "safetensors"
+    if start.startswith(b"{") and b'"weight_map"' in path.read_bytes()[: 1 << 24]:
+        return "index"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        what = "a pickled Python object, and reading it would run code"
+        remedy = (
+            "If its source is trusted, write the weights to a file of their own: import pickle, torch; from "
+            f"headlens.models import tensors_of; torch.save(tensors_of(pickle.load(open({str(path)!r}, 'rb'))), "
+            "'weights.pt')"
+        )
+    elif head[257:262] == b"ustar":
+        what, remedy = "a tar archive", "Unpack it: tar xf."
+    elif head.startswith(b"\x93NUMPY"):
+        what, remedy = "a NumPy array", "Fetch the PyTorch weights of the model."
+    elif size == 0:
+        what, remedy = "empty", _AGAIN
+    elif not head.strip(b"\0"):
+        what, remedy = "damaged: it begins with zeros, as a download does that broke off", _AGAIN
+    else:
+        found = next(((what, help_) for first, what, help_ in _OTHER_KINDS if start.startswith(first)), None)
+        text = " ".join(start[:60].decode("ascii", "replace").split())
+        if not start[:60].isascii() or not text.isprintable():
+            text = ""
+        other = f"text that begins with {text[:40]!r}" if text else "damaged, or of a format that is not known here"
+        what, remedy = found or (other, _AGAIN)
+    raise ModelError(f"{path} is no checkpoint: it is {what} ({size:,} bytes).", remedy)
 
 
-def guess_architecture(path: Path) -> str:
-    """The one architecture of open_clip that a checkpoint's shapes belong to.
+def _zip_kind(path: Path) -> str:
+    """ "zip" for torch.save's format, "TorchScript", or an error for other archives and damaged ones."""
+    size = path.stat().st_size
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path} is incomplete: it begins as a PyTorch file does, but its end is missing ({size:,} bytes).", _AGAIN
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            for entry in archive.infolist():
+                if entry.CRC:  # torch can be told to write none
+                    with archive.open(entry) as file:
+                        while file.read(1 << 20):
+                            pass
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise ModelError(f"{path} is damaged: {error}.", _AGAIN) from error
+    if not any(name.endswith("data.pkl") for name in names):
+        inside = ", ".join(names[:3])
+        what = "NumPy arrays" if all(name.endswith(".npy") for name in names) else "other files"
+        raise ModelError(f"{path} is no checkpoint: it is a zip archive of {what} ({inside}).", "Unpack it.")
+    return "TorchScript" if any(name.endswith("constants.pkl") for name in names) else "zip"
 
-    Shapes tell neither the nonlinearity nor the number of heads, so that often several architectures remain.
 
-    Raises:
-        ModelError: where none or several remain; they are listed.
-    """
-    # A tower with its own text module keeps the same tensors under another prefix.
-    shapes = {name.removeprefix("text."): shape for name, shape in check_readable(path).items()}
-    depths = tuple(
-        len({name.split(".")[place] for name in shapes if name.startswith(start)})
-        for start, place in (("visual.transformer.resblocks.", 3), ("transformer.resblocks.", 2))
-    )
-    found = shapes | {"layers": depths}
-    matching = []
-    for name in open_clip().list_models():
-        signature = _signature(open_clip().get_model_config(name))
-        if signature is not None and all(found.get(key) == shape for key, shape in signature.items()):
-            matching.append(name)
-    if len(matching) == 1:
-        return matching[0]
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length < size else b""
+    try:
+        ends = [one["data_offsets"][1] for name, one in json.loads(header).items() if name != "__metadata__"]
+        whole = 8 + length + max(ends, default=0)
+    except (ValueError, TypeError, KeyError):
+        whole = None
+    if whole is None or whole > size:
+        much = f"{size:,} bytes" + (f" of {whole:,}" if whole else "")
+        raise ModelError(f"{path} is an incomplete or damaged safetensors file ({much}).", _AGAIN)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is a damaged safetensors file: {error}.", _AGAIN) from error
+
+
+def _parts(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint in several files, from the index that names them."""
+    try:
+        files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path} is a damaged index of a checkpoint's parts.", _AGAIN) from error
+    if missing := [name for name in files if not (path.parent / name).is_file()]:
+        raise ModelError(f"{path} names parts that are not beside it: {', '.join(missing[:3])}.", "Fetch them too.")
+    tensors: dict[str, torch.Tensor] = {}
+    for name in files:
+        part = path.parent / name
+        with part.open("rb") as file:
+            kind = _kind(part, file.read(512))
+        tensors |= _safetensors(part) if kind == "safetensors" else _torch(part, zipped=kind == "zip")
+    return tensors
+
+
+def _torch(path: Path, zipped: bool) -> Any:
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    # Numbers that training runs leave beside the weights: NumPy's arrays and scalars are data, under old names and new.
+    numpy: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in np.typecodes["All"].replace("O", "")}]
+    for place in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        numpy += [(getattr(multiarray, name), f"{place}.{name}") for name in ("scalar", "_reconstruct")]
+    try:
+        # By its content: torch goes by the suffix of a path.
+        with warnings.catch_warnings(), torch.serialization.safe_globals(numpy), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # about old formats, which are read as safely
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        _explain_torch(path, zipped, error)
+
+
+def _explain_torch(path: Path, zipped: bool, error: Exception) -> NoReturn:
+    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    held = set(re.findall(r"GLOBAL (\S+)", said))
+    if zipped:
+        held |= {name for name in torch.serialization.get_unsafe_globals_in_checkpoint(path) if "numpy" not in name}
+    if not held:
+        what = (said.strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{path} is damaged or incomplete: {what.rstrip('.')}.", _AGAIN) from error
+    # open_clip's classes, where they are among them, are found in every environment only behind this import.
+    first = "from headlens.models.open_clip_import import open_clip; open_clip(); "
+    first = first if any(name.startswith("open_clip.") for name in held) else ""
     raise ModelError(
-        "a checkpoint whose shapes belong to one architecture",
-        f"{path}, which " + (f"fits {', '.join(matching)}" if matching else "fits none that open_clip lists"),
-        'Name the architecture: load("ViT-B-16", pretrained="/path/to/checkpoint.safetensors").',
-    )
+        f"{path} holds more than data, {', '.join(sorted(held)[:5])}, and reading these objects would run code.",
+        "If its source is trusted, write the weights to a file of their own: import torch; from headlens.models import "
+        f"tensors_of; {first}torch.save(tensors_of(torch.load({str(path)!r}, map_location='cpu', weights_only=False)), "
+        "'weights.pt')",
+    ) from error
+
+
+def _said_beside(
+    path: Path, weights: Weights
+) -> tuple[tuple[Nonlinearity, str] | None, tuple[dict[str, Any], str] | None]:
+    """What the configuration in a checkpoint's folder says, where it describes weights of these shapes."""
+    patch, projection = (weights.tensors.get(f"visual.{name}") for name in ("conv1.weight", "proj"))
+    if patch is None or projection is None:
+        return None, None
+    sizes = (patch.shape[0], patch.shape[-1], projection.shape[1])
+    nonlinearity: tuple[Nonlinearity, str] | None = None
+    preprocessing = None
+    try:
+        if (own := path.parent / "open_clip_config.json").is_file():
+            config = json.loads(own.read_text(encoding="utf-8"))
+            model = config["model_cfg"]
+            vision = model["vision_cfg"]
+            if (vision["width"], vision["patch_size"], model["embed_dim"]) == sizes:
+                said = f"{own.name} beside the file"
+                nonlinearity = ("quick_gelu" if model.get("quick_gelu") else "gelu", said)
+                preprocessing = (dict(config.get("preprocess_cfg", {})), said)
+        elif weights.format.startswith("transformers") and (own := path.parent / "config.json").is_file():
+            config = json.loads(own.read_text(encoding="utf-8"))
+            vision = config.get("vision_config", config)
+            if (vision.get("hidden_size", 768), vision.get("patch_size", 32)) == sizes[:2]:
+                act = vision.get("hidden_act", "quick_gelu")
+                if act in ("gelu", "quick_gelu"):
+                    nonlinearity = (act, f"{own.name} beside the file")
+                preprocessing = _processor(path.parent / "preprocessor_config.json")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, None  # a configuration that is not one of these says nothing
+    return nonlinearity, preprocessing
+
+
+def _processor(path: Path) -> tuple[dict[str, Any], str] | None:
+    """The preprocessing of transformers' image processors, as far as open_clip has the same."""
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = {"mean": tuple(config["image_mean"]), "std": tuple(config["image_std"])}
+    if (resample := {2: "bilinear", 3: "bicubic"}.get(config.get("resample", 3))) is not None:
+        found["interpolation"] = resample
+    found["resize_mode"] = "shortest" if config.get("do_center_crop", True) else "squash"
+    return found, f"{path.name} beside the file"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy as copying
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from headlens.errors import ModelError
-from headlens.models.fingerprint import fingerprint
+from headlens.errors import ModelError, ModelWarning
+from headlens.fingerprint import fingerprint, weights_state
+from headlens.models.altered import unaltered
+from headlens.models.description import ModelDescription, Preprocessing
 from headlens.models.open_clip_weights import check_finite
-from headlens.models.short_texts import without_padding
+from headlens.models.save import save_open_clip
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.progress import progress
 
@@ -27,10 +33,11 @@ class HookedCLIP(nn.Module):
 
     Attributes:
         vision: the hooked tower.
-        text: the original model without its vision tower.
+        text: the original model without its vision tower; None for a vision tower alone.
         preprocess: PIL image -> pixels [3 height width].
-        tokenizer: list of texts -> token ids [text context].
-        name: what the model is called in reports.
+        tokenizer: list of texts -> token ids [text context]; None for a vision tower alone.
+        description: where the model came from, and what decides its numbers.
+        open_clip_config: open_clip's `model_cfg` of it, where it was loaded by one; `save` works it out elsewhere.
     """
 
     def __init__(
@@ -38,46 +45,62 @@ class HookedCLIP(nn.Module):
         vision: HookedVisionTransformer,
         text: Any,
         preprocess: Callable[[Any], Tensor],
-        tokenizer: Callable[[list[str]], Tensor],
-        name: str,
+        tokenizer: Callable[[list[str]], Tensor] | None,
+        description: ModelDescription,
     ):
         super().__init__()
         self.vision = vision
         self.text = text
         self.preprocess = preprocess
         self.tokenizer = tokenizer
-        self.name = name
-        self._fingerprint: tuple[tuple, str] | None = None
+        self.description = description
+        self.open_clip_config: dict[str, Any] | None = None
+        self._fingerprint: tuple[object, str] | None = None
 
     @classmethod
     def from_open_clip(
         cls,
         model: Any,
         preprocess: Callable[[Any], Tensor],
-        tokenizer: Callable[[list[str]], Tensor],
+        tokenizer: Callable[[list[str]], Tensor] | None,
         name: str = "open_clip model",
         copy: bool = True,
     ) -> HookedCLIP:
         """Wrap an open_clip model, its validation transform and its tokenizer.
 
         Args:
-            model: anything with open_clip's `visual` and `encode_text`.
+            model: anything with open_clip's `visual` and `encode_text`. DataParallel and torch.compile are taken off,
+                LoRA, parametrisations, pruning and weight norm are merged into the weights (on a copy).
             preprocess: PIL image -> pixels.
-            tokenizer: list of texts -> token ids.
+            tokenizer: list of texts -> token ids; None for a vision tower alone.
             name: for reports.
             copy: own all weights, and leave `model` as it was. Without it the memory is shared.
 
         Raises:
-            ModelError: for a vision tower that cannot be converted, or weights that are not finite.
+            ModelError: for a vision tower that cannot be converted or was altered (hooks, replaced methods, further
+                modules, …), weights that are not finite, and a transform with random steps.
         """
+        model = unaltered(model)
         vision = HookedVisionTransformer.from_open_clip(model.visual, copy=copy)
-        # A second shell around the same submodules, so that the caller's model keeps its vision tower.
-        text = copying.copy(model)
-        text._modules = {key: module for key, module in model._modules.items() if key != "visual"}
-        if copy:
-            text = copying.deepcopy(text)
-        check_finite(text)
-        return cls(vision, text.eval(), preprocess, tokenizer, name)
+        _check_encoding(model, vision)
+        text = None
+        if tokenizer is not None:
+            # A second shell around the same submodules, so that the caller's model keeps its vision tower.
+            text = copying.copy(model)
+            text._modules = {key: module for key, module in model._modules.items() if key != "visual"}
+            if copy:
+                text = copying.deepcopy(text)
+            check_finite(text)
+            text.eval()
+        description = ModelDescription(
+            name, nonlinearity=getattr(vision.cfg, "act", None), preprocessing=Preprocessing.of(preprocess)
+        )
+        return cls(vision, text, preprocess, tokenizer, description)
+
+    @property
+    def name(self) -> str:
+        """What the model is called in reports."""
+        return self.description.label
 
     @property
     def device(self) -> torch.device:
@@ -91,15 +114,21 @@ class HookedCLIP(nn.Module):
 
     @property
     def logit_scale(self) -> float:
-        """What the model multiplies cosines by before its softmax."""
-        return float(self.text.logit_scale.detach().exp())
+        """What the model multiplies cosines by before its softmax or sigmoid."""
+        return float(self._text_side("logit scale").logit_scale.detach().exp())
+
+    @property
+    def logit_bias(self) -> float | None:
+        """What a model with a sigmoid loss adds to its logits; None for one with a softmax."""
+        bias = getattr(self._text_side("logit bias"), "logit_bias", None)
+        return None if bias is None else float(bias.detach())
 
     @property
     def fingerprint(self) -> str:
-        """Names the vision tower's weights and the preprocessing, which together determine every head state."""
-        state = tuple((p.data_ptr(), p._version, p.dtype) for p in self.vision.parameters())
+        """Names the vision tower's weights and settings and the preprocessing, which determine every head state."""
+        state = weights_state(self.vision)
         if self._fingerprint is None or self._fingerprint[0] != state:
-            self._fingerprint = (state, fingerprint(self.vision, self.preprocess))
+            self._fingerprint = (state, fingerprint(self.vision, self.vision.cfg, self.preprocess))
         return self._fingerprint[1]
 
     def encode_image(
@@ -116,21 +145,113 @@ class HookedCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], normalize: bool = False) -> Float[Tensor, "text embed"]:
-        """Embed texts, a few dozen at a time, without gradients.
+        """Embed texts, a few dozen at a time, without gradients. A text that is cut at the context is warned of.
 
         Raises:
-            ModelError: for no text at all.
+            ModelError: for no text at all, and for a model without a text tower.
             VocabularyError: for a word that the tokenizer refuses.
         """
+        text_side = self._text_side("text embeddings")
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
-            raise ModelError("at least one text to embed", "an empty list", "Pass the prompts as a list of strings.")
+            raise ModelError("There is no text to embed.", "Pass the prompts as a list of strings.")
+        assert self.tokenizer is not None
         batches = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]
         with progress("Embedding texts", len(texts), "texts") if len(batches) > 1 else nullcontext() as advance:
             rows = []
             for batch in batches:
-                tower, tokens = without_padding(self.text, self.tokenizer(batch).to(self.device))
+                tokens = self.tokenizer(batch)
+                _warn_of_cut_texts(self.tokenizer, batch, tokens)
+                tower, tokens = without_padding(text_side, tokens.to(self.device))
                 rows.append(tower.encode_text(tokens, normalize=normalize))
                 if advance:
                     advance(len(batch))
         return torch.cat(rows)
+
+    def save(self, folder: str | os.PathLike[str], card: str = "") -> Path:
+        """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too.
+
+        It holds the configuration, the weights as safetensors, the tokenizer's files where open_clip does not have
+        it, and a README.md that describes the model.
+
+        Args:
+            folder: where to write: a new or empty folder, or one that this method wrote before.
+            card: Markdown to add to the README.md.
+
+        Raises:
+            ModelError: for a model that open_clip's configuration cannot describe, or without a text tower.
+            OutputError: for a folder with other files in it.
+        """
+        return save_open_clip(self, Path(folder), card)
+
+    def _text_side(self, what: str) -> Any:
+        if self.text is None:
+            raise ModelError(
+                f"{self.name} is a vision tower alone: it has no {what}.",
+                "Load a checkpoint that holds the text tower too; heads, moments and token maps need none.",
+            )
+        return self.text
+
+
+def _warn_of_cut_texts(tokenizer: Any, texts: Sequence[str], tokens: Int[Tensor, "text context"]) -> None:
+    """Name texts whose end the tokenizer dropped: what tells one prompt from another may stand there."""
+    inner, context = getattr(tokenizer, "tokenizer", None), tokens.shape[1]
+    for row in (tokens[:, -1] != (getattr(inner, "pad_token_id", None) or 0)).nonzero()[:, 0].tolist():
+        if inner is not None:  # open_clip's wrappers around tokenizers of transformers
+            clean = getattr(tokenizer, "clean_fn", str)
+            length = len(inner(clean(texts[row]), truncation=False).input_ids)
+        elif hasattr(tokenizer, "sot_token_id"):
+            length = len(tokenizer.encode(texts[row])) + 2
+        else:
+            return
+        if length > context:
+            warnings.warn(
+                f"The text {shorten(texts[row], 60, placeholder=' …')!r} has {length} tokens, and the model reads "
+                f"{context}: its end is cut off. Shorten it.",
+                ModelWarning,
+                stacklevel=4,
+            )
+
+
+@torch.no_grad()
+def _check_encoding(model: Any, vision: HookedVisionTransformer) -> None:
+    """Refuse a model whose own `encode_image` is more than its vision tower: what it adds would be lost."""
+    own = getattr(type(model), "encode_image", None)
+    if own is None or own.__module__.startswith("open_clip."):
+        return
+    noise = torch.randn(1, 3, *vision.cfg.image_size, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(vision.device, vision.dtype)
+    was_training = model.training
+    theirs, mine = model.eval().encode_image(noise).double(), vision(noise).double()
+    model.train(was_training)
+    if theirs.shape != mine.shape or (theirs - mine).norm() > 1e-2 * mine.norm():
+        raise ModelError(
+            f"{type(model).__name__}.encode_image computes something else than the model's vision tower.",
+            "What it does besides would be lost in the conversion: pass a model of open_clip's own classes.",
+        )
+
+
+def without_padding(text: Any, tokens: Int[Tensor, "text context"]) -> tuple[Any, Int[Tensor, "text place"]]:
+    """The text tower and its tokens, cut behind the end of the longest text: of 77 places a prompt fills eight.
+
+    Under a causal mask a token sees only what stands before it, so nothing behind a text's end reaches the place that
+    is pooled: the embeddings are those of the whole context, up to rounding. A tower that is not of open_clip's plain
+    kind (a learned position for each place, a causal mask, the embedding taken at the highest token number) comes back
+    as it is, with all of its tokens.
+
+    Args:
+        text: an open_clip `CLIP`; it is left as it was, and its weights are shared.
+        tokens: what its tokenizer made.
+    """
+    positions: Any = getattr(text, "positional_embedding", None)
+    mask: Any = getattr(text, "attn_mask", None)
+    causal = mask is not None and torch.equal(mask, torch.full_like(mask, -torch.inf).triu(1))
+    if positions is None or not causal or getattr(text, "text_pool_type", None) != "argmax":
+        return text, tokens
+    places = int(tokens.argmax(dim=-1).max()) + 1
+    short = copying.copy(text)
+    # Narrowed views under the names that the tower reads.
+    narrow = nn.Parameter(positions[:places], requires_grad=positions.requires_grad)
+    short._parameters = text._parameters | {"positional_embedding": narrow}
+    short._buffers = text._buffers | {"attn_mask": mask[:places, :places]}
+    return short, tokens[:, :places]

@@ -68,8 +68,6 @@ def _check_block(block: Any, where: str) -> None:
             _refuse(f"scaled_cosine_attn in {where}")
         if attn.head_scale is not None:
             _refuse(f"scale_heads in {where}")
-    if attn.in_proj_bias is None:
-        _refuse(f"attention without biases in {where}")
     for name in ("c_fc", "c_proj"):
         if type(getattr(block.mlp, name)) is not nn.Linear:
             _refuse(f"{_class_name(getattr(block.mlp, name))} as {where}.mlp.{name}")
@@ -94,8 +92,6 @@ def _norms(visual: Any) -> list[nn.Module]:
     for norm in norms:
         if type(norm) not in (transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm):
             _refuse(f"the norm {_class_name(norm)}")
-        if norm.weight is None or norm.bias is None:
-            _refuse("a LayerNorm without its affine weights")
     return norms
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
+from headlens.models.altered import refuse_differences, unaltered
 from headlens.models.config import VisionConfig
 from headlens.models.open_clip_config import read_config
 from headlens.models.open_clip_import import open_clip
@@ -83,13 +85,22 @@ def convert(visual: nn.Module, copy: bool = True) -> HookedVisionTransformer:
     Raises:
         ModelError: for a setting that is not understood, or for weights that are not finite, each by name.
     """
+    visual = unaltered(visual)
     cfg = read_config(visual)
+    reference = _empty_open_clip(cfg, type(cast(Any, visual).transformer.resblocks[0]).__name__)
+    transformer = open_clip().transformer
+    norms = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
+    refuse_differences(visual, reference, (norms, frozenset({transformer.PatchDropout, nn.Identity})))
     check_finite(visual, "visual.")
     with torch.device("meta"):
         hooked = HookedVisionTransformer(cfg)
     weights = {name: tensor.detach() for name, tensor in visual.state_dict().items()}
     if copy:
         weights = {name: tensor.clone() for name, tensor in weights.items()}
+    for name, tensor in reference.state_dict().items():
+        if name not in weights:  # a missing bias is one of zeros, a norm's missing weight one of ones
+            fill = torch.zeros if name.endswith("bias") else torch.ones
+            weights[name] = fill(tensor.shape, dtype=weights["proj"].dtype, device=weights["proj"].device)
     hooked.load_state_dict(_to_hooked(weights, cfg), assign=True)
     return hooked.eval()
 
@@ -133,7 +144,14 @@ def to_open_clip(vision: HookedVisionTransformer) -> dict[str, Tensor]:
 
 def rebuild_open_clip(vision: HookedVisionTransformer) -> nn.Module:
     """open_clip's own tower with this tower's settings and a copy of its weights, in evaluation mode."""
-    transformer, cfg = open_clip().transformer, vision.cfg
+    visual = _empty_open_clip(vision.cfg)
+    visual.load_state_dict(to_open_clip(vision), assign=True)
+    return visual.eval()
+
+
+def _empty_open_clip(cfg: VisionConfig, block: str = "ResidualAttentionBlock") -> nn.Module:
+    """open_clip's tower of these settings, without numbers."""
+    transformer = open_clip().transformer
     norm = transformer.LayerNormFp32 if cfg.norm_in_float32 else transformer.LayerNorm
     activations = {
         "gelu": nn.GELU,
@@ -141,7 +159,7 @@ def rebuild_open_clip(vision: HookedVisionTransformer) -> nn.Module:
         "quick_gelu": transformer.QuickGELU,
     }
     with torch.device("meta"):
-        visual = transformer.VisionTransformer(
+        visual: nn.Module = transformer.VisionTransformer(
             image_size=cfg.image_size,
             patch_size=cfg.patch_size,
             width=cfg.d_model,
@@ -156,6 +174,6 @@ def rebuild_open_clip(vision: HookedVisionTransformer) -> nn.Module:
             final_ln_after_pool=cfg.ln_after_pool,
             act_layer=activations[cfg.act],
             norm_layer=partial(norm, eps=cfg.eps),
+            block_type="custom" if block.startswith("Custom") else None,
         )
-    visual.load_state_dict(to_open_clip(vision), assign=True)
-    return visual.eval()
+    return visual

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from headlens.errors import ModelError, VocabularyError
+from headlens.models.description import Preprocessing
 from headlens.models.open_clip_import import open_clip
 from headlens.serialization import read_arrays
 from headlens.testbed.drawing import SIDE
@@ -29,6 +30,7 @@ MODELS = ("birds-0", "birds-1", "birds-2", "plain", "worlds-0")
 _ALIASES = {"": "birds-0", "figures": "worlds-0"}
 PATCH = 8
 _MEAN, _STD = 0.45, 0.25
+PREPROCESSING = Preprocessing((SIDE, SIDE), (_MEAN,) * 3, (_STD,) * 3, "squash", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,47 @@ class WordTokenizer:
             f"{word!r} in {text!r}",
             f"{hint}Use one of the tokenizer's .words, which lists them all, or a model with a larger vocabulary.",
         )
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write the files from which open_clip's `HFTokenizer` makes the same ids of the same sentences.
+
+        What this tokenizer refuses (a word that it does not know, a sentence that is too long) that one refuses as
+        well, or cuts.
+        """
+        vocabulary = {"<pad>": 0, "<start>": self.start, **self.ids, "<end>": self.end}
+        special = [("<pad>", 0), ("<start>", self.start), ("<end>", self.end)]
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        template = [{"SpecialToken": {"id": "<start>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+        template.append({"SpecialToken": {"id": "<end>", "type_id": 0}})
+        content = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": number, "content": text, **flags} for text, number in special],
+            "normalizer": {"type": "Lowercase"},
+            "pre_tokenizer": {
+                "type": "Split", "pattern": {"Regex": "[^a-z0-9]+"}, "behavior": "Removed", "invert": False,
+            },
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": template,
+                "pair": template,
+                "special_tokens": {
+                    text: {"id": text, "ids": [number], "tokens": [text]} for text, number in special[1:]
+                },
+            },
+            "decoder": None,
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": ""},
+        }  # fmt: skip
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": "<pad>",
+            "bos_token": "<start>",
+            "eos_token": "<end>",
+            "model_max_length": self.context_length,
+        }
+        for name, value in (("tokenizer.json", content), ("tokenizer_config.json", config)):
+            (Path(folder) / name).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Int[Tensor, "text token"]:
         """Ids of one or more sentences, padded with zeros to the context length."""

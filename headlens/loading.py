@@ -1,0 +1,91 @@
+"""`headlens.load`: any model by its name. Which room builds it is decided here, in one place."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from textwrap import shorten
+
+import torch
+
+from headlens.errors import ModelError
+from headlens.models.clip import HookedCLIP
+from headlens.models.description import LoadOptions
+from headlens.models.open_clip_import import open_clip
+from headlens.models.open_clip_load import SCHEMES, load_open_clip
+from headlens.testbed import load_open_clip as load_testbed
+from headlens.testbed.models import PREPROCESSING
+
+_TESTBED = "testbed"
+
+
+def load(
+    name: str,
+    pretrained: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "fp32",
+    *,
+    pretrained_tag: str | None = None,
+    options: LoadOptions | None = None,
+) -> HookedCLIP:
+    """Load a model and open its vision tower to hooks. It computes what its weights were trained with.
+
+    `clip.description` says where it came from, which nonlinearity and preprocessing it has and who says so. What was
+    switched, and what had to be assumed where the known weights of an architecture differ, is also a warning.
+
+    Args:
+        name: "testbed" and its variants, which come with headlens; an architecture of open_clip ("ViT-B-16");
+            "hf-hub:organisation/model"; a folder with open_clip_config.json in it, such as `clip.save` writes; or a
+            checkpoint file, where its shapes belong to one architecture alone. A folder that merely has an
+            architecture's name does not stand for it.
+        pretrained: a tag of open_clip ("laion2b_s34b_b88k") or a checkpoint file; "random" for untrained weights.
+            Only for a name that is an architecture. Files are read as data: safetensors, PyTorch's own, TorchScript
+            archives, transformers' CLIP; with the prefixes and nesting that training runs add.
+        device: where to put the model.
+        precision: open_clip's: "fp32", "fp16", "bf16", "pure_fp16", "pure_bf16".
+        pretrained_tag: which tag a checkpoint file stems from. A file does not say which nonlinearity, mean and
+            standard deviation it was trained with; open_clip's record of the tag does.
+        options: the same, stated value by value; and image size, context length, stretched position embeddings.
+
+    Raises:
+        ModelError: for an unknown name (near ones are listed) or tag (all are listed), a download that fails, a file
+            that cannot be read without executing it or is not what it should be, weights of another architecture or
+            that are not finite, a vision tower that cannot be converted, and a device that is not here.
+    """
+    _check_device(device)
+    own_folder = pretrained is None and (Path(name) / "open_clip_config.json").is_file()
+    if name.split("-")[0] == _TESTBED and not own_folder:
+        return _load_testbed(name).to(device)
+    if not name.startswith(SCHEMES) and Path(name).is_dir():
+        meant = own_folder or name.replace("/", "-") not in open_clip().list_models()
+        name = f"local-dir:{name}" if meant else name
+    return load_open_clip(name, pretrained, precision, pretrained_tag, options).to(device)
+
+
+def _load_testbed(name: str) -> HookedCLIP:
+    model, preprocess, tokenizer = load_testbed(name)
+    clip = HookedCLIP.from_open_clip(model, preprocess, tokenizer, copy=False)
+    clip.description = replace(
+        clip.description,
+        name=name,
+        source="embedded",
+        call=f"hl.load({json.dumps(name)})",
+        nonlinearity_from="its recipe",
+        preprocessing=PREPROCESSING,
+        preprocessing_from="its recipe",
+    )
+    return clip
+
+
+def _check_device(device: str | torch.device) -> None:
+    """Before anything is fetched or read: a device that torch cannot put a number on is not here."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ModelError(
+            f"There is no device {str(device)!r} here ({shorten(str(error), 120)}).",
+            f"Choose one of {', '.join(here)}; a GPU also needs a torch that was built for it.",
+        ) from error

@@ -1,0 +1,283 @@
+"""What was done to a model since its library built it: taken off where that is exact, and refused by name elsewhere.
+
+A conversion reads weights and settings. What changes the result without being one of these (a hook, a replaced method,
+another stride, an adapter inside a block) would be lost without a word. Steps:
+
+1. `unaltered` takes off wrappers (DataParallel, torch.compile) and merges what computes a weight from others (LoRA,
+   parametrisations, pruning, weight norm) into it, on a copy, which is then compared with the original on noise.
+2. The same refuses hooks and methods that are not the library's own.
+3. `refuse_differences` compares a tower, module by module, with a new one of the same settings.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+
+from headlens.errors import ModelError
+
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_LIBRARIES = ("open_clip.", "timm.", "torch.nn.", "transformers.")
+# Numbers, texts and flags of a module that decide nothing in evaluation.
+_HARMLESS = {
+    *("training", "output_tokens", "grad_checkpointing", "inplace", "prob", "p", "dropout", "exclude_first_token"),
+    *("elementwise_affine", "image_mean", "image_std"),
+}
+
+
+def unaltered(model: Any) -> Any:
+    """The model without wrappers and with merged weights; the model itself, not a copy, where nothing is to be done.
+
+    Args:
+        model: a module, or a whole image-text model.
+
+    Raises:
+        ModelError: naming the first hook, replaced method or layer that cannot be merged exactly.
+    """
+    model = _without_wrapper(model)
+    if not isinstance(model, nn.Module):
+        return model
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            "The model is a TorchScript module, whose steps cannot be read.",
+            "Pass the file that it was loaded from to hl.load, as pretrained=, beside the name of its architecture.",
+        )
+    if _to_merge(model):
+        original, model = model, _copied(model)
+        model.eval()
+        model = _merged(model)
+        _check_merged(original, model)
+    for name, module in model.named_modules():
+        _refuse_hooks(name, module)
+        _refuse_replaced(name, module)
+    for name, tensor in model.named_parameters():
+        if type(tensor.data).__name__ not in ("Tensor", "FakeTensor"):
+            raise ModelError(
+                f"The weight {name} is a {type(tensor.data).__name__}, not a plain tensor.",
+                "Dequantise or gather it first, and pass the model with plain weights.",
+            )
+    return model
+
+
+def refuse_differences(module: nn.Module, reference: nn.Module, same: Collection[frozenset[type]] = ()) -> None:
+    """Compare a tower with a new one of its settings: the classes of modules, their tensors, numbers and flags.
+
+    Args:
+        module: the tower.
+        reference: what its library builds for the same settings; its weights may be on "meta".
+        same: sets of classes that compute the same.
+
+    Raises:
+        ModelError: naming the first difference. A bias that is missing is none: it equals zeros.
+    """
+    theirs = dict(reference.named_modules())
+    for name, one in module.named_modules():
+        if name not in theirs:
+            raise _altered(f"has a further module {name} ({_class(one)})")
+        other = theirs[name]
+        if type(one) is not type(other) and not any({type(one), type(other)} <= kinds for kinds in same):
+            raise _altered(f"has a {_class(one)} as {name or 'the tower'}, where a {_class(other)} belongs")
+        for key in sorted(one._parameters.keys() | one._buffers.keys()):
+            tensor, belongs = getattr(one, key), getattr(other, key, None)
+            where = f"{name}.{key}".lstrip(".")
+            if tensor is None:
+                continue
+            if belongs is None:
+                raise _altered(f"has a further tensor {where}")
+            if tensor.shape != belongs.shape:
+                raise _altered(f"has {list(tensor.shape)} as shape of {where}, where {list(belongs.shape)} belongs")
+        mine, own = _plain_values(one), _plain_values(other)
+        for key in sorted(mine.keys() & own.keys()):
+            if mine[key] != own[key]:
+                raise _altered(f"has {key}={mine[key]!r} at {name or 'the tower'}, where {own[key]!r} belongs")
+    for name in theirs:
+        if name not in dict(module.named_modules()):
+            raise _altered(f"has no module {name}")
+
+
+def _plain_values(module: nn.Module) -> dict[str, Any]:
+    kinds = (bool, int, float, str, tuple)
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, kinds) and not key.startswith("__") and key not in _HARMLESS
+    }
+
+
+def _altered(what: str) -> ModelError:
+    return ModelError(
+        f"The vision tower was altered: it {what}.",
+        "Undo the change, or fold it into the weights; headlens converts towers as their library builds them.",
+    )
+
+
+def _class(module: object) -> str:
+    kind = type(module)
+    return kind.__name__ if kind.__module__.startswith(_LIBRARIES) else f"{kind.__module__}.{kind.__name__}"
+
+
+def _without_wrapper(model: Any) -> Any:
+    while True:
+        if isinstance(model, _PARALLEL):
+            model = model.module
+        elif "_orig_mod" in getattr(model, "_modules", {}):
+            model = model._modules["_orig_mod"]
+        elif type(model).__name__ in ("FullyShardedDataParallel", "DeepSpeedEngine"):
+            raise ModelError(
+                f"The model is split over processes by {type(model).__name__}.",
+                "Gather its state dict, save it, and load that file: hl.load(name, pretrained='weights.pt').",
+            )
+        else:
+            return model
+
+
+def _merging_hooks(module: nn.Module) -> list[Any]:
+    """Hooks of torch's own that compute a weight before every call, and know how to be removed for good."""
+    named = ("WeightNorm", "SpectralNorm")
+    return [
+        hook
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, prune.BasePruningMethod) or type(hook).__name__ in named
+    ]
+
+
+def _is_lora(module: nn.Module) -> bool:
+    return "base_layer" in module._modules or (isinstance(module, nn.Linear) and hasattr(module, "lora_A"))
+
+
+def _to_merge(model: nn.Module) -> bool:
+    return hasattr(model, "merge_and_unload") or any(
+        parametrize.is_parametrized(one) or _merging_hooks(one) or _is_lora(one) or _without_wrapper(one) is not one
+        for one in model.modules()
+    )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    # Weight norm leaves computed tensors in modules, which refuse to be copied while they carry a graph.
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, cast(dict[int, Any], computed))
+
+
+def _merged(model: nn.Module) -> nn.Module:
+    if hasattr(model, "merge_and_unload"):
+        model = _without_wrapper(cast(Any, model).merge_and_unload())
+    with torch.no_grad():
+        for name, module in list(model.named_modules()):
+            for hook in _merging_hooks(module):
+                if isinstance(hook, prune.BasePruningMethod):
+                    prune.remove(module, hook._tensor_name)
+                elif type(hook).__name__ == "WeightNorm":
+                    nn.utils.remove_weight_norm(module, hook.name)
+                else:
+                    nn.utils.remove_spectral_norm(module, hook.name)
+            if parametrize.is_parametrized(module):
+                # Not by remove_parametrizations: it edits a class that the original shares.
+                computed = {name: getattr(module, name) for name in cast(nn.ModuleDict, module.parametrizations)}
+                module.__class__ = type(module).__bases__[0]
+                del module.parametrizations
+                for tensor, value in computed.items():
+                    module.register_parameter(tensor, nn.Parameter(value.detach().clone()))
+            for child_name, child in list(module.named_children()):
+                plain = _without_wrapper(child)
+                if _is_lora(plain):
+                    plain = _without_lora(plain, f"{name}.{child_name}".lstrip("."), module)
+                if plain is not child:
+                    setattr(module, child_name, plain)
+    return model
+
+
+def _without_lora(layer: Any, name: str, parent: nn.Module) -> nn.Module:
+    """The layer below an adapter, with the adapter added to its weight."""
+    if isinstance(parent, nn.MultiheadAttention):
+        raise ModelError(
+            f"The model has an adapter at {name} ({_class(layer)}), which torch's attention passes by.",
+            "torch.nn.MultiheadAttention reads the weight below it; take the adapter off, or wrap the whole attention.",
+        )
+    if isinstance(layer, nn.Linear):  # it adds its own product to its weight when it is put into evaluation mode
+        if getattr(layer, "merged", False):
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+            plain.weight, plain.bias = layer.weight, layer.bias
+            return plain.eval()
+    elif hasattr(layer, "merge") and hasattr(layer, "get_base_layer"):
+        if not getattr(layer, "merged", False):
+            layer.merge()
+        return cast(nn.Module, layer.get_base_layer())
+    raise ModelError(
+        f"The model has an adapter at {name} ({_class(layer)}) that cannot be merged from outside.",
+        "Merge it first (with peft: model = model.merge_and_unload()).",
+    )
+
+
+@torch.no_grad()
+def _check_merged(original: nn.Module, merged: nn.Module) -> None:
+    """Refuse a merge after which the vision tower computes something else."""
+    before, after = (_without_wrapper(getattr(one, "visual", one)) for one in (original, merged))
+    size, weight = getattr(after, "image_size", None), next(after.parameters(), None)
+    if size is None or weight is None or type(weight.data) is not Tensor:
+        return
+    height, width = (size, size) if isinstance(size, int) else size
+    noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(weight)
+    was_training = before.training
+    outputs = [one.eval()(noise) for one in (before, after)]
+    before.train(was_training)
+    first, second = ((one[0] if isinstance(one, tuple) else one).double() for one in outputs)
+    limit = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+    if (first - second).norm() > limit * first.norm():
+        raise ModelError(
+            "Merging the adapters and parametrisations of the model changes what it computes "
+            f"(by {float((first - second).norm() / first.norm()):.1e}).",
+            "Merge them with the library that made them, and pass the merged model.",
+        )
+
+
+def _refuse_hooks(name: str, module: nn.Module) -> None:
+    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+        what = getattr(hook, "__qualname__", type(hook).__name__)
+        raise ModelError(
+            f"The model has a hook on {name or 'itself'} ({what}), which the conversion would lose.",
+            "Remove it first (the handle that register_forward_hook returned has .remove()); hooks on the hooked tower "
+            "are set with run_with_hooks.",
+        )
+
+
+def _refuse_replaced(name: str, module: nn.Module) -> None:
+    for key, value in vars(module).items():
+        own = getattr(type(module), key, None)
+        if inspect.isfunction(own) and callable(value) and getattr(value, "__func__", None) is not own:
+            raise _replaced(f"{name}.{key}".lstrip("."), module)
+    for key in _foreign_methods(type(module)):
+        raise _replaced(f"{type(module).__name__}.{key}", module)
+
+
+def _replaced(what: str, module: nn.Module) -> ModelError:
+    return ModelError(
+        f"The method {what} was replaced by one that is not of {type(module).__module__.partition('.')[0]}.",
+        "Undo that: the conversion reads weights and settings, and would lose what the new method does.",
+    )
+
+
+def _foreign_methods(kind: type) -> Iterator[str]:
+    """Methods of a library's class whose code stands outside that library and torch."""
+    for one in kind.__mro__:
+        if one is nn.Module or not one.__module__.startswith(_LIBRARIES):
+            continue
+        homes = tuple(
+            str(Path(str(sys.modules[top].__file__)).parent) for top in (one.__module__.split(".")[0], "torch")
+        )
+        for key, value in vars(one).items():
+            # Methods that Python itself writes, such as a dataclass's, have no file.
+            if inspect.isfunction(value) and not value.__code__.co_filename.startswith((*homes, "<")):
+                yield key

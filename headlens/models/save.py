@@ -1,0 +1,176 @@
+"""Write a model as a folder of open_clip: its configuration, weights, tokenizer, and a card."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from headlens.errors import HeadlensError, ModelError, OutputError
+from headlens.models.altered import refuse_differences
+from headlens.models.open_clip_config import read_config
+from headlens.models.open_clip_import import open_clip
+from headlens.models.open_clip_weights import to_open_clip
+
+CONFIG, WEIGHTS, CARD = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
+
+
+def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
+    """See `HookedCLIP.save`; `clip` is one, which this file does not import because that one imports it."""
+    if clip.text is None:
+        raise ModelError(
+            f"{clip.name} is a vision tower alone, and open_clip loads whole models.",
+            "Load a checkpoint that holds the text tower too.",
+        )
+    preprocessing = clip.description.preprocessing
+    if preprocessing is None:
+        raise ModelError(
+            f"The preprocessing of {clip.name} is not one that open_clip's configuration can describe.",
+            "Use a transform of open_clip (shortest, longest or squash, then a normalisation): "
+            "clip.preprocess = open_clip.image_transform(size, is_train=False, mean=…, std=…).",
+        )
+    config = copy.deepcopy(clip.open_clip_config) or _config_of(clip)
+    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+        raise OutputError(f"{folder} holds other files.", "Name a new folder, or an empty one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = _save_tokenizer(clip, folder)
+    config["text_cfg"] |= tokenizer
+    _check_config(clip, config)
+    text = {name: tensor.detach() for name, tensor in clip.text.state_dict().items()}
+    vision = {f"visual.{name}": tensor for name, tensor in to_open_clip(clip.vision).items()}
+    save_file(_owned(vision | text), folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing.as_open_clip()}, indent=2) + "\n",
+        encoding="utf-8",
+    )
+    (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
+    return folder
+
+
+def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of their own, as safetensors asks: no two share memory."""
+    return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _save_tokenizer(clip: Any, folder: Path) -> dict[str, Any]:
+    """Write the tokenizer's files where open_clip does not bring it; what the configuration then has to say."""
+    tokenizer: Any = clip.tokenizer
+    if type(tokenizer) is open_clip().SimpleTokenizer:
+        return {}
+    if not hasattr(tokenizer, "save_pretrained"):
+        raise ModelError(
+            f"The tokenizer of {clip.name} ({type(tokenizer).__name__}) cannot be written to a folder.",
+            "Use open_clip's (clip.tokenizer = open_clip.get_tokenizer(name)), or one with a method save_pretrained.",
+        )
+    tokenizer.save_pretrained(str(folder))
+    return {"hf_tokenizer_name": folder.name}
+
+
+def _text_config(text: Any, projected: Any) -> dict[str, Any]:
+    transformer = open_clip().transformer
+    block = text.transformer.resblocks[0]
+    config: dict[str, Any] = {
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "width": text.transformer.width,
+        "heads": block.attn.num_heads,
+        "layers": text.transformer.layers,
+        "mlp_ratio": (block.mlp.c_fc.out_features + 0.5) / text.transformer.width,
+        "pool_type": getattr(text, "text_pool_type", getattr(text, "pool_type", "argmax")),
+        "eos_id": getattr(text, "text_eos_id", getattr(text, "eos_id", 2)),
+        "no_causal_mask": text.attn_mask is None,
+        "proj_type": "none" if projected is None else "linear",
+        "proj_bias": isinstance(projected, nn.Linear) and projected.bias is not None,
+        "norm_kwargs": {"eps": text.ln_final.eps},
+    }
+    if isinstance(block.ls_1, transformer.LayerScale):
+        config["ls_init_value"] = 1.0
+    if isinstance(block.mlp.gelu, nn.GELU) and block.mlp.gelu.approximate == "tanh":
+        config["act_kwargs"] = {"approximate": "tanh"}
+    return config
+
+
+def _config_of(clip: Any) -> dict[str, Any]:
+    """open_clip's configuration of a model that came as an object. What it cannot say is found by `_check_config`."""
+    kinds, cfg = open_clip().model, clip.vision.cfg
+    text: Any = clip.text if type(clip.text) is kinds.CLIP else getattr(clip.text, "text", None)
+    if type(clip.text) not in (kinds.CLIP, kinds.CustomTextCLIP) or not hasattr(text, "transformer"):
+        raise ModelError(
+            f"{clip.name} came as an object of {type(clip.text).__name__}, whose configuration cannot be read off it.",
+            "Load it by its name or folder with hl.load, and save that.",
+        )
+    vision: dict[str, Any] = {
+        "image_size": cfg.image_size[0] if cfg.image_size[0] == cfg.image_size[1] else list(cfg.image_size),
+        "patch_size": cfg.patch_size[0] if cfg.patch_size[0] == cfg.patch_size[1] else list(cfg.patch_size),
+        "layers": cfg.n_layers,
+        "width": cfg.d_model,
+        "head_width": cfg.d_head,
+        "mlp_ratio": (cfg.d_mlp + 0.5) / cfg.d_model,
+        "no_ln_pre": not cfg.ln_pre,
+        "pool_type": cfg.pool,
+        "final_ln_after_pool": cfg.ln_after_pool,
+        "norm_kwargs": {"eps": cfg.eps},
+    }
+    if cfg.layer_scale:
+        vision["ls_init_value"] = 1.0
+    if cfg.act == "gelu_tanh":
+        vision["act_kwargs"] = {"approximate": "tanh"}
+    config = {
+        "embed_dim": cfg.d_embed,
+        "quick_gelu": cfg.act == "quick_gelu",
+        "vision_cfg": vision,
+        "text_cfg": _text_config(text, text.text_projection),
+    }
+    if type(clip.text) is kinds.CustomTextCLIP:
+        config["custom_text"] = True
+    if clip.text.logit_bias is not None:
+        config["init_logit_bias"] = 0.0
+    if clip.text.logit_scale.ndim:
+        config["nonscalar_logit_scale"] = True
+    return config
+
+
+def _check_config(clip: Any, config: dict[str, Any]) -> None:
+    """Refuse to write a folder from which open_clip would build another model than this one."""
+    kinds = open_clip().model
+    arguments = {key: value for key, value in config.items() if key != "custom_text"}
+    if "hf_model_name" in config["text_cfg"] or "multimodal_cfg" in config:
+        return  # built from files of other libraries; such models only come by name, with their own configuration
+    custom = config.get("custom_text", False)
+    try:
+        with torch.device("meta"):
+            reference = (kinds.CustomTextCLIP if custom else kinds.CLIP)(**copy.deepcopy(arguments))
+        transformer = open_clip().transformer
+        norms = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
+        if type(reference.visual) is transformer.VisionTransformer and (have := read_config(reference.visual)) != (
+            clip.vision.cfg
+        ):
+            different = [
+                name for name, value in vars(clip.vision.cfg).items()
+                if getattr(have, name) != value and name != "norm_in_float32"
+            ]  # fmt: skip
+            if different:
+                raise ModelError(f"The vision tower's {', '.join(different)} cannot be said there.", "")
+        del reference.visual
+        refuse_differences(clip.text, reference, (norms,))
+    except (HeadlensError, TypeError, ValueError, RuntimeError) as error:
+        what = error.problem if isinstance(error, HeadlensError) else str(error)
+        raise ModelError(
+            f"open_clip's configuration cannot describe {clip.name}: {what}",
+            "Save its state dict instead, and build the model in Python.",
+        ) from error
+
+
+def _card(clip: Any, more: str) -> str:
+    rows = "\n".join(f"| {name} | {value} |" for name, value in clip.description.facts().items())
+    text = (
+        "---\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\ntags:\n- clip\n---\n"
+        f"# {clip.name}\n\nWritten by headlens; `open_clip.create_model_and_transforms('local-dir:…')` loads it.\n\n"
+        f"| what | value |\n| --- | --- |\n{rows}\n"
+    )
+    return f"{text}\n{more.strip()}\n" if more.strip() else text
