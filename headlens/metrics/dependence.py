@@ -153,9 +153,7 @@ def dependence(
     strata = Strata(labels, values, predictions)
     counts = strata.counts()
     t = float(strata.chi2(counts)[0].sum())
-    null = np.concatenate(
-        list(_permuted(labels, values, predictions, clusters, n_permutations, np.random.default_rng(seed)))
-    )
+    null = _permuted(labels, values, predictions, clusters, n_permutations, np.random.default_rng(seed))
     reached = int((null >= t - TOLERANCE * max(1.0, t)).sum())
     gap, by_class = _gaps(labels, values, predictions, classes)
     return Dependence(
@@ -207,15 +205,15 @@ def _permuted(
     clusters: Clusters | None,
     n_permutations: int,
     generator: np.random.Generator,
-) -> list[Float[np.ndarray, "permutation"]]:
-    """T of the attribute permuted within classes, in parts."""
-    if clusters is not None:
-        made = []
-        for _ in range(n_permutations):
-            strata = Strata(labels, permute_attribute(labels, values, clusters.codes, generator), predictions)
-            made.append(strata.chi2(strata.counts())[0].sum(axis=1))
-        return made
+) -> Float[np.ndarray, "permutation"]:
+    """T of the attribute permuted within classes."""
     total = np.zeros(n_permutations)
+    if clusters is not None:
+        blocks = _Blocks(labels, values, clusters.codes)
+        for place in range(n_permutations):
+            strata = Strata(labels, blocks.permuted(generator), predictions)
+            total[place] = strata.chi2(strata.counts())[0].sum()
+        return total
     for label in np.unique(labels):
         here = labels == label
         rows, columns = (np.unique(of[here], return_counts=True)[1] for of in (values, predictions))
@@ -225,7 +223,7 @@ def _permuted(
         for start in range(0, n_permutations, step := max(1, _CELLS // expected.size)):
             tables = permuted_tables(generator, rows, columns, min(step, n_permutations - start))
             total[start : start + step] += ((tables - expected) ** 2 / expected).sum((-2, -1))
-    return [total]
+    return total
 
 
 def permute_attribute(
@@ -234,7 +232,7 @@ def permute_attribute(
     clusters: Int[np.ndarray, "image"] | None,
     generator: np.random.Generator,
 ) -> Int[np.ndarray, "image"]:
-    """The attribute permuted within the true classes; the null of every claim about an attribute.
+    """The attribute permuted within the true classes: the null of every claim about an attribute.
 
     Args:
         labels: the true class of each image.
@@ -243,32 +241,31 @@ def permute_attribute(
             exchange theirs; else images exchange theirs within a cluster and class.
         generator: draws the permutation.
     """
-    permuted = values.copy()
-    if clusters is None:
-        blocks = labels
-    else:
-        one_value = pd.Series(values).groupby(clusters).nunique().max() == 1
-        if one_value:
-            return _between_clusters(labels, values, clusters, generator)
-        blocks = pd.factorize(pd.MultiIndex.from_arrays([clusters, labels]))[0]
-    order = np.argsort(blocks, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(blocks[order])) + 1):
-        permuted[rows] = values[generator.permutation(rows)]
-    return permuted
+    return _Blocks(labels, values, clusters).permuted(generator)
 
 
-def _between_clusters(
-    labels: np.ndarray, values: np.ndarray, clusters: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    frame = pd.DataFrame({"cluster": clusters, "label": labels, "value": values}).sort_values(["cluster", "label"])
-    each = frame.groupby("cluster").agg(
-        classes=("label", lambda one: tuple(sorted(set(one)))), value=("value", "first")
-    )
-    kinds, held = pd.factorize(each["classes"])[0], each["value"].to_numpy().copy()
-    for kind in np.unique(kinds):
-        rows = np.flatnonzero(kinds == kind)
-        held[rows] = held[generator.permutation(rows)]
-    return held[np.searchsorted(each.index.to_numpy(), clusters)]
+class _Blocks:
+    """Units (images, or whole clusters) that may exchange their attribute values, in blocks."""
+
+    def __init__(self, labels: np.ndarray, values: np.ndarray, clusters: np.ndarray | None):
+        unit, held, block = np.arange(len(labels)), values, labels
+        if clusters is not None:
+            _, first, unit = np.unique(clusters, return_index=True, return_inverse=True)
+            if (values[first][unit] == values).all():
+                pairs = np.unique(np.stack([unit, labels]), axis=1)
+                classes = [tuple(part) for part in np.split(pairs[1], np.flatnonzero(np.diff(pairs[0])) + 1)]
+                held, block = values[first], pd.factorize(pd.Series(classes, dtype=object))[0]
+            else:
+                unit, block = np.arange(len(labels)), pd.factorize(pd.MultiIndex.from_arrays([unit, labels]))[0]
+        order = np.argsort(block, kind="stable")
+        self._unit, self._held = unit, held
+        self._blocks = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
+
+    def permuted(self, generator: np.random.Generator) -> Int[np.ndarray, "image"]:
+        held = self._held.copy()
+        for rows in self._blocks:
+            held[rows] = self._held[generator.permutation(rows)]
+        return held[self._unit]
 
 
 # ---- before and after -----------------------------------------------------------------------------------------------
@@ -362,7 +359,8 @@ class PredictionStatistics:
 
     Args:
         y_true: the true class of each image, as an index into the classes.
-        attribute: the attribute's value, as an index into the values.
+        attribute: the attribute's value, as an index; −1 where it is not labelled: such an image counts in its group
+            and in no association.
         groups: the group of each image; class and value by default.
         cluster: the person or scene that each image shows, where several show the same.
         bootstrap: resamples of the images or clusters, the same for all predictions; None for the values alone.
@@ -391,12 +389,13 @@ class PredictionStatistics:
     def __call__(self, y_pred: Int[np.ndarray, "image"]) -> dict[str, Float[np.ndarray, "sample"]]:
         """Each statistic's value, followed by its resamples, if there are any."""
         predictions = np.asarray(y_pred)
-        strata = Strata(self._labels, self._values, predictions)
-        counts = self._weights @ _indicator(strata.of_image, len(strata))
         correct = (self._weights * (predictions == self._labels)) @ _indicator(self._group, len(self.groups))
         images = self._weights @ _indicator(self._group, len(self.groups))
         with np.errstate(invalid="ignore"):
             accuracy = correct / np.where(images > 0, images, np.nan)
+        held = self._values >= 0
+        strata = Strata(self._labels[held], self._values[held], predictions[held])
+        counts = self._weights[:, held] @ _indicator(strata.of_image, len(strata))
         tables = np.zeros((len(counts), int(self._values.max()) + 1, int(predictions.max()) + 1))
         for cell in range(len(strata)):
             tables[:, strata.values[cell], strata.predictions[cell]] += counts[:, cell]
