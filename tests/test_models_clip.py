@@ -7,7 +7,7 @@ import torch
 from tower_factory import randomize
 
 import headlens as hl
-from headlens.errors import ModelError
+from headlens.errors import ModelError, ModelWarning
 from headlens.models.open_clip_import import open_clip
 
 VISION = {"image_size": 12, "layers": 2, "width": 10, "head_width": 5, "patch_size": 4}
@@ -73,6 +73,13 @@ def test_texts_are_embedded_in_batches_without_gradients(clip, monkeypatch):
     assert clip.encode_text("one heron").shape == (1, 7)
     with pytest.raises(ModelError, match="no text to embed"):
         clip.encode_text([])
+
+
+def test_a_text_that_is_cut_at_the_context_is_named(clip):
+    clip.encode_text(["one two three four five six seven eight nine"])  # eleven tokens with start and end: just whole
+    with pytest.warns(ModelWarning, match=r"'very very .* …' has 83 tokens, and the model reads 11") as caught:
+        clip.encode_text(["a heron", "very " * 80 + "blue", "a wren"])
+    assert len(caught) == 1
 
 
 def test_the_callers_model_is_left_as_it_was(model, tokenizer, pixels):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy as copying
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from headlens.errors import ModelError
+from headlens.errors import ModelError, ModelWarning
 from headlens.fingerprint import fingerprint, weights_state
 from headlens.models.altered import unaltered
 from headlens.models.description import ModelDescription, Preprocessing
@@ -143,7 +145,7 @@ class HookedCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], normalize: bool = False) -> Float[Tensor, "text embed"]:
-        """Embed texts, a few dozen at a time, without gradients.
+        """Embed texts, a few dozen at a time, without gradients. A text that is cut at the context is warned of.
 
         Raises:
             ModelError: for no text at all, and for a model without a text tower.
@@ -158,7 +160,9 @@ class HookedCLIP(nn.Module):
         with progress("Embedding texts", len(texts), "texts") if len(batches) > 1 else nullcontext() as advance:
             rows = []
             for batch in batches:
-                tower, tokens = without_padding(text_side, self.tokenizer(batch).to(self.device))
+                tokens = self.tokenizer(batch)
+                _warn_of_cut_texts(self.tokenizer, batch, tokens)
+                tower, tokens = without_padding(text_side, tokens.to(self.device))
                 rows.append(tower.encode_text(tokens, normalize=normalize))
                 if advance:
                     advance(len(batch))
@@ -187,6 +191,26 @@ class HookedCLIP(nn.Module):
                 "Load a checkpoint that holds the text tower too; heads, moments and token maps need none.",
             )
         return self.text
+
+
+def _warn_of_cut_texts(tokenizer: Any, texts: Sequence[str], tokens: Int[Tensor, "text context"]) -> None:
+    """Name texts whose end the tokenizer dropped: what tells one prompt from another may stand there."""
+    inner, context = getattr(tokenizer, "tokenizer", None), tokens.shape[1]
+    for row in (tokens[:, -1] != (getattr(inner, "pad_token_id", None) or 0)).nonzero()[:, 0].tolist():
+        if inner is not None:  # open_clip's wrappers around tokenizers of transformers
+            clean = getattr(tokenizer, "clean_fn", str)
+            length = len(inner(clean(texts[row]), truncation=False).input_ids)
+        elif hasattr(tokenizer, "sot_token_id"):
+            length = len(tokenizer.encode(texts[row])) + 2
+        else:
+            return
+        if length > context:
+            warnings.warn(
+                f"The text {shorten(texts[row], 60, placeholder=' …')!r} has {length} tokens, and the model reads "
+                f"{context}: its end is cut off. Shorten it.",
+                ModelWarning,
+                stacklevel=4,
+            )
 
 
 @torch.no_grad()
