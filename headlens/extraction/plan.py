@@ -157,7 +157,7 @@ class Plan:
         return np.dtype(np.uint16 if self.type_of(name) == _BFLOAT16 else self.type_of(name))
 
     def shape_of(self, name: str, rows: int) -> tuple[int, ...]:
-        return (rows, *(self.sizes[dimension] for dimension in DIMENSIONS[name][1:]))
+        return (rows, *(self.sizes.get(dimension, 1) for dimension in DIMENSIONS[name][1:]))
 
     def fill_of(self, name: str) -> float | int:
         """What stands for an image that is not there: NaN."""

@@ -162,8 +162,9 @@ class StoreFolder:
         rows = self.plan.rows_of(block)
         with self.storage.reporting(f"cannot take block {block} of {self.plan.n_blocks}"):
             for name, values in arrays.items():
-                self._encoders[name][rows.start : rows.stop] = values
-                file = f"{name}/c/{block}" + "/0" * (values.ndim - 1)
+                encoder = self._encoders[name]
+                encoder[rows.start : rows.stop] = values.reshape(len(rows), *encoder.shape[1:])  # early: one scale each
+                file = f"{name}/c/{block}" + "/0" * (encoder.ndim - 1)
                 if file in self._encoded:  # Zarr leaves a shard out that holds nothing but its fill value
                     self.storage.write(file, self._encoded.pop(file).to_bytes())
             marker = json.dumps({"skipped": [asdict(skip) for skip in skipped]})
