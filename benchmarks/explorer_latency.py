@@ -31,7 +31,7 @@ from rates import photograph
 from store_size import write_store
 
 import headlens as hl
-from headlens.audit.texts import TextEmbeddings
+from headlens.steps.texts import TextEmbeddings
 from headlens.explore import ExplorerState, tables
 from headlens.models.open_clip_import import open_clip
 
@@ -176,10 +176,10 @@ def main() -> None:
         audit = audit_of(clip, asked.images, Path(scratch))
         if asked.texts:
             bank = hl.prompts.default_bank()
-            audit.bank_given = hl.prompts.TextBank(bank.texts[: asked.texts], bank.categories[: asked.texts])
+            audit.question.bank = hl.prompts.TextBank(bank.texts[: asked.texts], bank.categories[: asked.texts])
         state: list[ExplorerState] = []
         seconds = {"open: read the store, locate": once(lambda: state.append(ExplorerState(audit)))}
-        seconds[f"explain every head by {len(audit.bank)} texts"] = once(state[0].explain)
+        seconds[f"explain every head by {len(audit.data.bank)} texts"] = once(state[0].explain)
         record: dict[str, Any] = {
             "model": asked.model,
             "images": asked.images,

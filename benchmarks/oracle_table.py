@@ -140,16 +140,16 @@ class Bench:
     def effects(self) -> dict[str, HeadEffects]:
         """By split; the means are those of the reference split, for both."""
         audit = self.audit
-        reference = audit.reference.project(audit.classifier)
+        reference = audit.data.reference.project(audit.data.classifier)
         return {
-            "reference": HeadEffects.of(audit.logits(audit.reference.embedding), reference, reference),
-            "test": HeadEffects.of(audit.logits(audit.test.embedding), audit.test.project(audit.classifier), reference),
+            "reference": HeadEffects.of(audit.data.logits(audit.data.reference.embedding), reference, reference),
+            "test": HeadEffects.of(audit.data.logits(audit.data.test.embedding), audit.data.test.project(audit.data.classifier), reference),
         }
 
     def columns(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """True classes and the attribute's values."""
         rows = self.audit.splits.reference if split == "reference" else self.audit.splits.test
-        return self.audit.labels[rows], self.audit.values[rows]
+        return self.audit.data.labels[rows], self.audit.data.values[rows]
 
     def objective(self, split: str, measure: ObjectiveName) -> Objective:
         """The measure on a split; the reference split holds classes and attribute together, so V is balanced there."""
@@ -232,7 +232,7 @@ class Bench:
         objective = self.objective("test", measure)
         labels, _ = self.columns("test")
         before = self.effects["test"].predictions()
-        prototypes = self.audit.attribute.prototypes(self.audit.texts)
+        prototypes = self.audit.attribute.prototypes(self.audit.data.texts)
         block = Block(
             model=self.case.model,
             world=self.case.world,
@@ -242,7 +242,7 @@ class Bench:
             planted=self.planted,
             baseline=float(objective.score(before[:, None])[0]),
             accuracy=float((before.numpy() == labels).mean()),
-            images={"reference": len(self.audit.reference), "test": len(self.audit.test)},
+            images={"reference": len(self.audit.data.reference), "test": len(self.audit.data.test)},
             n_heads=int(np.prod(self.effects["test"].shape)),
             cosine=float((prototypes[0] @ prototypes[1]) / (prototypes[0].norm() * prototypes[1].norm())),
         )

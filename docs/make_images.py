@@ -21,8 +21,8 @@ def birds(folder: Path) -> dict[str, go.Figure]:
     audit = hl.Audit.load(folder, hl.load("testbed"))
     assert isinstance(audit.location, hl.locate.Location)
     assert audit.results is not None
-    wrong = audit.splits.test[audit.results.predictions["zero-shot"] != audit.labels[audit.splits.test]]
-    explanations = audit.explain(count=5)
+    wrong = audit.splits.test[audit.results.predictions["zero-shot"] != audit.data.labels[audit.splits.test]]
+    explanations = audit.explain(k=5)
     return {
         "location": hl.plots.location(audit.location),
         "groups": audit.plot.groups(),

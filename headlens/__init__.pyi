@@ -1,4 +1,18 @@
-from . import audit, benchmark, correct, datasets, errors, explain, locate, metrics, plots, prompts, report, testbed
+from . import (
+    audit,
+    benchmark,
+    correct,
+    datasets,
+    errors,
+    explain,
+    locate,
+    metrics,
+    plots,
+    prompts,
+    report,
+    steps,
+    testbed,
+)
 from ._version import __version__
 from .audit import Audit
 from .errors import HeadlensError
@@ -42,5 +56,6 @@ __all__ = [
     "prompts",
     "read_manifest",
     "report",
+    "steps",
     "testbed",
 ]

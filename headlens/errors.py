@@ -88,3 +88,7 @@ class MetricError(HeadlensError):
 
 class OutputError(HeadlensError):
     """An output folder or file that must not be written to."""
+
+
+class HeadlensWarning(UserWarning):
+    """Something that was assumed, left out or dropped, and that a result does not show by itself."""

@@ -84,6 +84,7 @@ def _inside(value: Any, depth: int = 4) -> object:
     if isinstance(value, Mapping):
         return {str(key): _inside(one, depth - 1) for key, one in value.items()}
     if inspect.isfunction(value):
+        value = inspect.unwrap(value)  # a decorated step, such as one whose types are checked, is the same step
         held = [cell.cell_contents for cell in value.__closure__ or ()]
         return [
             value.__qualname__,

@@ -1,31 +1,39 @@
-"""Read an image file the one way that every part of headlens reads it: as RGB, upright, and with clear
-errors.
+"""Read an image file the one way that every part of headlens reads it: as RGB, upright, and with clear errors.
 
-Steps: recognise the format by content (a file's name is never believed), refuse what is too large to be an
-image, decode the first frame, turn it upright by its EXIF orientation, bring every mode to 8-bit RGB, cut
-out the box.
+Steps: recognise the format by content (a file's name is never believed), refuse what is too large or too thin to be a
+picture before anything is decoded, decode the first frame, turn it upright by its EXIF orientation, bring every mode to
+8-bit RGB, cut out the box.
+
+| stored as | read as |
+|---|---|
+| 8 bits a channel, grey, RGB, CMYK or YCbCr; a palette; 1 bit | RGB by Pillow's conversion |
+| transparency of any kind | dropped: the colours under it show, as in open_clip's own preprocessing |
+| 16 bits a channel | scaled, 65535 is white |
+| 32-bit integers or floats, LAB | refused: there is no agreed black and white, or no conversion |
 
 A file may lie on a disk or at an address that fsspec reaches (`s3://bucket/image.jpg`).
-
-Alpha is dropped as open_clip's own preprocessing drops it, so that numbers stay comparable with other
-people's.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
-from headlens.errors import ImageError, ManifestError
+from headlens.errors import HeadlensError, ImageError, ManifestError
 
 # Chosen by name, since some of Pillow's other readers run external programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+MAX_RATIO = 300
+"""The longest side of a picture over its shortest: scaled to a short side of 224 pixels, it has 15 million pixels."""
+
 _SIXTEEN_BIT = 65535
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _ORIENTATION = 0x0112
@@ -38,6 +46,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None = None) -> Image.Image:
@@ -48,31 +57,68 @@ def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None =
         box: x, y, width, height in pixels of the upright image; the part of it inside the image is kept.
 
     Raises:
-        ImageError: the file is missing, unreadable, truncated, not an image, of a kind without an agreed
-            range of values (32-bit), larger than `PIL.Image.MAX_IMAGE_PIXELS`, or the box lies outside of
-            it.
+        ImageError: the file is missing, unreadable, truncated, not an image, of a kind without an agreed range of
+            values, larger than `PIL.Image.MAX_IMAGE_PIXELS`, longer than `MAX_RATIO` times its width (or the other
+            way round; of a box, the box), or the box lies outside of it.
         ManifestError: an address whose storage does not answer, which says nothing about the image.
     """
     source: Path | str = os.fspath(path) if is_url(path) else Path(path)
+    where = repr(str(source))
     try:
-        with Image.open(fetch(str(source)) if is_url(source) else source, formats=_FORMATS) as image:
-            width, height = image.size
-            if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-                raise _too_large(source, f"{width} × {height} pixels")
+        if isinstance(source, Path) and not source.is_file():
+            kind = "is not a file" if source.exists() else "is not there"
+            raise ImageError(f"The image {where} {kind}.", "Correct the path, or leave its row out.")
+        with Image.open(fetch(source) if isinstance(source, str) else source, formats=FORMATS) as image:
+            _check_size(image.size, where, ratio=box is None)
             image.load()
-            upright = _upright(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(source, str(error)) from error
+            rgb = _as_rgb(_upright(image), image.format, where)
+        if box is not None:
+            rgb = _cut(rgb, box, where)
+            _check_size(rgb.size, where)
+        return rgb
+    except HeadlensError:
+        raise
     except FileNotFoundError as error:
-        raise ImageError("an image file", f"nothing at {str(source)!r}", "Correct the path.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise ImageError(f"There is nothing at {where}.", "Correct the path, or leave its row out.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(where, str(error).split(",")[0]) from error
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         raise ImageError(
-            f"an image that can be read ({', '.join(_FORMATS)})",
-            f"{str(source)!r}, which fails with: {str(error) or type(error).__name__}",
-            "Replace the file, save it again as PNG or JPEG, or leave its row out.",
+            f"The image {where} cannot be read: {str(error) or type(error).__name__}.",
+            f"Replace the file, save it again as PNG or JPEG, or leave its row out. (Read are {', '.join(FORMATS)}.)",
         ) from error
-    rgb = _as_rgb(upright, source)
-    return rgb if box is None else _cut(rgb, box, source)
+
+
+def read_input(
+    path: str | os.PathLike[str],
+    box: Sequence[float | int] | None,
+    preprocess: Callable[[Image.Image], Float[Tensor, "channel height width"]],
+) -> Float[Tensor, "channel height width"]:
+    """An image file as a model's input. A failure of the preprocessing is the image's, as one of the decoding is.
+
+    Raises:
+        ImageError: as `read_image`, and for an image that the preprocessing fails on.
+        ManifestError: as `read_image`.
+    """
+    image = read_image(path, box)
+    try:
+        return preprocess(image)
+    except Exception as error:
+        raise ImageError(
+            f"The model's preprocessing fails on the image {str(path)!r}, {image.width} × {image.height} pixels: "
+            f"{str(error) or type(error).__name__}.",
+            "Replace the file, or leave its row out.",
+        ) from error
+
+
+def upright_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """The width and height of an image file as `read_image` will return it, from its header; None where it has none."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+    except Exception:  # as in `read_image`, which will say what is wrong with it
+        return None
 
 
 def is_url(path: object) -> bool:
@@ -82,46 +128,57 @@ def is_url(path: object) -> bool:
 
 def fetch(address: str) -> BytesIO:
     """The bytes at an address. Raises `FileNotFoundError`, and `ManifestError` where the storage does not answer."""
-    import fsspec
-
     try:
+        import fsspec
+
         system, path = fsspec.core.url_to_fs(address)
         return BytesIO(system.cat_file(path))
     except FileNotFoundError:
         raise
     except ImportError as error:
         raise ManifestError(
-            f"what is needed to reach {address!r}",
-            str(error).rstrip("."),
+            f"To reach {address!r}, a package is missing: {str(error).rstrip('.')}.",
             "Install it with: pip install 'headlens[remote]' (S3), or the fsspec package of that storage.",
         ) from error
     except Exception as error:  # every storage has errors of its own
         raise ManifestError(
-            f"storage that answers at {address!r}",
-            str(error).rstrip(".") or type(error).__name__,
+            f"The storage at {address!r} does not answer: {str(error).rstrip('.') or type(error).__name__}.",
             "Check the address, the network, and the credentials that this storage takes from the environment.",
         ) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _check_size(size: tuple[int, int], where: str, ratio: bool = True) -> None:
+    short, long = sorted(size)
+    if Image.MAX_IMAGE_PIXELS is not None and short * long > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(where, f"{size[0]} × {size[1]} pixels")
+    if ratio and long > MAX_RATIO * short:
+        raise ImageError(
+            f"The image {where} is {size[0]} × {size[1]} pixels: one side is more than {MAX_RATIO} times the other.",
+            "Scaled to a model's input its long side would fill the memory: cut it, or leave its row out.",
+        )
+
+
+def _orientation(image: Image.Image) -> object:
     try:
-        orientation = image.getexif().get(_ORIENTATION)
+        return image.getexif().get(_ORIENTATION)
     except Exception:  # EXIF comes in any quality; a viewer ignores what it cannot read, and so does this
-        orientation = None
+        return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = _orientation(image)
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image.copy() if turn is None else image.transpose(turn)
 
 
-def _as_rgb(image: Image.Image, source: Path | str) -> Image.Image:
-    if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits at 255 and return white
-        values = np.asarray(image).astype(np.int64)
-        if values.min() >= 0 and values.max() <= _SIXTEEN_BIT:
-            image = Image.fromarray(np.round(values / (_SIXTEEN_BIT / 255)).astype(np.uint8))
+def _as_rgb(image: Image.Image, file_format: str | None, where: str) -> Image.Image:
+    # In a PNG or PPM file Pillow's 32-bit mode holds 16 bits. Its own conversion would clip them and return white.
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
+        image = Image.fromarray(np.round(np.asarray(image) / (_SIXTEEN_BIT / 255)).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ImageError(
-            "an image of 8 or 16 bits a channel",
-            f"{str(source)!r} with 32-bit values (mode {image.mode})",
-            "Such values have no agreed black and white: save it as an 8-bit PNG.",
+            f"The image {where} has 32-bit values (mode {image.mode}), which have no agreed black and white.",
+            "Save it as an 8-bit or 16-bit PNG.",
         )
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
@@ -129,28 +186,25 @@ def _as_rgb(image: Image.Image, source: Path | str) -> Image.Image:
         return image.convert("RGB")
     except ValueError as error:
         raise ImageError(
-            "an image that converts to RGB",
-            f"{str(source)!r} in mode {image.mode}",
-            "Save it as an RGB PNG or JPEG.",
+            f"The image {where} does not convert to RGB from mode {image.mode}.", "Save it as an RGB PNG or JPEG."
         ) from error
 
 
-def _cut(image: Image.Image, box: Sequence[float | int], source: Path | str) -> Image.Image:
+def _cut(image: Image.Image, box: Sequence[float | int], where: str) -> Image.Image:
     x, y, width, height = box
     edges = (x, y, min(x + width, image.width), min(y + height, image.height))
     left, top, right, bottom = (round(edge) for edge in edges)
     if not (0 <= left < right and 0 <= top < bottom):
         raise ImageError(
-            f"a box inside the {image.width} × {image.height} image {str(source)!r}",
-            f"x={x:g}, y={y:g}, width={width:g}, height={height:g}",
+            f"The box x={x:g}, y={y:g}, width={width:g}, height={height:g} lies outside of the {image.width} × "
+            f"{image.height} image {where}.",
             "A box is x, y, width, height in pixels from the top left of the upright image.",
         )
     return image.crop((left, top, right, bottom))
 
 
-def _too_large(source: Path | str, size: str) -> ImageError:
+def _too_large(where: str, size: str) -> ImageError:
     return ImageError(
-        f"an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels",
-        f"{str(source)!r} ({size})",
+        f"The image {where} is too large ({size}; at most {Image.MAX_IMAGE_PIXELS:,} are read).",
         "Scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file.",
     )

@@ -7,12 +7,14 @@
 | `split` | the part of the data set: train, val, test, … |
 | one column an attribute | the attribute's value, by name |
 | `box` (optional) | the part of the image that is meant: x, y, width, height in pixels, from the top left |
-| `candidates` (optional) | the classes that this image is weighed between |
+| `candidates` (optional) | the classes that the image is decided between |
 | `id` (optional) | a name of the row's own, never twice |
 
-`path` stays as it was written; the folder it is relative to travels with the table in `frame.attrs["root"]`, which
-pandas keeps through selections and Parquet files. Both may be addresses that fsspec reaches (`s3://…`). Values are
-compared as text, so that "0" in a CSV file and 0 in a table made by hand are one value.
+A table comes in through `read_manifest` (a CSV or Parquet file) or `as_manifest` (any table), which apply the one rule
+for cells (`headlens.cells`): surrounding space does not count, 1, 1.0 and "1" are one value, an empty cell is missing.
+A `path` is text, too, with / between folders, also where it was written on Windows. The folder that relative paths
+count from is `frame.attrs["root"]`, which pandas keeps through selections and Parquet files. Paths and root may be
+addresses that fsspec reaches (`s3://…`).
 """
 
 from __future__ import annotations
@@ -20,56 +22,95 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
+from io import BytesIO
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
+from headlens.cells import as_text, cell_text, listed, near_equal, nearest, read_csv
 from headlens.errors import ManifestError
 from headlens.images import fetch, is_url
 
 Box = tuple[float, float, float, float]
 
-_SHOWN = 5
+_COLUMNS = ("path", "label", "split", "box", "candidates", "id")
 _BOX_COLUMNS = (["x", "y", "w", "h"], ["x", "y", "width", "height"])
+_WINDOWS = re.compile(r"[A-Za-z]:/|//")
 
 
-def read_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a CSV file in the manifest's columns.
+def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Read a CSV or Parquet file in the manifest's columns; see `headlens.cells` for the dialects of CSV.
 
-    Every column is read as text, an empty cell as missing; "NA" and "None" are values like any other. Four
-    columns x, y, w, h (or x, y, width, height) become one `box`.
+    Every column is read as text, an empty cell as missing; "NA" and "None" are values like any other. Four columns
+    x, y, w, h (or x, y, width, height) become one `box`.
+
+    Args:
+        path: the file, or its address.
+        root: the folder that relative paths count from, by default the table's own.
 
     Raises:
-        ManifestError: when there is no such file, it is not a CSV table, it is empty, or it has no column
-            `path`.
+        ManifestError: there is no such file, it does not read as a table, it is empty, or it has no column `path`.
     """
     source: Path | str = os.fspath(path) if is_url(path) else Path(path)
+    where = repr(str(source))
     try:
-        content = fetch(source) if isinstance(source, str) else source.open("rb")
-    except OSError as error:
+        content = fetch(source).getvalue() if isinstance(source, str) else source.read_bytes()
+    except (OSError, ValueError) as error:
+        kind = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({_reason(error)})"
         raise ManifestError(
-            "a manifest: a CSV file with a row for every image",
-            f"{str(source)!r}, which is {'a folder' if Path(source).is_dir() else 'not there'}",
-            "Give the path of the CSV file; its columns are path, label, split and one for each attribute.",
+            f"The manifest {where} {kind}.",
+            "Give the path of a CSV file; its columns are path, label, split and one for each attribute.",
         ) from error
-    try:
-        with content:
-            frame = pd.read_csv(content, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            "a CSV table in UTF-8 with a header line",
-            f"{str(source)!r}, which does not read as one ({error})",
-            "Save it again as CSV (comma separated, UTF-8), with the column names in the first line.",
-        ) from error
-    frame.columns = frame.columns.str.strip()
-    frame = _fold_boxes(frame)
-    frame.attrs["root"] = source.rsplit("/", 1)[0] if isinstance(source, str) else str(source.parent.absolute())
+    if content.startswith(b"PAR1"):
+        try:
+            frame = pd.read_parquet(BytesIO(content))
+        except Exception as error:  # pyarrow has many errors for a damaged file
+            raise ManifestError(f"{where} does not read as Parquet: {error}.", "Write the file again.") from error
+    else:
+        frame = read_csv(content, where, _COLUMNS)
+    if root is not None:
+        frame.attrs["root"] = os.fspath(root)
+    elif "root" not in frame.attrs:
+        frame.attrs["root"] = source.rpartition("/")[0] if isinstance(source, str) else str(source.parent.absolute())
+    frame = as_manifest(frame)
     _require_columns(frame, ["path"])
     _require_rows(frame)
+    return frame
+
+
+def as_manifest(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
+    """A table as a manifest: the rule for cells applied to every column, rows numbered from 0, an absolute root.
+
+    A manifest stays as it is. Where the table has no root, relative paths count from the working folder.
+
+    Raises:
+        ManifestError: two columns have one name, or a cell is not Unicode text; as `read_manifest` for a file.
+    """
+    if not isinstance(table, pd.DataFrame):
+        return read_manifest(table)
+    names = [cell_text(column) or "" for column in table.columns]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ManifestError(
+            f"The table has the column {twice[0]!r} {names.count(twice[0])} times.", "Rename or remove all but one."
+        )
+    columns: dict[str, pd.Series] = {}
+    for place, name in enumerate(names):
+        column = table.iloc[:, place].reset_index(drop=True)
+        if name == "path":
+            column = _paths(column)
+        elif name in ("box", "candidates"):
+            column = column.astype(object).map(_list_text).astype(object)
+        else:
+            column = as_text(column)
+        columns[name] = column
+        _require_unicode(column)
+    frame = _fold_boxes(pd.DataFrame(columns, index=pd.RangeIndex(len(table))))
+    frame.attrs = dict(table.attrs) | {"root": manifest_root(table)}
     return frame
 
 
@@ -79,8 +120,10 @@ def check_manifest(
     attribute: str | None = None,
     splits: Sequence[str] = (),
     files: bool = True,
+    values: Sequence[str] | None = None,
+    gaps: bool = False,
 ) -> None:
-    """Raise at the first thing in a manifest that a later step would stumble over.
+    """Raise at the first thing in a manifest that a later step would fail on or silently misread.
 
     Args:
         frame: the manifest.
@@ -90,12 +133,14 @@ def check_manifest(
             occur.
         splits: splits that have to occur.
         files: also look for every image file.
+        values: the attribute's values, where they are known: these may look alike.
+        gaps: whether cells of the attribute may be empty.
 
     Raises:
         ManifestError: a column is missing (near names are listed), the table is empty, a path is missing, an
             id occurs twice, a label is not among the classes (listed with counts and rows), a split is
-            absent, one class or one attribute value is all there is, a box is malformed, or an image file is
-            not there.
+            absent, one class or one attribute value is all there is, values differ in their spelling alone, a box is
+            malformed, or an image file is not there.
     """
     columns = {"path": True, "label": classes is not None, attribute or "": attribute is not None}
     _require_columns(frame, [column for column, needed in columns.items() if needed])
@@ -106,20 +151,20 @@ def check_manifest(
         present = np.unique(class_indices(frame["label"], classes))
         if len(present) < 2:
             raise ManifestError(
-                "images of at least two classes",
-                f"{len(frame)} images that are all {classes[present[0]]!r}",
-                f"Add images of the other classes ({_listed(classes)}), or check the column 'label'.",
+                f"All {len(frame)} images are of one class, {classes[present[0]]!r}.",
+                f"Add images of the other classes ({listed(classes)}), or check the column 'label'.",
             )
         if "candidates" in frame.columns:
             candidate_indices(frame, classes)
     if attribute is not None:
-        _require_filled(frame, attribute)
-        values = as_text(frame[attribute]).unique()
-        if len(values) < 2:
+        require_distinct(frame[attribute], values)
+        if not gaps:
+            _require_filled(frame, attribute)
+        present_values = as_text(frame[attribute]).dropna().unique()
+        if len(present_values) < 2:
             raise ManifestError(
-                f"at least two values of the attribute {attribute!r}",
-                f"{len(frame)} images that all have {values[0]!r}",
-                "An attribute that never varies cannot be told from the rest: add images with another value.",
+                f"All {len(frame)} images have the same value of {attribute!r}: {listed(present_values) or 'none'}.",
+                "Heads of an attribute that never varies cannot be found: add images with another value.",
             )
     for split in splits:
         split_mask(frame, split)
@@ -128,57 +173,63 @@ def check_manifest(
         check_files(frame)
 
 
-def as_text(column: pd.Series) -> pd.Series:
-    """A column as text: 1 and 1.0 and "1" are the same value. Missing cells stay missing."""
+def require_distinct(column: pd.Series, known: Sequence[str] | None = None) -> None:
+    """Raise `ManifestError` for values of a column that differ in their spelling alone, such as 'Land' and 'land'.
 
-    def one(value: object) -> object:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        return value if _missing(value) else str(value).strip()
+    Args:
+        column: of a manifest.
+        known: values that are meant as they are written; these may look alike, others may not look like one of them.
+    """
+    counts = as_text(column).value_counts()
+    for group in near_equal([*(known or ()), *counts.index]):
+        if known is None or not set(group) <= set(known):
+            shown = ", ".join(f"{value!r} ({counts.get(value, 0)} images)" for value in group)
+            raise ManifestError(
+                f"Values of {column.name!r} differ in capitals, joints or stops only: {shown}.",
+                f"Did you mean {group[0] if known is not None else max(group, key=counts.__getitem__)!r} for all of "
+                "them? Write one value in one way.",
+            )
 
-    if column.notna().all() and pd.api.types.infer_dtype(column) in ("string", "integer"):
-        # Few values and many images: each value is written once.
-        return column.map({value: one(value) for value in column.unique()}).astype(object)
-    return column.map(one).astype(object)
 
+def class_indices(labels: pd.Series, classes: Sequence[str]) -> Int[np.ndarray, "image"]:
+    """The index of every label among the classes, an int64 for each image.
 
-def class_indices(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
-    """The index of every label among the classes: an int64 array, one entry an image.
-
-    A label is a class name; where it is none, and reads as a whole number from 0 to len(classes) − 1, it is
-    an index.
+    A label is a class name. Where it is none, and no class is named by a number, a whole number from 0 to
+    len(classes) − 1 is an index.
 
     Raises:
         ManifestError: for labels that are neither, with their counts and first rows.
     """
-    names = list(classes)
-    if len(set(names)) < len(names) or not names:
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        received = f"{_listed(repeated)} twice" if repeated else "none"
-        raise ManifestError("class names, each once", received, "Name every class once.")
-    index = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
+    names = [cell_text(name) or "" for name in classes]
+    if not names or "" in names:
+        raise ManifestError("There are no class names, or one is empty.", "Name every class.")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ManifestError(f"These classes are named twice: {listed(twice)}.", "Name every class once.")
+    index = {name: i for i, name in enumerate(names)}
+    numbered = any(re.fullmatch(r"-?\d+", name) for name in names)
+    if not numbered:
+        index = {str(i): i for i in range(len(names))} | index
     text = as_text(labels)
     found = text.map(index)
     if found.isna().any():
         text = text.where(text.notna(), "(missing)")
-        strangers = text[found.isna()]
-        told = [
-            f"{label!r} ({count} times, {_rows(text, label)})"
-            for label, count in strangers.value_counts().head(_SHOWN).items()
-        ]
-        more = strangers.nunique() - len(told)
-        near = get_close_matches(str(strangers.iloc[0]), names, n=1)
+        unknown = text[found.isna()]
+        counts = unknown.value_counts()
+        shown = [f"{label!r} ({count} times, {_rows(text, label)})" for label, count in counts.head(5).items()]
+        near = nearest(str(unknown.iloc[0]), names)
         raise ManifestError(
-            f"labels among the {len(names)} classes ({_listed(names)})",
-            ", ".join(told) + (f" and {more} other labels" if more else ""),
-            (f"Did you mean {near[0]!r}? " if near else "")
+            f"These labels are not among the {len(names)} classes ({listed(names, 20)}): {', '.join(shown)}"
+            + (f" and {len(counts) - len(shown)} other labels." if len(counts) > len(shown) else "."),
+            (f"Did you mean {near!r}? " if near else "")
+            + ("Since classes are named by numbers, no label is read as an index. " if numbered else "")
             + "Correct the column 'label' or the class names, or name these classes too.",
         )
     return found.to_numpy(dtype=np.int64)
 
 
 def candidate_indices(frame: pd.DataFrame, classes: Sequence[str]) -> list[tuple[int, ...] | None]:
-    """For every image the classes it is weighed between, as indices, or None where it is weighed between all.
+    """For every image the classes it is decided between, as indices, or None where these are all classes.
 
     A cell of `candidates` is a JSON list (`["nurse", "surgeon"]`), names separated by `|`, or empty.
 
@@ -194,26 +245,31 @@ def candidate_indices(frame: pd.DataFrame, classes: Sequence[str]) -> list[tuple
             continue
         names = _parse_list(cell) if isinstance(cell, str) and cell.lstrip().startswith("[") else cell
         if isinstance(names, str):
-            names = [name.strip() for name in names.split("|")]
-        if not isinstance(names, (list, tuple)) or len(names) < 2:
+            names = names.split("|")
+        if not isinstance(names, list | tuple | np.ndarray) or len(names) < 2:
             raise ManifestError(
-                "at least two candidates for an image",
-                f"{cell!r} in row {row}",
+                f"The candidates in row {row} are not two classes or more: {cell!r}.",
                 'Write a JSON list, ["nurse", "surgeon"], or nurse|surgeon; leave empty for all classes.',
             )
-        result.append(tuple(int(i) for i in class_indices(pd.Series(names), classes)))
+        result.append(tuple(int(i) for i in class_indices(pd.Series(list(names), dtype=object), classes)))
     return result
 
 
 def split_mask(frame: pd.DataFrame, split: str) -> np.ndarray:
-    """Which images belong to a split, as a bool array. Raises `ManifestError` where none does, listing the splits."""
+    """Which images belong to a split, as a bool array.
+
+    Raises:
+        ManifestError: where none does, and where another split has the same name but for its spelling.
+    """
     _require_columns(frame, ["split"])
+    require_distinct(frame["split"])
     text = as_text(frame["split"])
-    mask = (text == split).to_numpy(dtype=bool)
+    mask = (text == cell_text(split)).to_numpy(dtype=bool)
     if not mask.any():
         counts = ", ".join(f"{name!r} ({count})" for name, count in text.value_counts().items())
         raise ManifestError(
-            f"images in the split {split!r}", f"only {counts or 'missing cells'}", "Name one of these splits."
+            f"No image is in the split {split!r}; the column 'split' holds {counts or 'empty cells only'}.",
+            "Name the splits to use (--split REFERENCE,TEST in the shell), or remove the column to have halves drawn.",
         )
     return mask
 
@@ -240,7 +296,9 @@ def resolve_paths(frame: pd.DataFrame) -> list[Path]:
     found: list[Path] = []
     for place in _places(frame):
         if isinstance(place, str):
-            raise ManifestError("image files on this machine", repr(place), "Copy the images and their manifest here.")
+            raise ManifestError(
+                f"The image {place!r} is not a file of this machine.", "Copy the images and their manifest here."
+            )
         found.append(place)
     return found
 
@@ -256,6 +314,52 @@ def image_files(frame: pd.DataFrame) -> Iterator[tuple[Path | str, Box | None]]:
         yield place, None if _missing(cell) else _box(cell, row)
 
 
+def images_digest(frame: pd.DataFrame) -> str:
+    """A digest of which images a manifest names, in which order and with which boxes; nothing else of it.
+
+    Images are named below the folder that they have in common, so that a data set may be moved or mounted elsewhere,
+    and its paths be absolute or relative.
+    """
+    places = [place if isinstance(place, str) else Path(os.path.normpath(place)).as_posix() for place in _places(frame)]
+    ends = [min(places, default=""), max(places, default="")]
+    shared = os.path.commonprefix(ends).rpartition("/")[0]  # noqa: RUF071 (places may be addresses)
+    digest = hashlib.sha256()
+    for place, box in zip(places, boxes(frame), strict=True):
+        digest.update(json.dumps([place[len(shared) :].lstrip("/"), box]).encode())
+    return digest.hexdigest()[:16]
+
+
+def manifest_digest(frame: pd.DataFrame) -> str:
+    """A digest of a manifest: its images in their order, and every other column's values as text."""
+    digest = hashlib.sha256(images_digest(frame).encode())
+    for column in sorted((name for name in frame.columns if name not in ("path", "box")), key=str):
+        digest.update(json.dumps([str(column), as_text(frame[column]).tolist()]).encode())
+    return digest.hexdigest()[:16]
+
+
+def check_files(frame: pd.DataFrame) -> None:
+    """Look for every image file of this machine; those at addresses are looked for when they are read.
+
+    Raises:
+        ManifestError: with how many are missing and the first few.
+    """
+    missing = [place for place in _places(frame) if isinstance(place, Path) and not os.path.isfile(place)]  # noqa: PTH113
+    if not missing:
+        return
+    root = manifest_root(frame)
+    if any(_WINDOWS.match(path) for path in map(str, frame["path"])):
+        remedy = "These are paths of a Windows machine or share: write them relative to the table."
+    elif "root" in frame.attrs:
+        remedy = f"Relative paths count from {root!r}; if the images lie elsewhere, name their folder: "
+        remedy += "read_manifest(path, root=FOLDER), or --root FOLDER in the shell."
+    else:
+        remedy = f"The table has no folder of its own, so that relative paths count from the working folder, {root!r}; "
+        remedy += "set frame.attrs['root'], which pandas loses in some joins."
+    raise ManifestError(
+        f"{len(missing)} of {len(frame)} image files are not there: {listed(map(str, missing))}.", remedy
+    )
+
+
 def _places(frame: pd.DataFrame) -> Iterator[Path | str]:
     folder = manifest_root(frame)
     remote, root = is_url(folder), Path(folder)
@@ -266,40 +370,14 @@ def _places(frame: pd.DataFrame) -> Iterator[Path | str]:
             yield f"{folder}/{text}" if remote else root / text.removeprefix("file://")
 
 
-def images_digest(frame: pd.DataFrame) -> str:
-    """A digest of which images a manifest names, in which order and with which boxes; nothing else of it."""
-    digest = hashlib.sha256()
-    for place, box in image_files(frame):
-        digest.update(json.dumps([str(place), box]).encode())
-    return digest.hexdigest()[:16]
+def _paths(column: pd.Series) -> pd.Series:
+    def one(cell: object) -> str | None:
+        if _missing(cell):
+            return None
+        text = os.fsdecode(cell) if isinstance(cell, str | bytes | os.PathLike) else cell_text(cell)
+        return None if text is None else text.strip().replace("\\", "/") or None
 
-
-def manifest_digest(frame: pd.DataFrame) -> str:
-    """A digest of a manifest: its images in their order, and every other column's values as text."""
-    digest = hashlib.sha256(images_digest(frame).encode())
-    for column in sorted((name for name in frame.columns if name not in ("path", "box")), key=str):
-        values = [None if _missing(value) else str(value) for value in as_text(frame[column])]
-        digest.update(json.dumps([str(column), values]).encode())
-    return digest.hexdigest()[:16]
-
-
-def check_files(frame: pd.DataFrame) -> None:
-    """Look for every image file of this machine; those at addresses are found or missed when they are read.
-
-    Raises:
-        ManifestError: with how many are missing and the first few.
-    """
-    first, count = [], 0
-    for place in _places(frame):
-        if isinstance(place, Path) and not os.path.isfile(place):  # noqa: PTH113 (never raises)
-            first += [str(place)] if count < _SHOWN else []
-            count += 1
-    if count:
-        raise ManifestError(
-            f"{len(frame)} image files",
-            f"{count} that are not there: {', '.join(first)}" + (f" and {count - _SHOWN} more" * (count > _SHOWN)),
-            "A relative path counts from the manifest's own folder, frame.attrs['root'].",
-        )
+    return column.astype(object).map(one).astype(object)
 
 
 def _require_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
@@ -307,26 +385,28 @@ def _require_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
     for column in wanted:
         if column in have:
             continue
-        near = get_close_matches(column.lower(), [name.lower() for name in have], n=3)
-        alike = [name for name in have if name.lower() in near]
+        near = nearest(column, have)
+        data = any(re.search(r"\.(jpe?g|png|webp|bmp|gif|tiff?)$", name, re.IGNORECASE) for name in have)
         raise ManifestError(
-            f"a column {column!r}",
-            f"the columns {_listed(have)}" if have else "no columns",
-            f"Rename {_listed(alike)} to {column!r} if that is what it holds." if alike else "Add that column.",
+            f"The table has no column {column!r}; it has {listed(have, 20) or 'no columns'}.",
+            "Its first line has to name the columns, as in path,label,split."
+            if data
+            else f"Rename {near!r} to {column!r} if that is what it holds."
+            if near
+            else "Add that column.",
         )
 
 
 def _require_rows(frame: pd.DataFrame) -> None:
     if frame.empty:
-        raise ManifestError("at least one image", "an empty table", "Give the table a row for every image.")
+        raise ManifestError("The table has no row.", "Give it a row for every image.")
 
 
 def _require_filled(frame: pd.DataFrame, column: str) -> None:
-    gaps = np.flatnonzero(frame[column].isna().to_numpy())
+    gaps = np.flatnonzero(as_text(frame[column]).isna().to_numpy())
     if len(gaps):
         raise ManifestError(
-            f"a value of {column!r} in every row",
-            f"{len(gaps)} empty cells (row {_listed(gaps[:_SHOWN])})",
+            f"{len(gaps)} cells of the column {column!r} are empty (row {listed(gaps)}).",
             "Fill them, or leave those rows out. Rows are counted from 0 below the header.",
         )
 
@@ -335,22 +415,32 @@ def _require_unique_ids(frame: pd.DataFrame) -> None:
     if "id" not in frame.columns:
         return
     ids = as_text(frame["id"]).dropna()
-    repeated = ids[ids.duplicated(keep=False)]
-    if len(repeated):
-        counts = repeated.value_counts()
-        told = [f"{name!r} ({count} times, {_rows(ids, name)})" for name, count in counts.head(_SHOWN).items()]
+    counts = ids[ids.duplicated(keep=False)].value_counts()
+    if len(counts):
+        shown = [f"{name!r} ({count} times, {_rows(ids, name)})" for name, count in counts.head(5).items()]
         raise ManifestError(
-            "every id once",
-            f"{len(counts)} that repeat: {', '.join(told)}",
+            f"{len(counts)} cells of the column 'id' repeat: {', '.join(shown)}.",
             "Make the column 'id' unique, or leave it out.",
         )
+
+
+def _require_unicode(column: pd.Series) -> None:
+    for row, cell in enumerate(column):
+        if isinstance(cell, str) and not cell.isascii():
+            try:
+                cell.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise ManifestError(
+                    f"The column {column.name!r} holds what is not Unicode text in row {row}: {cell!r}.",
+                    "Rename the file, or correct the cell.",
+                ) from error
 
 
 def _fold_boxes(frame: pd.DataFrame) -> pd.DataFrame:
     for names in _BOX_COLUMNS:
         if "box" not in frame.columns and set(names) <= set(frame.columns):
             cells = [
-                np.nan if any(_missing(cell) for cell in row) else "[" + ", ".join(map(str, row)) + "]"
+                None if any(_missing(cell) for cell in row) else "[" + ", ".join(map(str, row)) + "]"
                 for row in frame[names].itertuples(index=False)
             ]
             return frame.drop(columns=names).assign(box=pd.Series(cells, index=frame.index, dtype=object))
@@ -366,28 +456,31 @@ def _box(cell: object, row: int) -> Box:
     except (TypeError, ValueError):
         pass
     raise ManifestError(
-        "a box of four numbers, x, y, width, height, with x and y from 0 and a size above 0",
-        f"{cell!r} in row {row}",
+        f"The box in row {row} is not x, y, width, height, with x and y from 0 and a size above 0: {cell!r}.",
         "Write a JSON list, [12, 30, 200, 180], in pixels from the top left; empty is the whole image.",
     )
 
 
+def _list_text(cell: object) -> str | None:
+    """A list as JSON, which a CSV or Parquet file can hold."""
+    return json.dumps(np.asarray(cell).tolist()) if isinstance(cell, list | tuple | np.ndarray) else cell_text(cell)
+
+
 def _missing(cell: object) -> bool:
-    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)
+    return not isinstance(cell, str | list | tuple | np.ndarray) and cell_text(cell) is None
 
 
 def _parse_list(cell: str) -> object:
     try:
         return json.loads(cell)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _rows(text: pd.Series, value: object) -> str:
-    where = np.flatnonzero((text == value).to_numpy(dtype=bool))
-    return f"row {_listed(where[:_SHOWN])}" + (", …" if len(where) > _SHOWN else "")
+    return f"row {listed(np.flatnonzero((text == value).to_numpy(dtype=bool)))}"
 
 
-def _listed(values: Sequence[object] | np.ndarray) -> str:
-    shown = [repr(value) if isinstance(value, str) else str(value) for value in values[:20]]
-    return ", ".join(shown) + (f" and {len(values) - 20} more" if len(values) > 20 else "")
+def _reason(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return (reason or str(error) or type(error).__name__).lower().rstrip(".")

@@ -56,6 +56,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """The same as a decorator."""
         return lambda entry: self.add(name, entry)
 
+    def remove(self, name: str) -> None:
+        """Take an entry out. Raises `UnknownNameError` for a name that is not there."""
+        _ = self[name]
+        del self._entries[name]
+
     def with_entries(self, entries: Mapping[str, Entry]) -> Registry[Entry]:
         """A registry with more entries; this one stays as it is."""
         return Registry(self.kind, {**self._entries, **entries})

@@ -1,7 +1,6 @@
 """A small fairness audit of random images, asked with any words: a store, an audit, and what it finds."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ from PIL import Image
 from tiny_clip import EMBED, tiny_clip
 
 import headlens as hl
-from headlens.audit.texts import TextEmbeddings
 from headlens.prompts import TextBank
+from headlens.steps.data import AuditData
+from headlens.steps.texts import TextEmbeddings
 
 IMAGES = 84
 
@@ -67,16 +67,19 @@ def audit(
     """An audit whose candidates are three heads, located, scored and explained."""
     bank = TextBank(tuple(f"{text} {i}" for i in range(31)), tuple(f"{text[:40]} kind {i % 7}" for i in range(31)))
     filled = store(folder, classes, attribute, values, stem)
-    asked = hl.Audit(
+    whole = hl.Audit(
         None,
         filled,
         hl.ZeroShotTask(classes, "{}"),
         hl.Attribute(attribute, {value: (f"{value} one", f"{value} two") for value in values}),
-        texts=TextEmbeddings(encoder(filled)),
         bank=bank,
     )
-    asked.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
-    asked.location = replace(asked.location, spurious=asked.location.spurious[:3])
-    asked.fairness(draws=7, bootstrap=23, permutations=19)
-    asked.explain(count=2, draws=2)
+    asked = hl.Audit.of(AuditData(whole.question, filled, None, TextEmbeddings(encoder(filled))))
+    # The three heads with the largest part, by the rule that names just these.
+    loose = asked.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
+    parts = sorted((float(loose.concept.part[head]) for head in loose.spurious), reverse=True)
+    rule = hl.locate.ConceptRule(0, 0, 0.5, parts[2])
+    asked.locate("concept", rule=rule)
+    asked.fairness("concept", rule=rule, n_random_sets=7, n_bootstrap=23, n_permutations=19)
+    asked.explain(k=2, n_bootstrap=2)
     return asked

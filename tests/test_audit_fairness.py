@@ -5,9 +5,11 @@ import pytest
 import torch
 
 import headlens as hl
-from headlens.audit import FairnessRule, judge_fairness
-from headlens.errors import ExplainError, HeadlensError, LocateError, ManifestError, TaskError
+from headlens.errors import HeadlensError, LocateError, ManifestError, TaskError, UnknownNameError
 from headlens.metrics import Association, AssociationChange, WithinClass, cramers_v
+from headlens.steps import FairnessRule, RandomHeads
+from headlens.steps.controls import Statistics
+from headlens.steps.verdicts import judge_fairness
 
 
 @pytest.fixture(scope="module")
@@ -25,43 +27,43 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
 
 
 @pytest.fixture(scope="module")
-def judged(audit: hl.Audit) -> hl.audit.FairnessResults:
+def judged(audit: hl.Audit) -> hl.steps.FairnessResults:
     audit.locate("concept")
-    audit.explain([(3, 0), (3, 5)], count=5, draws=2)
-    return audit.fairness(draws=20, bootstrap=100, permutations=200, total=40)
+    audit.explain([(3, 0), (3, 5)], k=5, n_bootstrap=2)
+    return audit.fairness("concept", n_random_sets=20, n_bootstrap=100, n_permutations=200, total=40)
 
 
-def test_the_concept_vectors_find_planted_heads_and_nothing_else(judged: hl.audit.FairnessResults) -> None:
+def test_the_concept_vectors_find_planted_heads_and_nothing_else(judged: hl.steps.FairnessResults) -> None:
     planted = {tuple(head) for head in hl.testbed.card("testbed")["planted_heads"]}
     assert judged.candidates
     assert set(judged.candidates) <= planted
 
 
-def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged: hl.audit.FairnessResults) -> None:
-    view = hl.correct.MeanAblation(judged.candidates).fit(audit.reference).apply(audit.test)
-    after = audit.logits(view.embedding).argmax(-1).numpy()
+def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged: hl.steps.FairnessResults) -> None:
+    view = hl.correct.MeanAblation(judged.candidates).fit(audit.data.reference).apply(audit.data.test)
+    after = audit.data.logits(view.embedding).argmax(-1).numpy()
     np.testing.assert_array_equal(judged.predictions["after"], after)
-    values, labels = audit.values[audit.splits.test], audit.labels[audit.splits.test]
+    values, labels = audit.data.values[audit.splits.test], audit.data.labels[audit.splits.test]
     assert judged.change.after.cramers_v == pytest.approx(cramers_v(values, after))
     assert judged.change.after.accuracy == pytest.approx((after == labels).mean())
     assert judged.change.difference["cramers_v"] < -0.2
     for one in judged.shares:
-        alone = hl.correct.MeanAblation([one.head]).fit(audit.reference).apply(audit.test)
-        assert one.cramers_v == pytest.approx(cramers_v(values, audit.logits(alone.embedding).argmax(-1).numpy()))
+        alone = hl.correct.MeanAblation([one.head]).fit(audit.data.reference).apply(audit.data.test)
+        assert one.cramers_v == pytest.approx(cramers_v(values, audit.data.logits(alone.embedding).argmax(-1).numpy()))
 
 
-def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl.audit.FairnessResults) -> None:
+def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl.steps.FairnessResults) -> None:
     assert judged.control is not None
     layers = sorted(head.layer for head in judged.candidates)
-    for heads, v in zip(judged.control.sets, judged.control.cramers_v, strict=True):
+    for heads, v in zip(judged.control.sets, judged.control.drawn.cramers_v, strict=True):
         assert sorted(head.layer for head in heads) == layers
         assert not set(heads) & set(judged.candidates)
         assert 0 <= v <= 1
-    assert judged.control.beaten == 1.0
-    assert judged.control.comparison.p == pytest.approx(1 / (1 + len(judged.control.sets)))
+    assert judged.control.comparison("cramers_v").share_at_least == 0.0
+    assert judged.control.comparison("cramers_v").p == pytest.approx(1 / (1 + len(judged.control.sets)))
 
 
-def test_changed_predictions_are_all_accounted_for(judged: hl.audit.FairnessResults) -> None:
+def test_changed_predictions_are_all_accounted_for(judged: hl.steps.FairnessResults) -> None:
     moved = judged.predictions["before"] != judged.predictions["after"]
     assert judged.transitions.sum() == moved.sum() == sum(judged.fate.values())
     assert (np.diag(judged.transitions) == 0).all()
@@ -71,7 +73,7 @@ def test_changed_predictions_are_all_accounted_for(judged: hl.audit.FairnessResu
     assert sum(one.images for one in judged.by_class) == len(moved)
 
 
-def test_inside_the_forward_pass_the_effect_is_of_the_same_kind(judged: hl.audit.FairnessResults) -> None:
+def test_inside_the_forward_pass_the_effect_is_of_the_same_kind(judged: hl.steps.FairnessResults) -> None:
     assert judged.total is not None
     assert judged.total.images == 40
     assert judged.total.direct.before.cramers_v == judged.total.total.before.cramers_v
@@ -98,7 +100,7 @@ def test_heads_of_the_last_layer_have_nothing_behind_them_but_its_mlp(audit: hl.
 
 
 def test_a_fairness_audit_survives_its_folder(
-    audit: hl.Audit, judged: hl.audit.FairnessResults, tmp_path, monkeypatch: pytest.MonkeyPatch
+    audit: hl.Audit, judged: hl.steps.FairnessResults, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit.save(tmp_path / "saved")
     again = hl.Audit.load(tmp_path / "saved")
@@ -111,8 +113,10 @@ def test_a_fairness_audit_survives_its_folder(
         head: one.to_dict() for head, one in audit.explanations.items()
     }
     # Without the model the pixels stay where they are, and everything else can be asked again.
-    repeated = again.fairness(draws=20, bootstrap=100, permutations=200, total=40)
+    assert again.fairness("concept", n_random_sets=20, n_bootstrap=100, n_permutations=200, total=40).total is not None
+    repeated = again.fairness("concept", n_random_sets=20, n_bootstrap=100, n_permutations=201, total=40)
     assert repeated.total is None
+    assert "without its model" in repeated.total_note
     assert repeated.change == judged.change
 
 
@@ -127,9 +131,8 @@ def test_a_new_attribute_costs_no_forward_pass(audit: hl.Audit, monkeypatch: pyt
     other = audit.with_attribute(
         hl.Attribute("light", {"sun": "a photo on a sunny day", "cloud": "a photo on a cloudy day", "dark": "at night"})
     )
-    assert other.inferred
-    other.locate("concept")
-    found = other.fairness(draws=5, bootstrap=50, permutations=50, total=0)
+    assert other.data.inferred
+    found = other.fairness("concept", n_random_sets=5, n_bootstrap=50, n_permutations=50, total=0)
     assert found.inferred
     assert found.values == ("sun", "cloud", "dark")
     assert found.to_dict()["attribute_inferred"] is True
@@ -147,10 +150,11 @@ def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
             audit.task,
             hl.Attribute("facing", {"left": "a bird facing left", "right": "a bird facing right"}),
             seed=seed,
-            texts=audit.texts,
         )
-        other.location = hl.locate.Located("by hand", (hl.HeadId(3, 1),))
-        claims += other.fairness(draws=0, bootstrap=20, permutations=200, total=0).verdict.word != "not shown"
+        claims += (
+            other.fairness(["L3H1"], n_random_sets=0, n_bootstrap=20, n_permutations=200, total=0).verdict.word
+            != "not shown"
+        )
     assert claims <= 1
 
 
@@ -159,6 +163,16 @@ def change(before: float, after: float, low: float, high: float) -> AssociationC
     one, two = (Association(v, v, 0.8, dict.fromkeys(ends, (v, v))) for v in (before, after))
     difference = {"cramers_v": after - before, "corrected": after - before, "accuracy": 0.005}
     return AssociationChange(one, two, difference, ends, 100, 0.95, 0)
+
+
+def random(beaten: float | None, n_sets: int) -> RandomHeads | None:
+    """Random sets of which this share lowers V by less than the candidates, to .2, do."""
+    if beaten is None:
+        return None
+    v = np.where(np.arange(n_sets) < round(beaten * n_sets), 0.5, 0.1)
+    drawn, one = (Statistics(np.ones((*x.shape, 1)), np.ones_like(x), x) for x in (v, np.asarray(0.2)))
+    sets = tuple((hl.HeadId(3, i),) for i in range(n_sets))
+    return RandomHeads("the candidates", sets, ("a/x",), drawn, one, one, False, 0)
 
 
 STRONG = WithinClass(0.5, 0.1, 0.001, 999, 0)
@@ -179,14 +193,16 @@ STRONG = WithinClass(0.5, 0.1, 0.001, 999, 0)
     ],
 )
 def test_the_verdict_follows_its_rule(candidates, moved, within, beaten, word, said) -> None:
-    verdict = judge_fairness("age", candidates, 100, moved, within, beaten, 0.01, 100, FairnessRule())
+    heads = tuple(hl.HeadId(3, i) for i in range(candidates))
+    verdict = judge_fairness("age", heads, 100, moved, within, random(beaten, 100), FairnessRule())
     assert verdict.word == word
     assert said in verdict.sentence
     assert "+0.5 points" in verdict.cost
 
 
 def test_few_sets_are_called_few() -> None:
-    verdict = judge_fairness("age", 2, 100, change(0.5, 0.2, -0.4, -0.2), STRONG, 1.0, 1 / 8, 7)
+    heads = (hl.HeadId(3, 0), hl.HeadId(3, 1))
+    verdict = judge_fairness("age", heads, 100, change(0.5, 0.2, -0.4, -0.2), STRONG, random(1.0, 7), FairnessRule())
     assert verdict.word == "focal"
     assert "so few sets cannot give p below 0.125" in verdict.sentence
 
@@ -201,13 +217,12 @@ def test_few_sets_are_called_few() -> None:
             TaskError,
             "Reword",
         ),
-        (lambda a: a.locate("saliency"), LocateError, "concept"),
-        (lambda a: a.locate("concept", last=3), LocateError, "rule"),
+        (lambda a: a.locate("saliency"), UnknownNameError, "concept"),
+        (lambda a: a.locate("concept", last=3), LocateError, "no option 'last'.*rule"),
         (lambda a: a.locate("textspan", enter="twice"), LocateError, "vectors"),
-        (lambda a: a.explain(count=4000), ExplainError, "4000"),
-        (lambda a: a.explain([(9, 0)]), LocateError, "9.0"),
+        (lambda a: a.explain([(9, 0)]), LocateError, "L9H0"),
     ],
-    ids=["empty prompt", "one value", "values coincide", "locator", "option", "enter", "k above the bank", "head"],
+    ids=["empty prompt", "one value", "values coincide", "locator", "option", "enter", "head"],
 )
 def test_bad_input_is_answered_with_what_to_do(audit: hl.Audit, what, error: type[HeadlensError], said: str) -> None:
     with pytest.raises(error, match=said):
@@ -235,16 +250,16 @@ def test_images_without_a_value_are_left_out_where_that_is_asked(audit: hl.Audit
     assert f"{len(manifest.index[::7])} images without a value" in without.splits.note
 
 
-def test_an_image_is_weighed_between_its_candidates_alone(audit: hl.Audit) -> None:
+def test_only_the_candidates_of_an_image_are_compared(audit: hl.Audit) -> None:
     manifest = audit.store.manifest.copy()
     classes = ["landbird", "waterbird", "sparrow"]
     # Of three classes each image has two: its own, and the sparrow.
     manifest["candidates"] = [f"{label}|sparrow" for label in manifest["label"]]
     asked = hl.Audit(audit.clip, audit.store.with_manifest(manifest), hl.ZeroShotTask(classes), audit.attribute)
-    results = asked.evaluate(["ablation"], draws=3, bootstrap=20)
+    results = asked.evaluate(["ablation"], n_random_sets=3, n_bootstrap=20)
     rows = asked.splits.test
-    scores = asked.logits(asked.test.embedding).numpy()
-    own = asked.labels[rows]
+    scores = asked.data.logits(asked.data.test.embedding).numpy()
+    own = asked.data.labels[rows]
     expected = np.where(scores[np.arange(len(rows)), own] >= scores[:, 2], own, 2)
     np.testing.assert_array_equal(results.predictions["zero-shot"], expected)
     for predicted in results.predictions.values():
@@ -253,12 +268,12 @@ def test_an_image_is_weighed_between_its_candidates_alone(audit: hl.Audit) -> No
 
 
 def test_effects_head_by_head_are_the_effects_of_all_heads_at_once(audit: hl.Audit) -> None:
-    logits = audit.logits(audit.test.embedding)
-    all_heads = (audit.test.project(audit.classifier), audit.reference.project(audit.classifier))
+    logits = audit.data.logits(audit.data.test.embedding)
+    all_heads = (audit.data.test.project(audit.data.classifier), audit.data.reference.project(audit.data.classifier))
     at_once = hl.locate.HeadEffects.of(logits, *all_heads)
-    one_by_one = hl.locate.HeadEffects.of_view(logits, audit.test, audit.reference, audit.classifier)
+    one_by_one = hl.locate.HeadEffects.of_view(logits, audit.data.test, audit.data.reference, audit.data.classifier)
     heads = [(3, 0), (0, 2), (2, 5)]
     torch.testing.assert_close(one_by_one.without(heads), at_once.without(heads), atol=2e-6, rtol=0)
     assert torch.equal(one_by_one.without([]), logits)
-    with pytest.raises(LocateError, match=r"9\.0"):
+    with pytest.raises(LocateError, match="L9H0"):
         one_by_one.predictions([(9, 0)])

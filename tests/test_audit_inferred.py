@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from headlens.audit.conflicts import choose_conflicting
-from headlens.audit.locators import run_locator
+from headlens.locate import conflicting_groups, margins_of
 from headlens.prompts import Attribute, ZeroShotTask
+from headlens.steps.locate import LOCATORS
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")  # the store here is a stand-in
 
@@ -45,6 +45,11 @@ def evidence(values_given):
     given = values if values_given else 1 - values
     store, classifier = Store(labels, values), task.classifier(encode)
     logits = store.embedding @ classifier.T
+
+    def groups(held):
+        names = np.asarray(task.classes, dtype=object), np.asarray(attribute.value_names, dtype=object)
+        return conflicting_groups(names[0][labels.numpy()], names[1][held.numpy()])
+
     return SimpleNamespace(  # the parts of an Evidence that the two locators read
         store=store,
         task=task,
@@ -53,19 +58,20 @@ def evidence(values_given):
         values=given,
         texts=encode,
         logits=logits,
-        head_logits=store.project(classifier),
-        conflicting=choose_conflicting(task, attribute, labels, given, logits.argmax(1)),
+        margins=margins_of(store.project(classifier), logits, labels),
+        conflicting=groups(given),
+        data=SimpleNamespace(conflicting_by=lambda inferred: groups(torch.as_tensor(inferred))),
     )
 
 
 def test_where_the_inference_is_right_it_locates_as_the_labels_do():
-    one, labelled = evidence(True), run_locator("contrastive", evidence(True), {})
+    one, labelled = evidence(True), LOCATORS["contrastive"](evidence(True))
     assert (one.store.embedding @ one.attribute.prototypes(encode).T).argmax(1).equal(one.values)
-    found = run_locator("contrastive-inferred", one, {})
+    found = LOCATORS["contrastive-inferred"](one)
     assert found.spurious == labelled.spurious == ((1, 2),) and found.salient == labelled.salient == ((0, 1),)
     assert torch.equal(found.wrong, labelled.wrong)
 
 
 def test_the_labels_of_the_attribute_are_not_looked_at():
-    found = run_locator("contrastive-inferred", evidence(False), {})
-    assert torch.equal(found.wrong, run_locator("contrastive-inferred", evidence(True), {}).wrong)
+    found = LOCATORS["contrastive-inferred"](evidence(False))
+    assert torch.equal(found.wrong, LOCATORS["contrastive-inferred"](evidence(True)).wrong)

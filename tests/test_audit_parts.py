@@ -1,23 +1,29 @@
 """The small parts of an audit: splits, verdict, controls, remembered texts, the registry of methods."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from headlens.audit import RandomHeads, choose_splits, judge
-from headlens.audit.casts import random_casts
-from headlens.audit.methods import METHODS, Ingredients, build, register
-from headlens.audit.texts import TextEmbeddings
 from headlens.correct import Correction, MeanAblation
-from headlens.errors import CorrectionError, ManifestError, ModelError
+from headlens.errors import CorrectionError, ManifestError, ModelError, UnknownNameError
 from headlens.heads import HeadId
-from headlens.locate import Located
+from headlens.serialization import pack, unpack
+from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics, random_casts, random_head_control
+from headlens.steps.data import choose_splits
+from headlens.steps.methods import METHODS, Ingredients, method
+from headlens.steps.texts import TextEmbeddings
+from headlens.steps.verdicts import Judged, judge
 
 GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
+
+
+def statistics(worst: list[float] | float) -> Statistics:
+    first = np.asarray(worst)
+    return Statistics(np.stack([first, np.ones_like(first)], axis=-1), np.full_like(first, 0.9), np.asarray(1 - first))
 
 
 def control(worst: list[float], observed: float, exhaustive: bool = False) -> RandomHeads:
@@ -25,18 +31,22 @@ def control(worst: list[float], observed: float, exhaustive: bool = False) -> Ra
         method="ltc",
         sets=tuple((HeadId(3, i),) for i in range(len(worst))),
         groups=("a/x", "b/x"),
-        group_accuracy=np.stack([np.asarray(worst), np.ones(len(worst))], axis=1),
-        average=np.full(len(worst), 0.9),
-        observed=observed,
-        baseline=0.2,
+        drawn=statistics(worst),
+        observed=statistics(observed),
+        baseline=statistics(0.2),
         exhaustive=exhaustive,
         seed=3,
     )
 
 
+def split(manifest: pd.DataFrame, groups: list[str], *names: str, seed: int = 0):
+    values = np.array([group.endswith("y") for group in groups], dtype=int)
+    return choose_splits(manifest, np.asarray(groups), values, *names, seed=seed)
+
+
 def test_named_splits_are_taken_as_they_are() -> None:
     manifest = pd.DataFrame({"split": ["train", "val", "test", "val", "test", "test"]})
-    splits = choose_splits(manifest, ["g"] * 6)
+    splits = split(manifest, ["g/x", "g/x", "g/x", "g/y", "g/y", "g/x"])
     assert splits.reference.tolist() == [1, 3]
     assert splits.test.tolist() == [2, 4, 5]
     assert "'val'" in splits.note
@@ -46,12 +56,12 @@ def test_named_splits_are_taken_as_they_are() -> None:
 def test_splits_that_cannot_be_had_are_refused(names: tuple[str, str], said: str) -> None:
     manifest = pd.DataFrame({"split": ["val", "test"]})
     with pytest.raises(ManifestError, match=said):
-        choose_splits(manifest, ["g", "g"], *names)
+        split(manifest, ["g/x", "g/y"], *names)
 
 
 def test_without_a_split_column_every_group_is_halved_by_the_seed() -> None:
     manifest = pd.DataFrame({"path": GROUPS})
-    first, again, other = (choose_splits(manifest, GROUPS, seed=s) for s in (0, 0, 1))
+    first, again, other = (split(manifest, GROUPS, seed=s) for s in (0, 0, 1))
     assert sorted([*first.reference, *first.test]) == list(range(len(GROUPS)))
     assert first.reference.tolist() == again.reference.tolist() != other.reference.tolist()
     in_reference = pd.Series([GROUPS[i] for i in first.reference]).value_counts()
@@ -74,33 +84,65 @@ def test_without_a_split_column_every_group_is_halved_by_the_seed() -> None:
 def test_the_verdict_follows_its_rule(
     n_spurious: int, low: float, draws: list[float] | None, supported: bool, said: str
 ) -> None:
-    found = judge("ltc", n_spurious, 0.3, (low, 0.4), None if draws is None else control(draws, 0.5))
+    heads = tuple(HeadId(3, i) for i in range(n_spurious))
+    judged = Judged("ltc", True, n_spurious, heads)
+    found = judge(judged, 0.3, (low, 0.4), None if draws is None else control(draws, 0.5))
     assert found.supported is supported
     assert said in found.sentence
-    assert found.sentence.startswith("Head-level correction is " + ("supported" if supported else "not supported"))
+    assert f" is {'supported' if supported else 'not supported'}: " in found.sentence
+    assert found.sentence.startswith("Head-level correction by 'ltc'")
+    assert found.heads == heads
+
+
+def test_a_method_without_heads_is_not_called_head_level() -> None:
+    found = judge(Judged("roboshot", False, 0, ()), 0.3, (0.01, 0.4), None)
+    assert found.sentence.startswith("Correction by 'roboshot' is not supported")
+    assert judge(Judged("roboshot", False, 0, ()), 0.3, (0.2, 0.4), None).supported
 
 
 def test_a_control_counts_the_draws_that_do_as_well() -> None:
     one = control([0.1, 0.5, 0.6, 0.2], observed=0.5)
-    assert one.comparison.p == pytest.approx(3 / 5)
-    assert one.comparison.z == pytest.approx((0.5 - 0.35) / np.std([0.1, 0.5, 0.6, 0.2], ddof=1))
+    assert one.comparison().p == pytest.approx(3 / 5)
+    assert one.comparison().z == pytest.approx((0.5 - 0.35) / np.std([0.1, 0.5, 0.6, 0.2], ddof=1))
     record = one.to_record()
     assert record["worst_group"] == pytest.approx(0.35)
     assert record["gap"] == pytest.approx(0.9 - 0.35)
     assert record["groups"] == {"a/x": pytest.approx(0.35), "b/x": pytest.approx(1.0)}
 
 
-def test_a_control_survives_json() -> None:
-    import json
-
-    one = control([0.1, 0.5, 0.6], observed=0.5, exhaustive=True)
-    again = RandomHeads.from_dict(json.loads(json.dumps(one.to_dict())))
+def test_a_control_survives_a_file() -> None:
+    one, arrays = control([0.1, 0.5, 0.6], observed=0.5, exhaustive=True), {}
+    again = unpack(pack(one, RandomHeads, arrays), RandomHeads, arrays)
     assert again.sets == one.sets
     assert again.exhaustive
-    np.testing.assert_array_equal(again.worst_group, one.worst_group)
+    np.testing.assert_array_equal(again.drawn.worst_group, one.drawn.worst_group)
+    assert again.comparison() == one.comparison()
 
 
-def test_texts_are_embedded_once_and_remembered(tmp_path: Path) -> None:
+@given(st.integers(0, 10_000))
+def test_random_sets_that_change_nothing_tie_with_the_observed(seed: int) -> None:
+    """One statistic by one function: identical predictions are ties, whatever their rounding, so that p is 1."""
+    generator = np.random.default_rng(seed)
+    labels, values = generator.integers(0, 3, 41), generator.integers(0, 2, 41)
+    classes = generator.integers(0, 3, 41)
+    scored = Scored(labels, values, np.array([f"{c}/{v}" for c, v in zip(labels, values, strict=True)]), 3)
+    located: Cast = {"spurious": (HeadId(1, 0),)}
+    found = random_head_control(
+        "any", located, lambda _: classes, scored, Draw(2, 7, 9, 0), before=classes, after=classes
+    )
+    assert found is not None
+    assert (len(found.sets), found.exhaustive) == (6, True)
+    for measure in ("worst_group", "cramers_v"):
+        assert found.comparison(measure).p == 1.0
+
+
+@pytest.mark.parametrize(("n_random_sets", "exhaustive"), [(5, False), (6, True), (7, True)])
+def test_all_sets_are_exhaustive_also_where_just_as_many_are_wanted(n_random_sets: int, exhaustive: bool) -> None:
+    casts, every = random_casts({"spurious": (HeadId(1, 0),)}, Draw(2, 7, n_random_sets, 0))
+    assert (len(casts), every) == (min(n_random_sets, 6), exhaustive)
+
+
+def test_texts_are_embedded_once_and_remembered() -> None:
     asked: list[str] = []
 
     def encode(prompts: list[str]) -> Tensor:
@@ -113,56 +155,66 @@ def test_texts_are_embedded_once_and_remembered(tmp_path: Path) -> None:
     assert asked == ["a", "bb", "ccc"]
     assert first[:, 0].tolist() == [1.0, 2.0, 1.0]
 
-    prompts = texts.save(tmp_path / "texts.safetensors")
     later = TextEmbeddings(None)
-    later.remember(tmp_path / "texts.safetensors", prompts)
+    later.remember(*texts.known())
     assert torch.equal(later(["ccc", "a"]), texts(["ccc", "a"]))
     with pytest.raises(ModelError, match="'dddd'"):
         later(["dddd"])
 
 
-def ingredients(location: Located) -> Ingredients:
+def ingredients() -> Ingredients:
     codes = torch.zeros(11, dtype=torch.long)
     pairs, prompts = torch.randn(2, 2, 7), torch.randn(3, 7)
-    return Ingredients(location, pairs, torch.randn(1, 2, 7), torch.randn(2, 7), prompts, codes, codes)
+    texts = (pairs, torch.randn(1, 2, 7), torch.randn(5, 2, 7), torch.randn(2, 7), prompts)
+    return Ingredients((HeadId(1, 0),), (HeadId(1, 2),), *texts, codes, codes)
 
 
 def test_a_method_registered_by_a_user_is_built_like_any_other() -> None:
-    location = Located("published", (HeadId(1, 0),), (HeadId(1, 2),))
-    known = ingredients(location)
-
-    @register("mean of the salient heads")
+    @method("mean of the salient heads", roles=("salient",))
     def mine(known: Ingredients) -> Correction:
-        return MeanAblation(known.location.salient)
+        return MeanAblation(known.salient)
 
     try:
-        assert isinstance(build("mean of the salient heads", known), MeanAblation)
+        assert METHODS["mean of the salient heads"].build(ingredients()).heads == ((1, 2),)
     finally:
-        del METHODS["mean of the salient heads"]
-    with pytest.raises(CorrectionError, match="ltc"):
-        build("mean of the salient heads", known)
+        METHODS.remove("mean of the salient heads")
+    with pytest.raises(UnknownNameError, match="ltc"):
+        METHODS["mean of the salient heads"]
 
 
-def located(spurious: list[HeadId], salient: list[HeadId]) -> Ingredients:
-    location = Located("published", tuple(spurious), tuple(salient))
-    return ingredients(location)
+def test_a_method_gets_the_labels_that_it_declares_and_no_others() -> None:
+    assert METHODS["erm probe"].build(ingredients()) is not None
+
+    @method("undeclared", roles=())
+    def undeclared(known: Ingredients) -> Correction:
+        return MeanAblation([(int(known.labels[0]), 0)])
+
+    try:
+        with pytest.raises(CorrectionError, match="without having declared it"):
+            METHODS["undeclared"].build(ingredients())
+    finally:
+        METHODS.remove("undeclared")
+
+
+def located(spurious: list[HeadId], salient: list[HeadId]) -> Cast:
+    return {"spurious": tuple(spurious), "salient": tuple(salient)}
 
 
 def test_all_casts_are_taken_where_there_are_few() -> None:
     known = located([HeadId(1, 0)], [HeadId(1, 2), HeadId(1, 3)])
-    casts, exhaustive = random_casts(known, ("spurious", "salient"), 2, 7, draws=100, seed=0)
+    casts, exhaustive = random_casts(known, Draw(2, 7, 100, 0))
     # Four heads of layer 1 are left: one of them is spurious, and two of the other three salient.
     assert exhaustive
     assert len(casts) == 4 * 3
     assert len({(cast["spurious"], tuple(sorted(cast["salient"]))) for cast in casts}) == 12
-    fewer, exhaustive = random_casts(known, ("spurious", "salient"), 2, 7, draws=5, seed=0)
+    fewer, exhaustive = random_casts(known, Draw(2, 7, 5, 0))
     assert (len(fewer), exhaustive) == (5, False)
 
 
 def test_a_cast_keeps_the_layers_and_the_number_of_every_role_and_takes_no_located_head() -> None:
     known = located([HeadId(1, 0), HeadId(0, 4)], [HeadId(1, 2), HeadId(0, 3), HeadId(1, 5)])
-    taken = {*known.location.spurious, *known.location.salient}
-    casts, exhaustive = random_casts(known, ("spurious", "salient"), 2, 7, draws=40, seed=3)
+    taken = {head for heads in known.values() for head in heads}
+    casts, exhaustive = random_casts(known, Draw(2, 7, 40, 3))
     assert len(casts) == 40
     assert not exhaustive
     for cast in casts:
@@ -171,19 +223,20 @@ def test_a_cast_keeps_the_layers_and_the_number_of_every_role_and_takes_no_locat
         heads = [*cast["spurious"], *cast["salient"]]
         assert len(set(heads)) == 5
         assert not set(heads) & taken
-    again, _ = random_casts(known, ("spurious", "salient"), 2, 7, draws=40, seed=3)
+    again, _ = random_casts(known, Draw(2, 7, 40, 3))
     assert casts == again
-    recast = known.recast(casts[0]).location
-    assert (tuple(recast.spurious), tuple(recast.salient)) == (casts[0]["spurious"], casts[0]["salient"])
+    recast = ingredients().recast(casts[0])
+    assert (recast.spurious, recast.salient) == (casts[0]["spurious"], casts[0]["salient"])
 
 
 def test_a_control_of_one_role_leaves_the_located_heads_of_the_other_alone() -> None:
     known = located([HeadId(1, 0)], [HeadId(1, 2), HeadId(1, 3)])
-    casts, exhaustive = random_casts(known, ("spurious",), 2, 7, draws=100, seed=0)
+    one = {"spurious": known["spurious"]}
+    casts, exhaustive = random_casts(one, Draw(2, 7, 100, 0), known["salient"])
     assert exhaustive
     assert [cast["spurious"] for cast in casts] == [(HeadId(1, i),) for i in (1, 4, 5, 6)]
 
 
 @pytest.mark.parametrize("spurious", [[], [HeadId(1, i) for i in range(4)]], ids=["none located", "too many located"])
 def test_there_is_no_control_where_nothing_can_be_drawn(spurious: list[HeadId]) -> None:
-    assert random_casts(located(spurious, []), ("spurious",), 2, 7, draws=9, seed=0) == ([], False)
+    assert random_casts({"spurious": tuple(spurious)}, Draw(2, 7, 9, 0)) == ([], False)

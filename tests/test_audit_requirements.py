@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from headlens.audit.requirements import Requirement, check_requirements, parse_requirement
 from headlens.errors import TaskError
 from headlens.metrics import Association, Evaluation
+from headlens.steps.requirements import Requirement, check_requirements, parse_requirement
 
 EVALUATION = Evaluation(
     method="zero-shot",
@@ -22,7 +22,7 @@ EVALUATION = Evaluation(
         "groups.a.b/c": (0.55, 0.7),
         "groups.d/e": (0.8, 0.95),
     },
-    draws=100,
+    n_bootstrap=100,
 )
 BEFORE = Association(0.4, 0.38, 0.8, {"cramers_v": (0.35, 0.45), "corrected": (0.33, 0.43), "accuracy": (0.75, 0.85)})
 AUDIT = SimpleNamespace(
@@ -47,7 +47,7 @@ AUDIT = SimpleNamespace(
     ],
 )
 def test_the_end_that_counts_decides(text: str, met: bool) -> None:
-    (outcome,) = check_requirements(AUDIT, [parse_requirement(text)])  # type: ignore[arg-type]
+    (outcome,) = check_requirements(AUDIT.results, AUDIT.fairness_results, [parse_requirement(text)])
     assert outcome.met is met
     assert ("met" if met else "missed") in outcome.sentence
     assert ("low end" if ">=" in text else "high end") in outcome.sentence
@@ -70,11 +70,10 @@ def test_anything_else_is_refused(text: str) -> None:
 )
 def test_what_was_not_scored_cannot_be_required(text: str, said: str) -> None:
     with pytest.raises(TaskError, match=said):
-        check_requirements(AUDIT, [parse_requirement(text)])  # type: ignore[arg-type]
+        check_requirements(AUDIT.results, AUDIT.fairness_results, [parse_requirement(text)])
 
 
 def test_each_kind_of_audit_has_its_measures() -> None:
-    empty = SimpleNamespace(results=None, fairness_results=None)
     for text, said in (("gap <= 1", "headlens audit"), ("cramers_v <= 1", "headlens fairness")):
         with pytest.raises(TaskError, match=said):
-            check_requirements(empty, [parse_requirement(text)])  # type: ignore[arg-type]
+            check_requirements(None, None, [parse_requirement(text)])

@@ -11,14 +11,14 @@ from benchmark_trees import small_testbed
 
 import headlens as hl
 from headlens import benchmark
-from headlens.audit import METHODS
-from headlens.audit.methods import build
-from headlens.benchmark import given
+from headlens.benchmark.given import FAMILIES
 from headlens.benchmark.head_sets import attribute_location, caption_figure, examples, head_sets
 from headlens.benchmark.proposed import NAME, method_of_proposed_pairs
 from headlens.benchmark.report import write_report
 from headlens.correct import MeanAblation, load_correction
-from headlens.errors import CorrectionError, TaskError
+from headlens.errors import CorrectionError, TaskError, UnknownNameError
+from headlens.steps import METHODS
+from headlens.steps.evaluate import ingredients
 
 SOME = ["ltc", "ablation", "roboshot", "leace", "erm probe", "ablation (self)", "mine <b>|&%", "impossible"]
 
@@ -27,16 +27,17 @@ SOME = ["ltc", "ablation", "roboshot", "leace", "erm probe", "ablation (self)", 
 def registered():
     """What a user would write in two notebook cells."""
 
-    @hl.audit.register("mine <b>|&%", roles=("salient",))
-    def mine(known: hl.audit.Ingredients) -> hl.correct.Correction:
-        return MeanAblation(known.location.salient)
+    @hl.steps.method("mine <b>|&%", roles=("salient",))
+    def mine(known: hl.steps.Ingredients) -> hl.correct.Correction:
+        return MeanAblation(known.salient)
 
-    @hl.audit.register("impossible", roles=())
-    def impossible(known: hl.audit.Ingredients) -> hl.correct.Correction:
+    @hl.steps.method("impossible", roles=())
+    def impossible(known: hl.steps.Ingredients) -> hl.correct.Correction:
         raise CorrectionError("a unicorn", "none", "Look elsewhere.")
 
     yield
-    del METHODS["mine <b>|&%"], METHODS["impossible"]
+    METHODS.remove("mine <b>|&%")
+    METHODS.remove("impossible")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_a_method_of_a_users_own_is_a_row(done):
     assert mine.family == "located heads"
     assert mine.given == ("heads",)
     predicted = audit.results.predictions["mine <b>|&%"]
-    expected = (predicted == audit.labels[audit.splits.test]).mean()
+    expected = (predicted == audit.data.labels[audit.splits.test]).mean()
     assert mine.average == pytest.approx(expected)
     assert "mine <b>\\|&%" in table.markdown()
     assert "mine <b>|\\&\\%" in table.latex()
@@ -74,7 +75,7 @@ def test_a_method_of_a_users_own_is_a_row(done):
 
 def test_all_registered_methods_are_asked_by_default(asked, world):
     assert {"mine <b>|&%", "ltc", "leace", "jtt probe"} <= set(METHODS)
-    with pytest.raises(CorrectionError, match="unheard of"):
+    with pytest.raises(UnknownNameError, match="unheard of"):
         benchmark.run(asked, hl.load("testbed"), world / "images", world / "acts.zarr", methods=["unheard of"])
 
 
@@ -103,27 +104,27 @@ def test_a_row_says_what_it_was_given(done, method, family, read):
     assert (one.family, one.given) == (family, read)
 
 
-def test_every_registered_method_stands_in_the_family_that_its_reading_shows(done):
+def test_every_registered_method_declares_what_it_reads(done):
+    """A builder that reads what it has not declared raises, so that these are the labels that a method is given."""
     _, audit = done
-    known = audit.ingredients()
-    reads = {name: given.given(method, known) for name, method in METHODS.items() if name != "impossible"}
-    assert reads["prototype ablation"] == ("heads", "labels", "attribute")
-    assert reads["jtt probe"] == ("labels", "attribute")
-    assert reads["last-layer retraining + ltc"] == ("heads", "labels", "attribute")
-    assert reads["leace heads"] == ("heads", "attribute")
-    assert {name for name, read in reads.items() if not read} == {
-        "roboshot", "roboshot reject", "roboshot accept", "ortho-cali",
-    }  # fmt: skip
+    known = ingredients(audit.data, audit.fitted["ltc"].located)
+    for name, method in METHODS.items():
+        if name != "impossible":
+            method.build(known)
+    assert METHODS["prototype ablation"].given == ("labels", "attribute")
+    assert METHODS["leace heads"].given == ("attribute",)
+    for name in ("ltc", "zero ablation", "roboshot", "ortho-cali"):
+        assert METHODS[name].given == ()
 
 
 def test_rows_are_ordered_by_family_and_random_heads_have_rows_of_their_own(done):
     table, audit = done
-    places = [given.FAMILIES.index(one.family) for one in table.rows]
+    places = [FAMILIES.index(one.family) for one in table.rows]
     assert places == sorted(places)
     control = audit.results.controls["ltc"]
     drawn = row(table, "random heads (ltc)")
-    assert drawn.worst_group == pytest.approx(control.worst_group.mean())
-    assert row(table, "ltc").random_p == pytest.approx(control.comparison.p)
+    assert drawn.worst_group == pytest.approx(control.drawn.worst_group.mean())
+    assert row(table, "ltc").random_p == pytest.approx(control.comparison().p)
     assert row(table, "ltc").random_sets == len(control.sets)
     assert sum(len(rows) for rows in table.families().values()) == len(table.cells())
 
@@ -211,12 +212,12 @@ def test_sets_of_heads_their_maps_and_the_words_they_go_with(done):
     attribute = attribute_location(audit)
     sets = head_sets(audit, attribute)
     assert tuple(sets["Z_SY: spurious"]) == audit.location.spurious
-    assert sets["Z_Y: salient"] == audit.location.salient
+    assert tuple(sets["Z_Y: salient"]) == audit.location.salient
     assert not set(sets["Z_S: the attribute"]) & set(audit.location.salient)
     assert len(sets["all heads"]) == audit.store.n_layers * audit.store.n_heads
     rows = examples(audit, 3)
     worst = sorted(audit.results.evaluations["zero-shot"].groups.items(), key=lambda item: item[1])[:3]
-    assert [audit.groups[row] for row in rows] == [name for name, _ in worst]
+    assert [audit.data.groups[row] for row in rows] == [name for name, _ in worst]
     assert set(rows) <= set(audit.splits.test)
     kinds = benchmark.suite("testbed").caption_kinds
     figure, shares = caption_figure(audit, sets, kinds, count=2)
@@ -266,16 +267,14 @@ def test_a_correction_by_candidates_is_saved_and_loaded(tmp_path):
         benchmark.ByCandidates(parts[:1], twos[:1], ("baker", "nurse", "pilot")).fit(view).logits(view, classifier)
 
 
-def test_pairs_that_nobody_wrote_make_a_method_that_ends_with_the_run(done):
+def test_pairs_that_nobody_wrote_make_a_method_of_this_run_alone(done):
     _, audit = done
-    with method_of_proposed_pairs(audit) as said:
-        built = build(NAME, audit.ingredients())
-        assert [len(one.heads) for one in built.corrections] == [
-            len(audit.location.spurious), len(audit.location.salient)
-        ]  # fmt: skip
-        assert said[0].startswith("Pairs proposed from the text bank")
-        with pytest.raises(TaskError, match="a registry without"), method_of_proposed_pairs(audit):
-            pass
+    method, said = method_of_proposed_pairs(audit.data)
+    built = method.build(ingredients(audit.data, audit.fitted["ltc"].located))
+    assert [len(one.heads) for one in built.corrections] == [
+        len(audit.location.spurious), len(audit.location.salient)
+    ]  # fmt: skip
+    assert said[0].startswith("Pairs proposed from the text bank")
     assert NAME not in METHODS
 
 

@@ -43,7 +43,7 @@ def test_disparities_are_fairlearns_and_the_attributes_own_task_is_scored(done):
     table, audit = done
     disparities, left = (extra_of(table, title) for title in ("Disparities", "What is left of the attribute"))
     rows = audit.splits.test
-    labels, values = audit.labels[rows], audit.values[rows]
+    labels, values = audit.data.labels[rows], audit.data.values[rows]
     for one in disparities.rows:
         predicted = audit.results.predictions[one.method]
         expected = hl.metrics.demographic_parity_difference(labels, predicted, attribute=values, positive=1)
@@ -53,8 +53,8 @@ def test_disparities_are_fairlearns_and_the_attributes_own_task_is_scored(done):
         )
     by_method = {one.method: one for one in left.rows}
     assert "erm probe" not in by_method
-    prototypes = audit.attribute.prototypes(audit.texts)
-    told = (audit.test.embedding @ prototypes.T).argmax(dim=-1).numpy()
+    prototypes = audit.attribute.prototypes(audit.data.texts)
+    told = (audit.data.test.embedding @ prototypes.T).argmax(dim=-1).numpy()
     assert by_method["zero-shot"].values["accuracy"] == pytest.approx((told == values).mean())
     assert by_method["leace"].values["accuracy"] < by_method["zero-shot"].values["accuracy"]
 
@@ -62,7 +62,7 @@ def test_disparities_are_fairlearns_and_the_attributes_own_task_is_scored(done):
 def test_other_averages_count_groups_once_or_as_in_the_reference_split(done):
     table, audit = done
     found = {one.method: one.values for one in extra_of(table, "Other averages").rows}
-    reference = pd.Series([audit.groups[row] for row in audit.splits.reference]).value_counts(normalize=True)
+    reference = pd.Series([audit.data.groups[row] for row in audit.splits.reference]).value_counts(normalize=True)
     for name, evaluation in audit.results.evaluations.items():
         groups = pd.Series(evaluation.groups)
         assert found[name]["groups"] == pytest.approx(groups.mean())
@@ -74,13 +74,15 @@ def test_other_questions_are_asked_of_the_corrected_embedding(done):
     extra = extra_of(table, "Other classes and attributes")
     found = {one.method: one for one in extra.rows}
     assert set(found) == {"zero-shot", "ltc", "ablation", "roboshot", "leace", "ablation (self)"}
-    species = sorted(set(audit.test.manifest["species"]))
-    texts = torch.nn.functional.normalize(audit.texts([f"a photo of a {one}" for one in species]), dim=1)
-    truth = audit.test.manifest["species"].to_numpy()
+    species = sorted(set(audit.data.test.manifest["species"]))
+    texts = torch.nn.functional.normalize(audit.data.texts([f"a photo of a {one}" for one in species]), dim=1)
+    truth = audit.data.test.manifest["species"].to_numpy()
     right = {}
     for name in ("zero-shot", "ltc"):
         scores = (
-            audit.test.embedding @ texts.T if name == "zero-shot" else audit.corrections[name].logits(audit.test, texts)
+            audit.data.test.embedding @ texts.T
+            if name == "zero-shot"
+            else audit.corrections[name].logits(audit.data.test, texts)
         )
         right[name] = np.asarray(species)[scores.argmax(dim=-1)] == truth
         assert found[name].values["species"] == pytest.approx(right[name].mean())
@@ -97,9 +99,10 @@ def test_the_mean_over_questions_draws_images_once_for_all_of_them(done):
     """Two copies of one question: their mean is the question, and so is its interval up to the draw."""
     _, audit = done
     asked = [Question("species"), Question("kind")]
-    manifest = audit.test.manifest.assign(kind=audit.test.manifest["species"])
-    again = copy(audit)
-    again.test = audit.test.with_manifest(manifest)
+    manifest = audit.data.test.manifest.assign(kind=audit.data.test.manifest["species"])
+    data = copy(audit.data)
+    vars(data)["test"] = audit.data.test.with_manifest(manifest)
+    again = hl.Audit.of(data, audit.record)
     one = benchmark.Scored(again, "leace", audit.corrections["leace"], audit.results.predictions["leace"], 2000)
     found = elsewhere(asked).measure(one)
     assert found.values["mean"] == found.values["species"] == found.values["kind"]
@@ -112,11 +115,15 @@ def test_images_and_captions_find_each_other(done):
     table, audit = done
     found = {one.method: one for one in extra_of(table, "Retrieval").rows}
     assert "erm probe" not in found
-    captions = audit.test.manifest["caption"].tolist()
+    captions = audit.data.test.manifest["caption"].tolist()
     texts = list(dict.fromkeys(captions))
-    queries = torch.nn.functional.normalize(audit.texts(texts), dim=1)
+    queries = torch.nn.functional.normalize(audit.data.texts(texts), dim=1)
     for name in ("zero-shot", "roboshot"):
-        embedding = audit.test.embedding if name == "zero-shot" else audit.corrections[name].apply(audit.test).embedding
+        embedding = (
+            audit.data.test.embedding
+            if name == "zero-shot"
+            else audit.corrections[name].apply(audit.data.test).embedding
+        )
         scores = torch.nn.functional.normalize(embedding, dim=1) @ queries.T
         to_image = [any(captions[i] == text for i in scores[:, j].topk(10).indices) for j, text in enumerate(texts)]
         to_text = [texts.index(caption) in scores[i].topk(10).indices for i, caption in enumerate(captions)]

@@ -8,11 +8,12 @@ from benchmark_trees import QUICK, counteranimal, run_case, small_clip
 
 import headlens as hl
 from headlens import benchmark
-from headlens.audit.methods import build
+from headlens.audit import Audit
 from headlens.benchmark import by_class
 from headlens.benchmark.report import write_report
 from headlens.correct import ByClass, ErmProbe, MeanAblation, load_correction
 from headlens.errors import CorrectionError, LocateError
+from headlens.steps.evaluate import ingredients
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,9 @@ def test_an_animal_gets_heads_and_pairs_of_the_class_that_it_is_taken_for(run_on
     assert isinstance(ltc, ByClass)
     assert set(ltc.labels) == {0, 1, 2}
     rows = audit.splits.reference
-    common = audit.values[rows] == audit.attribute.value_names.index("common")
-    scores = (audit.reference.embedding @ audit.classifier.T)[common]
-    labels = audit.labels[rows][common]
+    common = audit.data.values[rows] == audit.attribute.value_names.index("common")
+    scores = (audit.data.reference.embedding @ audit.data.classifier.T)[common]
+    labels = audit.data.labels[rows][common]
     for label, part in zip(ltc.labels, ltc.parts, strict=True):
         ablation, injection = part.corrections
         assert set(ablation.heads) == set(audit.location.spurious)
@@ -52,15 +53,16 @@ def test_an_animal_gets_heads_and_pairs_of_the_class_that_it_is_taken_for(run_on
             rival = audit.task.classes[max(sorted(set(mistaken)), key=mistaken.count)]
             texts = [f"the body shape of the {one}" for one in (name, rival)]
             body = injection.pairs[1, 0] - injection.pairs[1, 1]
-            torch.testing.assert_close(body, -torch.diff(audit.texts(texts), dim=0)[0])
+            torch.testing.assert_close(body, -torch.diff(audit.data.texts(texts), dim=0)[0])
     # Each image by itself, with nothing but its zero-shot prediction.
-    found = audit.among(ltc.logits(audit.test, audit.classifier), audit.splits.test).argmax(dim=-1)
+    found = audit.data.among(ltc.logits(audit.data.test, audit.data.classifier), audit.splits.test).argmax(dim=-1)
     assert found.tolist() == audit.results.predictions["ltc"].tolist()
     for i in (0, 3, 7):
-        one = audit.test.subset([i])
-        taken_for = int((one.embedding @ audit.classifier.T).argmax())
+        one = audit.data.test.subset([i])
+        taken_for = int((one.embedding @ audit.data.classifier.T).argmax())
         torch.testing.assert_close(
-            ltc.logits(one, audit.classifier), ltc.parts[ltc.labels.index(taken_for)].logits(one, audit.classifier)
+            ltc.logits(one, audit.data.classifier),
+            ltc.parts[ltc.labels.index(taken_for)].logits(one, audit.data.classifier),
         )
 
 
@@ -75,12 +77,12 @@ def test_the_report_lists_the_heads_of_each_class(run_once, tmp_path) -> None:
 
 def test_no_label_of_a_scored_image_is_read(run_once) -> None:
     _, audit = run_once("counteranimal")
-    manifest = audit.test.manifest.copy()
+    manifest = audit.data.test.manifest.copy()
     manifest["label"] = audit.task.classes[0]
     manifest["background"] = "common"
-    other = audit.test.with_manifest(manifest)
+    other = audit.data.test.with_manifest(manifest)
     for name, correction in audit.corrections.items():
-        before, after = (correction.logits(target, audit.classifier) for target in (audit.test, other))
+        before, after = (correction.logits(target, audit.data.classifier) for target in (audit.data.test, other))
         torch.testing.assert_close(before, after, msg=name)
 
 
@@ -100,7 +102,9 @@ def test_a_correction_by_class_is_saved_and_loaded(run_once, tmp_path) -> None:
     _, audit = run_once("counteranimal")
     for name in ("ltc", "erm probe + ltc"):
         again = load_correction(audit.corrections[name].save(tmp_path / name.replace(" ", "-")))
-        found, expected = (one.logits(audit.test, audit.classifier) for one in (again, audit.corrections[name]))
+        found, expected = (
+            one.logits(audit.data.test, audit.data.classifier) for one in (again, audit.corrections[name])
+        )
         torch.testing.assert_close(found, expected)
 
 
@@ -115,12 +119,13 @@ def test_an_image_taken_for_a_class_without_heads_gets_the_highest_scored_one_th
 
 def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
     _, audit = run_once("counteranimal")
-    known = audit.ingredients_of("ltc")
+    known = ingredients(audit.data, audit.fitted["ltc"].located)
     rivals = by_class.class_rivals(audit, "common")
     heads = by_class.class_heads(audit, "common")
-    with by_class.methods_by_class(audit, rivals, heads, *(benchmark.suite("counteranimal").pairs, None)):
-        cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
-        drawn = build("ltc", known.recast(cast))
+    plain = Audit.of(audit.data, audit.record)
+    methods = by_class.methods_by_class(plain, rivals, heads, benchmark.suite("counteranimal").pairs, None)
+    cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
+    drawn = methods["ltc"].build(known.recast(cast))
     for label, part in zip(drawn.labels, drawn.parts, strict=True):
         own = part.corrections[1].heads
         assert sorted(h.layer for h in own) == sorted(h.layer for h in heads[label])

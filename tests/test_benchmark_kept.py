@@ -8,7 +8,6 @@ from benchmark_trees import small_testbed
 
 import headlens as hl
 from headlens import benchmark
-from headlens.audit import scoring
 from headlens.benchmark.kept import Kept
 from headlens.correct import Compose, ErmProbe, MeanAblation
 
@@ -39,20 +38,22 @@ def test_what_was_fitted_and_drawn_before_an_interruption_is_not_computed_again(
         return benchmark.run(asked, clip, world / "images", place, methods=methods, draws=7, bootstrap=20, **options)[0]
 
     whole = run()
-    predict, calls = scoring._fit_and_predict, []
+    predict, calls = Kept.predictions, []
 
-    def stops(audit, correction):
+    def stops(kept, correction, now):
         calls.append(correction)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return predict(audit, correction)
+        return predict(kept, correction, now)
 
-    monkeypatch.setattr(scoring, "_fit_and_predict", stops)
+    monkeypatch.setattr(Kept, "predictions", stops)
     with pytest.raises(KeyboardInterrupt):
         run(keep=tmp_path)
     assert len(list((tmp_path / "predictions").iterdir())) == 4
     again = []
-    monkeypatch.setattr(scoring, "_fit_and_predict", lambda *a: again.append(a) or predict(*a))
+    monkeypatch.setattr(
+        Kept, "predictions", lambda kept, one, now: predict(kept, one, lambda: again.append(one) or now())
+    )
     monkeypatch.setattr(ErmProbe, "fit", lambda *a: pytest.fail("trained again"))
     assert run(keep=tmp_path) == whole
     assert len(again) == 3
@@ -67,14 +68,14 @@ def test_what_was_fitted_and_drawn_before_an_interruption_is_not_computed_again(
 
 def test_what_decides_a_result_decides_where_it_is_kept(done, tmp_path):
     _, audit = done
-    kept = Kept(audit, tmp_path)
+    kept = Kept(audit.data, tmp_path)
     one = MeanAblation([(3, 0)])
     place = kept._place("fitted", one)
-    assert place == Kept(audit, tmp_path)._place("fitted", MeanAblation([(3, 0)]))
+    assert place == Kept(audit.data, tmp_path)._place("fitted", MeanAblation([(3, 0)]))
     assert place != kept._place("fitted", MeanAblation([(3, 1)]))
     assert place != kept._place("fitted", MeanAblation([(3, 0)], reference="self"))
-    other = copy(audit)
-    other.labels = 1 - audit.labels
+    other = copy(audit.data)
+    vars(other)["labels"] = 1 - audit.data.labels
     assert place != Kept(other, tmp_path)._place("fitted", one)
 
     class Mine(MeanAblation):

@@ -21,6 +21,7 @@ from headlens.benchmark.elsewhere import celeba_questions
 from headlens.benchmark.extras import occupation_skew
 from headlens.benchmark.report import figures
 from headlens.errors import ManifestError
+from headlens.steps import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,8 @@ def test_the_common_counter_gap_is_the_difference_of_two_accuracies(run_once) ->
     table, audit = run_once("counteranimal")
     extra = table.extras[0]
     rows = audit.splits.test
-    right = audit.results.predictions["zero-shot"] == audit.labels[rows]
-    common = audit.values[rows] == audit.attribute.value_names.index("common")
+    right = audit.results.predictions["zero-shot"] == audit.data.labels[rows]
+    common = audit.data.values[rows] == audit.attribute.value_names.index("common")
     first = extra.rows[0]
     assert first.values["gap"] == pytest.approx(right[common].mean() - right[~common].mean())
     assert first.interval["gap"][0] <= first.values["gap"] <= first.interval["gap"][1]
@@ -82,13 +83,11 @@ def test_an_occupation_is_weighed_against_its_counterpart_with_the_pairs_of_thes
             own = json.loads(audit.store.manifest["candidates"].iloc[row])
             assert audit.task.classes[guess] in own, name
     assert isinstance(audit.corrections["ltc"], benchmark.ByCandidates)
-    texts = {text for pair in audit.pairs for text in pair}
+    texts = {text for pair in audit.data.pairs for text in pair}
     assert "the tools that a civil engineer works with" in texts
     assert not any("{" in text for text in texts)
     # The registry is as it was: what was built for two classes at a time ends with the run.
-    from headlens.audit import METHODS
-
-    assert METHODS["ltc"].build.__module__ == "headlens.audit.builtin_methods"
+    assert METHODS["ltc"].builder.__module__ == "headlens.steps.methods"
     assert {one.method for one in table.extras[0].rows} >= {"zero-shot"}
     assert any("disadvantaged" in note for note in table.footnotes())
 
@@ -100,7 +99,7 @@ def test_the_figures_of_occupations_stand_before_and_after(run_once) -> None:
     bars = next(trace for trace in shown["Occupations (zero-shot)"].data if trace.type == "bar")
     told = hl.plots.describe(shown["Occupations (zero-shot)"])
     rows = audit.splits.test
-    assert len(bars.x) == len(set(audit.labels[rows]))
+    assert len(bars.x) == len(set(audit.data.labels[rows]))
     assert "Civil engineer (17 % women)" in told or "Sales manager (33 % women)" in told
 
 
@@ -116,9 +115,9 @@ def test_neutral_prompts_rank_the_corrected_embeddings(run_once) -> None:
     assert any(difference != 0 for difference in shot.difference.values())
     prompts = [f"A photo of a {word} person" for word in benchmark.suites.NEUTRAL]
     texts = torch.nn.functional.normalize(audit.clip.encode_text(prompts), dim=-1)
-    scores = audit.test.embedding @ texts.T
+    scores = audit.data.test.embedding @ texts.T
     k = len(scores) // 2
-    names = np.asarray(audit.attribute.value_names)[audit.values[audit.splits.test]]
+    names = np.asarray(audit.attribute.value_names)[audit.data.values[audit.splits.test]]
     assert zero.values["maxskew"] == pytest.approx(hl.metrics.max_skew(scores.detach(), names, k))
 
 
@@ -158,9 +157,9 @@ def test_celebas_other_attributes_are_all_asked_and_their_mean_is_shown(run_once
     assert set(first.values) == {"smiling", "wearing_hat", "mean"}
     assert set(extra.frame()["measure"]) == {"smiling", "wearing_hat", "mean"}
     prompts = ["a photo of a person with a serious face", "a photo of a smiling person"]
-    texts = torch.nn.functional.normalize(audit.texts(prompts), dim=1)
-    told = (audit.test.embedding @ texts.T).argmax(dim=1).numpy()
-    assert first.values["smiling"] == pytest.approx((told == (audit.test.manifest["smiling"] == "yes")).mean())
+    texts = torch.nn.functional.normalize(audit.data.texts(prompts), dim=1)
+    told = (audit.data.test.embedding @ texts.T).argmax(dim=1).numpy()
+    assert first.values["smiling"] == pytest.approx((told == (audit.data.test.manifest["smiling"] == "yes")).mean())
     assert first.values["mean"] == pytest.approx((first.values["smiling"] + first.values["wearing_hat"]) / 2)
     names = {"Blond_Hair", "Male"} | {question.column for question in celeba_questions()}
     assert len(names) == 40
@@ -174,8 +173,8 @@ def test_skew_within_occupations_is_the_mean_of_their_own_rankings(clip, tmp_pat
     )
     found = {one.method: one for one in table.extras[0].rows}
     assert "erm probe" not in found
-    labels, values = (of[audit.splits.test] for of in (audit.labels, audit.values))
-    scores = audit.test.embedding @ audit.classifier.T
+    labels, values = (of[audit.splits.test] for of in (audit.data.labels, audit.data.values))
+    scores = audit.data.test.embedding @ audit.data.classifier.T
     skews = []
     for label in np.unique(labels):
         own = labels == label
@@ -190,7 +189,7 @@ def test_skew_within_occupations_is_the_mean_of_their_own_rankings(clip, tmp_pat
 @pytest.mark.parametrize("name", [n for n in benchmark.SUITES if n != "testbed"])
 def test_a_folder_of_another_layout_is_an_error_that_names_the_layout(clip, tmp_path, name) -> None:
     (tmp_path / "elsewhere").mkdir()
-    with pytest.raises(ManifestError, match="laid out as published") as error:
+    with pytest.raises(ManifestError, match="published layout") as error:
         benchmark.run(benchmark.suite(name), clip, tmp_path / "elsewhere", tmp_path / "acts.zarr")
     assert str(tmp_path / "elsewhere") in str(error.value)
     assert not (tmp_path / "acts.zarr").exists()

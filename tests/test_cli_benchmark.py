@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import headlens as hl
 from headlens import benchmark
 from headlens.benchmark import suites
 from headlens.cli import app
 from headlens.datasets import Dataset
-from headlens.errors import CorrectionError, LocateError, ManifestError, TaskError
+from headlens.errors import LocateError, ManifestError, TaskError, UnknownNameError
 
 
 @pytest.fixture
@@ -52,15 +52,15 @@ def test_heads_are_carried_over_by_the_name_of_a_folder(small, tmp_path):
     planted = {str(hl.heads.HeadId(*head)) for head in hl.testbed.card("testbed")["planted_heads"]}
     assert record["spurious"]
     assert set(record["spurious"]) <= planted
-    record["spurious"] = ["1.2"]
+    record["spurious"] = ["L1H2"]
     (tmp_path / "located.json").write_text(json.dumps(record), encoding="utf-8")
     shared = ("--root", small / "images", "--store", small / "store.zarr", "--out", tmp_path / "other")
-    for source in (tmp_path, tmp_path / "located.json", "1.2"):
+    for source in (tmp_path, tmp_path / "located.json", "L1H2", "1.2"):
         done = invoke("testbed", *shared, *quick, "--heads-from", source, "--json")
         assert done.exit_code == 0, done.output
         notes = " ".join(json.loads(done.stdout)["notes"])
         assert "carried over from" in notes
-        assert "spurious 1.2" in notes
+        assert "spurious L1H2" in notes
 
     other = invoke("testbed", *shared, *quick, "--model", "testbed-birds-1", "--heads-from", tmp_path)
     assert isinstance(other.exception, LocateError)
@@ -74,8 +74,8 @@ def test_heads_are_carried_over_by_the_name_of_a_folder(small, tmp_path):
         (("waterbird",), TaskError, "one of the suites"),
         (("waterbirds",), TaskError, "--root"),
         (("waterbirds", "--root", "."), TaskError, "--model"),
-        (("waterbirds", "--root", "nowhere", "--model", "testbed"), ManifestError, "laid out as published"),
-        (("testbed", "--methods", "ltd"), CorrectionError, "Choose among"),
+        (("waterbirds", "--root", "nowhere", "--model", "testbed"), ManifestError, "published layout"),
+        (("testbed", "--methods", "ltd"), UnknownNameError, "Did you mean 'ltc'"),
         (("testbed", "--heads-from", "nowhere"), LocateError, "located heads to carry over"),
     ],
 )
@@ -97,6 +97,6 @@ def test_every_suite_has_a_line_in_the_docs(request):
     page = (request.config.rootpath / "docs" / "benchmark.md").read_text(encoding="utf-8")
     for name in benchmark.SUITES:
         assert f"`{name}`" in page
-    for name in hl.audit.METHODS:
+    for name in hl.steps.METHODS:
         assert f"`{name}`" in page, name
     assert suites.NEUTRAL[0] in page

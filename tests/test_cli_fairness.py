@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import headlens as hl
 from headlens.cli import app
@@ -96,7 +96,7 @@ def test_the_demo_of_the_figures_finds_the_planted_bias_and_none_where_there_is_
     planted = {tuple(head) for head in told["planted"]}
     assert {tuple(head) for head in told["candidates"]} <= planted
     assert told["verdict"]["word"] == "focal"
-    assert told["control"]["beaten"] > 0.95
+    assert told["control"]["p"] <= 1 / 31 + 1e-9
     assert told["negative_control"]["verdict"]["word"] == "not shown"
     assert (tmp_path / "demo" / "report.html").is_file()
 

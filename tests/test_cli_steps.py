@@ -1,16 +1,20 @@
 """The shell one step at a time: each step goes on from the folder of the one before."""
 
+import html
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import headlens as hl
 from headlens.cli import app
+from headlens.errors import HeadlensWarning
+from headlens.serialization import digest
 
 STEPS = ("locate", "explain", "correct", "evaluate", "report")
 
@@ -67,14 +71,14 @@ def test_the_steps_give_what_an_audit_in_python_gives(world: Path, located: Path
     assert len(saved.explanations) == 32  # what a step found, the next one keeps
     again = hl.Audit.load(located, hl.load("testbed"))
     again.locate()
-    again.evaluate(["ablation"], draws=5, bootstrap=20)
+    again.evaluate(["ablation"], n_random_sets=5, n_bootstrap=20)
     assert again.results is not None
     assert again.results.table().equals(saved.results.table())
 
     written = told(
         "report", located, "--images", 0, "--out", located / "again.html", "--card", located / "own" / "c.md"
     )
-    assert saved.results.verdict.sentence[:40] in (located / "again.html").read_text(encoding="utf-8")
+    assert saved.results.verdict.sentence[:40] in html.unescape((located / "again.html").read_text(encoding="utf-8"))
     assert Path(written["card"]).read_text(encoding="utf-8") == saved.card()
 
 
@@ -86,8 +90,9 @@ def test_the_same_question_typed_again_goes_on_from_its_folder(world: Path, tmp_
     assert list(fitted["corrections"]) == ["ltc"]
     told("evaluate", out, "--methods", "ablation", "--draws", 3, "--bootstrap", 20)
     assert (out / "evaluation.json").is_file()
-    # Other heads: what rested on the old ones is gone from the folder, too.
-    told("locate", out)
+    # Other heads: what rested on the old ones is gone from the folder, too, and is named.
+    with pytest.warns(HeadlensWarning, match="the correction 'ltc', the correction 'ablation', the evaluation"):
+        told("locate", out, "--locator", "contrastive")
     again = hl.Audit.load(out)
     assert again.corrections == {}
     assert again.results is None
@@ -97,11 +102,11 @@ def test_the_same_question_typed_again_goes_on_from_its_folder(world: Path, tmp_
 def test_people_get_tables(located: Path) -> None:
     shown = CliRunner().invoke(app, ["explain", str(located), "--texts", "3"])
     assert shown.exit_code == 0, shown.output
-    assert all(said in shown.output for said in ("What heads encode", "label", "3.0"))
+    assert all(said in shown.output for said in ("What heads encode", "label", "L3H0"))
     one = CliRunner().invoke(app, ["explain", str(located), "--head", "3.0"])
     assert one.exit_code == 0, one.output
-    assert one.output.startswith("Head 3.0: ")
-    assert "Head 2.0" not in one.output
+    assert one.output.startswith("Head L3H0: ")
+    assert "Head L2H0" not in one.output
     heads = CliRunner().invoke(app, ["locate", str(located)])
     assert "spurious" in heads.output
     fitted = CliRunner().invoke(app, ["correct", str(located)])
@@ -114,7 +119,7 @@ def test_a_requirement_stops_a_step_as_it_stops_an_audit(located: Path) -> None:
     assert CliRunner().invoke(app, [*asked, "ablation.average >= 0.01"]).exit_code == 0
 
 
-def test_an_audit_that_was_never_scored_is_scored_for_its_report(world: Path, tmp_path: Path) -> None:
+def test_a_report_takes_no_step_and_names_the_call_that_does(world: Path, located: Path, tmp_path: Path) -> None:
     store = hl.HeadStore.open(world / "acts.zarr")
     clip = hl.load("testbed")
     task = hl.ZeroShotTask(["landbird", "waterbird"], "a photo of a {}")
@@ -123,15 +128,16 @@ def test_an_audit_that_was_never_scored_is_scored_for_its_report(world: Path, tm
     audit.locate()
     audit.save(tmp_path / "audit")
     told("report", tmp_path / "audit", "--images", 1)
-    assert hl.Audit.load(tmp_path / "audit").results is not None
+    assert hl.Audit.load(tmp_path / "audit").results is None
+    assert "audit.collateral() does that" in (tmp_path / "audit" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ([], "--model, --data"),
-        (["--model", "testbed"], "no --attribute"),
-        (["--attribute", "background"], "no --model"),
+        (["--model", "testbed"], "There is no --attribute"),
+        (["--attribute", "background"], "There is no --model"),
     ],
 )
 def test_what_is_missing_is_named(more: list[str], said: str) -> None:
@@ -146,14 +152,15 @@ def test_slips_are_answered_with_what_to_write(located: Path, tmp_path: Path) ->
     assert "--template" in refused("evaluate", located, "--template", "{}")
     assert "contrastive" in refused("locate", located, "--locator", "contrast")
     assert "landbird/fire" in refused("locate", located, "--conflicting", "landbird/fire")
-    assert "4 layers of 8 heads" in refused("explain", located, "--head", "9.1")
-    assert "10.3" in refused("explain", located, "--head", "three")
+    assert "4 layers with 8 heads" in refused("explain", located, "--head", "9.1")
+    assert "L10H3" in refused("explain", located, "--head", "three")
     assert "ltc" in refused("correct", located, "--methods", "magic")
     assert "Load that model" in refused("explain", located, "--model", "testbed-plain")
 
 
 def test_every_command_of_the_map_is_there_speaks_json_and_is_completed() -> None:
-    commands = ["demo", "extract", "audit", "fairness", *STEPS, "benchmark", "doctor"]
+    steps = ["new", "locate", "explain", "correct", "evaluate", "collateral", "ablate", "report"]
+    commands = ["demo", "audit", "fairness", *steps, "extract", "benchmark", "doctor"]
     code = "import sys; sys.argv[0] = 'headlens'; from headlens.cli import main; main()"
 
     def run(*arguments: str, **environment: str) -> str:
@@ -166,16 +173,13 @@ def test_every_command_of_the_map_is_there_speaks_json_and_is_completed() -> Non
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    from typer.main import get_command
-
-    group = get_command(app)
-    assert list(group.commands) == commands  # type: ignore[attr-defined]
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    assert list(app.commands) == commands
+    for name, command in app.commands.items():
         assert any("--json" in parameter.opts for parameter in command.params), name
-    offered = run(_HEADLENS_COMPLETE="complete_bash", COMP_WORDS="headlens e", COMP_CWORD="1").split()
-    assert offered == ["extract", "explain", "evaluate"]
-    options = run(_HEADLENS_COMPLETE="complete_bash", COMP_WORDS="headlens correct --me", COMP_CWORD="2").split()
-    assert options == ["--methods"]
+    offered = run(_HEADLENS_COMPLETE="bash_complete", COMP_WORDS="headlens e", COMP_CWORD="1").split()
+    assert offered == ["plain,evaluate", "plain,explain", "plain,extract"]
+    options = run(_HEADLENS_COMPLETE="bash_complete", COMP_WORDS="headlens correct --me", COMP_CWORD="2").split()
+    assert options == ["plain,--methods"]
 
 
 def test_a_mistyped_column_a_class_and_a_command_name_what_is_near(world: Path, tmp_path: Path) -> None:
@@ -205,5 +209,34 @@ def test_a_file_where_a_folder_should_be_is_one_paragraph_and_no_traceback(locat
         [sys.executable, "-c", code, *asked, str(tmp_path / "file" / "card.md")], capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("headlens: Expected files")
+    assert done.stderr.startswith("headlens: Could not read or write")
     assert "Traceback" not in done.stderr
+
+
+def test_script_and_commands_of_an_audit_repeat_it_to_the_digit(world: Path, located: Path, tmp_path: Path) -> None:
+    audit = hl.Audit.load(located, hl.load("testbed"))
+    one = hl.Audit(audit.clip, audit.store, audit.task, audit.attribute, pairs=audit.question.pairs, seed=3)
+    one.locate("concept", rule=hl.locate.ConceptRule(minimum_auroc=0.65))
+    one.correct("ablation")
+    own = hl.correct.MeanAblation(["L3H1"]).fit(one.data.reference)
+    one.correct(own, name="of my own")
+    one.evaluate(controls=["ablation"], n_random_sets=5, n_bootstrap=20)
+    one.explain(["L3H1", "L2H0"], k=3)
+    one.fairness(n_random_sets=5, n_bootstrap=20)
+    one.collateral(methods=["ablation"])
+    one.ablate(["L3H1", "L3H2"])
+    one.save(tmp_path / "saved")
+
+    names: dict = {}
+    exec(one.script(), names)
+    for line in one.commands(tmp_path / "again").splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "headlens"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, (line, done.output, done.exception)
+    from_shell = hl.Audit.load(tmp_path / "again")
+    for other in (names["audit"], from_shell):
+        assert other.identity == one.identity
+        assert [step.call for step in other.record] == [step.call for step in one.record]
+        for mine, theirs in zip(one.record, other.record, strict=True):
+            assert digest(mine.result) == digest(theirs.result), mine.call

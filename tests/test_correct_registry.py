@@ -6,13 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headlens.audit import LOCATORS, METHODS, Ingredients
-from headlens.audit.methods import build
 from headlens.correct import load_correction
 from headlens.errors import CorrectionError
 from headlens.heads import HeadId
-from headlens.locate import Located
 from headlens.serialization import digest
+from headlens.steps import LOCATORS, METHODS, Ingredients
 
 LAYERS, HEADS, EMBED, CLASSES, VALUES, REFERENCE, TEST = 3, 5, 13, 2, 3, 43, 29
 NEW_CLASSIFIER = {"ortho-cali"} | {name for name in METHODS if "probe" in name or "retraining" in name}
@@ -56,16 +54,17 @@ def view(seed, images):
 
 def ingredients(seed, **changed):
     labels, values = codes(seed, REFERENCE)
-    location = Located("published", (HeadId(0, 1), HeadId(1, 3)), (HeadId(2, 4),))
     classifier = torch.nn.functional.normalize(normal(seed + 1, CLASSES, EMBED), dim=1)
     known = {
-        "location": location,
+        "spurious": (HeadId(0, 1), HeadId(1, 3)),
+        "salient": (HeadId(2, 4),),
         "pairs": normal(seed + 2, 2, 2, EMBED),
         "spurious_pairs": normal(seed + 3, 1, 2, EMBED),
         "classifier": classifier,
+        "cross_pairs": normal(seed + 3, 1, 2, EMBED),
         "spurious_prompts": normal(seed + 4, 5, EMBED),
-        "labels": labels,
-        "values": values,
+        "reference_labels": labels,
+        "reference_values": values,
         "seed": 3,
     }
     return Ingredients(**known | changed)
@@ -74,7 +73,7 @@ def ingredients(seed, **changed):
 @pytest.fixture(scope="module")
 def fitted():
     reference = view(0, REFERENCE)
-    return {name: build(name, ingredients(0)).fit(reference) for name in METHODS}
+    return {name: METHODS[name].build(ingredients(0)).fit(reference) for name in METHODS}
 
 
 def test_the_table_of_the_publication_is_there():
@@ -99,10 +98,10 @@ def test_saved_and_loaded_it_gives_the_same_bit_for_bit(name, fitted, tmp_path):
     assert torch.isfinite(logits).all()
     assert torch.equal(again.logits(test, known.classifier), logits)
     assert repr(again) == repr(one) and again.changes_classifier == one.changes_classifier
-    assert digest(again) == digest(one) != digest(build(name, known))
+    assert digest(again) == digest(one) != digest(METHODS[name].build(known))
     # An unfitted one is kept as well, and fits to the same.
-    fresh = load_correction(build(name, known).save(tmp_path / "fresh"))
-    assert digest(fresh) == digest(build(name, known))
+    fresh = load_correction(METHODS[name].build(known).save(tmp_path / "fresh"))
+    assert digest(fresh) == digest(METHODS[name].build(known))
     assert torch.equal(fresh.fit(view(0, REFERENCE)).logits(test, known.classifier), logits)
 
 
@@ -133,10 +132,10 @@ def test_logits_are_the_corrected_embedding_along_the_classifier_or_the_classifi
 @pytest.mark.parametrize("name", METHODS)
 def test_heads_of_its_roles_matter_and_no_others(name):
     known, reference, test = ingredients(0), view(0, REFERENCE), view(5, TEST)
-    before = build(name, known).fit(reference).logits(test, known.classifier)
+    before = METHODS[name].build(known).fit(reference).logits(test, known.classifier)
     for role in ("spurious", "salient"):
         other = known.recast({role: [HeadId(1, 0)]})
-        after = build(name, other).fit(reference).logits(test, known.classifier)
+        after = METHODS[name].build(other).fit(reference).logits(test, known.classifier)
         assert torch.equal(after, before) == (role not in METHODS[name].roles)
 
 
@@ -158,25 +157,23 @@ def test_probes_learn_the_classes(name, fitted):
 
 def test_the_prototype_is_made_of_as_many_images_of_every_group():
     known, reference = ingredients(0), view(0, REFERENCE)
-    one = build("prototype ablation", known)
-    groups = (known.labels * VALUES + known.values)[one.members]
+    one = METHODS["prototype ablation"].build(known)
+    groups = (known.reference_labels * VALUES + known.reference_values)[one.members]
     assert np.unique(groups.numpy(), return_counts=True)[1].tolist() == [7] * (CLASSES * VALUES)
     expected = reference.heads(1, 3)[one.members].mean(0)
     torch.testing.assert_close(one.fit(reference).apply(reference).heads(1, 3)[11], expected)
 
 
-def test_ortho_cali_takes_the_crossed_pairs_where_there_are_any():
+def test_ortho_cali_is_calibrated_by_the_crossed_pairs():
     known, test = ingredients(0), view(5, TEST)
-    without = build("ortho-cali", known).logits(test, known.classifier)
-    crossed = ingredients(0, cross_pairs=known.spurious_pairs)
-    assert torch.equal(build("ortho-cali", crossed).logits(test, known.classifier), without)
+    one = METHODS["ortho-cali"].build(known).logits(test, known.classifier)
     other = ingredients(0, cross_pairs=normal(77, 2, 2, EMBED))
-    assert not torch.allclose(build("ortho-cali", other).logits(test, known.classifier), without)
+    assert not torch.allclose(METHODS["ortho-cali"].build(other).logits(test, known.classifier), one)
 
 
 def test_a_fit_leaves_what_it_was_called_on_unfitted():
     for name in ("leace", "leace heads", "erm probe", "last-layer retraining + ltc", "prototype ablation"):
-        one = build(name, ingredients(0))
+        one = METHODS[name].build(ingredients(0))
         assert one.fit(view(0, REFERENCE)).fitted and not one.fitted
         with pytest.raises(CorrectionError, match="fit"):
             one.logits(view(5, TEST), ingredients(0).classifier)

@@ -38,12 +38,12 @@ def test_fairface_with_another_label_or_split(tmp_path: Path) -> None:
     assert len(datasets.read("fairface", tmp_path, splits=["val"])) == 2
     with pytest.raises(ManifestError, match=r"no 'fairface_label_train\.csv' in .*fairface_label_val\.csv, train"):
         datasets.read("fairface", tmp_path)
-    with pytest.raises(ManifestError, match="label to be one of age_presentation, gender_presentation, perc"):
+    with pytest.raises(ManifestError, match=r"label is .*Choose one of age_presentation, gender_presentation, perc"):
         datasets.read("fairface", tmp_path, label="gender")
-    with pytest.raises(ManifestError, match="every split to be one of train, val, but got 'test'"):
+    with pytest.raises(ManifestError, match=r"every split is 'test'. Choose one of train, val"):
         datasets.read("fairface", tmp_path, splits=["test"])
     for splits in ("val", []):
-        with pytest.raises(ManifestError, match="splits, as a list"):
+        with pytest.raises(ManifestError, match="no list of splits"):
             datasets.read("fairface", tmp_path, splits=splits)
 
 
@@ -57,28 +57,28 @@ def test_fairface_in_two_margins(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="images of two margins"):
         datasets.read("fairface", tmp_path)
     assert datasets.read("fairface", tmp_path, margin="025").manifest.attrs["root"] == str(tmp_path / tight)
-    with pytest.raises(ManifestError, match="margin to be one of 025, 125"):
+    with pytest.raises(ManifestError, match=r"margin is .*Choose one of 025, 125"):
         datasets.read("fairface", tmp_path, margin="0.25")
 
 
 def test_what_is_amiss_with_fairface(tmp_path: Path) -> None:
     fairface(tmp_path)
     (tmp_path / "val/2.jpg").unlink()
-    with pytest.raises(ManifestError, match=r"1 of 5 images that are not there: .*val/2\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 of 5 images are not there: .*val/2\.jpg"):
         datasets.read("fairface", tmp_path)
     assert len(datasets.read("fairface", tmp_path, missing="drop")) == 4
     table = tmp_path / "fairface_label_val.csv"
     rewrite(table, "10-19", "Oct-19")  # what a spreadsheet makes of it
-    with pytest.raises(ManifestError, match=r"'Oct-19' in the column 'age' .*\(row 1\)\. .*A spreadsheet may have"):
+    with pytest.raises(ManifestError, match=r"column 'age' .*holds 'Oct-19' \(row 1\)\. .*A spreadsheet may have"):
         datasets.read("fairface", tmp_path)
     rewrite(table, "race", "ethnicity")
-    with pytest.raises(ManifestError, match="without the column 'race', with file, age, gender, ethnicity"):
+    with pytest.raises(ManifestError, match="has no column 'race'; it has file, age, gender, ethnicity"):
         datasets.read("fairface", tmp_path)
     table.write_text("file,age,gender,race\n")
-    with pytest.raises(ManifestError, match="without a row"):
+    with pytest.raises(ManifestError, match="has no row"):
         datasets.read("fairface", tmp_path)
     table.write_text("")
-    with pytest.raises(ManifestError, match="does not read as CSV"):
+    with pytest.raises(ManifestError, match="is empty"):
         datasets.read("fairface", tmp_path)
     for split in ("train", "val"):
         (tmp_path / split).rename(tmp_path / f"{split}-old")
@@ -127,13 +127,13 @@ def test_what_is_amiss_with_utkface(tmp_path: Path) -> None:
     utkface(tmp_path)
     with pytest.raises(ManifestError, match=r"2 of 6 names .*malformed='drop' leaves them out"):
         datasets.read("utkface", tmp_path, malformed="error")
-    with pytest.raises(ManifestError, match="malformed to be one of drop, error"):
+    with pytest.raises(ManifestError, match=r"malformed is .*Choose one of drop, error"):
         datasets.read("utkface", tmp_path, malformed="ignore")
     picture(tmp_path / "other/cat.jpg")
-    with pytest.raises(ManifestError, match=r"1 of 1 names that do not read as age_gender_race_date: cat\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 of 1 names do not read as age_gender_race_date: cat\.jpg"):
         datasets.read("utkface", tmp_path / "other")
     (tmp_path / "none").mkdir()
-    with pytest.raises(ManifestError, match="no images in"):
+    with pytest.raises(ManifestError, match="No images are in"):
         datasets.read("utkface", tmp_path / "none")
 
 
@@ -170,11 +170,11 @@ def test_other_attributes_of_celeba(tmp_path: Path) -> None:
     assert every["gender_presentation"].tolist() == ["male", "female", "male"]
     assert every["wearing_hat"].tolist() == ["no", "yes", "no"]
     assert "blond_hair" not in every.columns
-    with pytest.raises(ManifestError, match="unless they are a list"):
+    with pytest.raises(ManifestError, match="unless it is a list"):
         datasets.read("celeba", tmp_path, attributes="Male")
-    with pytest.raises(ManifestError, match=r"two class names, for −1 and for 1"):
+    with pytest.raises(ManifestError, match=r"are not two. Name the absence"):
         datasets.read("celeba", tmp_path, classes=["blond"])
-    with pytest.raises(ManifestError, match=r"without the column 'Blonde_Hair', .*Rename 'Blond_Hair'"):
+    with pytest.raises(ManifestError, match=r"has no column 'Blonde_Hair'; .*Rename 'Blond_Hair'"):
         datasets.read("celeba", tmp_path, target="Blonde_Hair")
 
 
@@ -182,32 +182,32 @@ def test_what_is_amiss_with_celeba(tmp_path: Path) -> None:
     celeba(tmp_path)
     listed, parted = tmp_path / "list_attr_celeba.txt", tmp_path / "list_eval_partition.txt"
     (tmp_path / "img_align_celeba/000002.jpg").unlink()
-    with pytest.raises(ManifestError, match=r"1 of 3 images that are not there: .*000002\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 of 3 images are not there: .*000002\.jpg"):
         datasets.read("celeba", tmp_path)
     assert datasets.read("celeba", tmp_path, missing="drop").manifest["id"].tolist() == ["000001.jpg", "000003.jpg"]
     rewrite(parted, "000001.jpg 0\n", "")
-    with pytest.raises(ManifestError, match=r"1 images that only one of the two lists names \(000001\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 images are named by one of the two lists only \(000001\.jpg"):
         datasets.read("celeba", tmp_path)
     rewrite(parted, "000002.jpg 1", "000002.jpg 3")
-    with pytest.raises(ManifestError, match="'3' in the column 'split'"):
+    with pytest.raises(ManifestError, match=r"column 'split' .*holds '3'"):
         datasets.read("celeba", tmp_path)
     parted.unlink()
     with pytest.raises(ManifestError, match=r"no 'list_eval_partition\.txt' in"):
         datasets.read("celeba", tmp_path)
     celeba(tmp_path)
     rewrite(listed, "3\n", "5\n")
-    with pytest.raises(ManifestError, match=r"3 of the 5 lines that .* announces"):
+    with pytest.raises(ManifestError, match=r"has 3 of the 5 lines that it announces"):
         datasets.read("celeba", tmp_path)
     rewrite(listed, "5\n", "")
-    with pytest.raises(ManifestError, match="whose first line is 'Blond_Hair Male Wearing_Hat' and no number"):
+    with pytest.raises(ManifestError, match=r"first line of .* is 'Blond_Hair Male Wearing_Hat', which is no number"):
         datasets.read("celeba", tmp_path)
     celeba(tmp_path)
     rewrite(listed, "000003.jpg  1", "000003.jpg  0")
-    with pytest.raises(ManifestError, match=r"'0' in the column 'Blond_Hair' .*The values are '-1', '1'"):
+    with pytest.raises(ManifestError, match=r"column 'Blond_Hair' .*holds '0'.*The values are '-1', '1'"):
         datasets.read("celeba", tmp_path)
     celeba(tmp_path)
     (tmp_path / "img_align_celeba").rename(tmp_path / "images")
-    with pytest.raises(ManifestError, match="no folder img_align_celeba"):
+    with pytest.raises(ManifestError, match="No images are in"):
         datasets.read("celeba", tmp_path)
 
 
@@ -218,8 +218,8 @@ def test_a_list_of_one_line_is_no_list(tmp_path: Path) -> None:
         datasets.read("celeba", tmp_path)
     celeba(tmp_path)
     (tmp_path / "list_eval_partition.txt").write_text("")
-    with pytest.raises(ManifestError, match="3 images that only one of the two lists names"):
+    with pytest.raises(ManifestError, match="3 images are named by one of the two lists only"):
         datasets.read("celeba", tmp_path)
     (tmp_path / "list_eval_partition.txt").write_text("image_id,partition\n000001.jpg,0\n")
-    with pytest.raises(ManifestError, match="in the column 'split'"):
+    with pytest.raises(ManifestError, match="The column 'split'"):
         datasets.read("celeba", tmp_path)

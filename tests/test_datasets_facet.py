@@ -13,11 +13,9 @@ from PIL import Image
 from tiny_clip import tiny_clip
 
 from headlens import datasets, extract
-from headlens.datasets.crops import fit, overhangs, upright_size
-from headlens.datasets.facet_attributes import skin_tone
-from headlens.datasets.layout import Layout
+from headlens.datasets.facet import fit, overhangs, skin_tone
 from headlens.errors import ManifestError
-from headlens.images import read_image
+from headlens.images import read_image, upright_size
 from headlens.manifest import boxes, resolve_paths
 
 WIDTH, HEIGHT = 23, 19
@@ -65,9 +63,9 @@ def test_na_stays_unless_it_is_dropped(root: Path) -> None:
     assert data.notes == ("2 of 5 people whose gender_presentation is na were left out.",)
     toned = datasets.read("facet", root, drop_na=["gender_presentation", "skin_tone_group"])
     assert toned.manifest["id"].tolist() == ["7", "8", "11"] and len(toned.notes) == 1  # the second left out nobody
-    with pytest.raises(ManifestError, match="all 'lawman'"):
+    with pytest.raises(ManifestError, match="one class, 'lawman'"):
         datasets.read("facet", root, drop_na=["gender_presentation", "age_presentation"])
-    with pytest.raises(ManifestError, match="attributes to drop na of, among gender_presentation"):
+    with pytest.raises(ManifestError, match=r"no attribute .* Name one of gender_presentation"):
         datasets.read("facet", root, drop_na=["hair_color"])
 
 
@@ -100,7 +98,7 @@ def test_a_skin_tone_is_the_lower_median_of_the_marks(counts: list[int]) -> None
     table = pd.DataFrame([counts], columns=[f"skin_tone_{tone}" for tone in range(1, 11)]).astype(str)
     marks = np.repeat(np.arange(1, 11), counts)
     expected = str(int(np.quantile(marks, 0.5, method="lower"))) if len(marks) else "na"
-    assert skin_tone(Layout("", ""), table, Path(), 1) == [expected]
+    assert skin_tone(table, Path(), 1) == [expected]
 
 
 def spoil(root: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
@@ -111,35 +109,35 @@ def spoil(root: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
 @pytest.mark.parametrize("column", ["person_id", "filename", "class1", "bounding_box", "skin_tone_3"])
 def test_a_missing_column(root: Path, column: str) -> None:
     spoil(root, lambda table: table.drop(columns=column))
-    with pytest.raises(ManifestError, match=f"without the column '{column}'") as caught:
+    with pytest.raises(ManifestError, match=f"has no column '{column}'") as caught:
         datasets.read("facet", root)
-    assert "annotations/annotations.csv with person_id" in caught.value.expected
+    assert "annotations/annotations.csv with person_id" in caught.value.remedy
     assert "get the file again" in caught.value.remedy
 
 
 def test_a_missing_family(root: Path) -> None:
     spoil(root, lambda table: table.drop(columns=[name for name in FACET_COLUMNS if name.startswith("age_")]))
-    with pytest.raises(ManifestError, match=r"without the column 'age_presentation_\*'"):
+    with pytest.raises(ManifestError, match=r"has no column 'age_presentation_\*'"):
         datasets.read("facet", root)
     assert len(datasets.read("facet", root, attributes=["gender_presentation"])) == 5
 
 
 def test_a_cell_that_is_no_count(root: Path) -> None:
     spoil(root, lambda table: table.assign(gender_presentation_fem=["1", "", "yes", "0", "0"]))
-    with pytest.raises(ManifestError, match=r"'yes' in the column 'gender_presentation_fem' .*\(row 2\)"):
+    with pytest.raises(ManifestError, match=r"column 'gender_presentation_fem' .*holds 'yes' \(row 2\)"):
         datasets.read("facet", root)
 
 
 def test_missing_files(root: Path) -> None:
     (root / "imgs_2/b.jpg").unlink()
-    with pytest.raises(ManifestError, match=r"1 of 5 images that are not there: .*b\.jpg.*missing='drop'"):
+    with pytest.raises(ManifestError, match=r"1 of 5 images are not there: .*b\.jpg.*missing='drop'"):
         datasets.read("facet", root)
     data = datasets.read("facet", root, missing="drop")
     assert data.manifest["id"].tolist() == ["7", "8", "11", "13"]
     assert data.notes[0].startswith("1 of 5 images are not there and were left out")
     for file in root.glob("imgs_*/*.jpg"):
         file.unlink()
-    with pytest.raises(ManifestError, match="5 of 5 images that are not there"):
+    with pytest.raises(ManifestError, match="5 of 5 images are not there"):
         datasets.read("facet", root, missing="drop")
     for folder in root.glob("imgs_*"):
         folder.rmdir()
@@ -150,7 +148,7 @@ def test_missing_files(root: Path) -> None:
 def test_a_moved_file_is_found_and_named(root: Path) -> None:
     (root / "old").mkdir()
     (root / "annotations").rename(root / "old/annotations")
-    with pytest.raises(ManifestError, match=r"'annotations\.csv' at .*old/annotations.*Give another root, or move"):
+    with pytest.raises(ManifestError, match=r"'annotations\.csv' is at .*old/annotations.*Give another root, or move"):
         datasets.read("facet", root)
     (root / "old/annotations/annotations.csv").rename(root / "annotations.csv")
     assert len(datasets.read("facet", root)) == 5  # beside the images will do
@@ -172,7 +170,7 @@ def test_a_box_that_overhangs_is_clipped_and_it_is_said(root: Path, box: tuple, 
 def test_a_box_outside_its_image_is_refused_or_dropped(root: Path, box: tuple) -> None:
     rest = [person(2, "b.jpg", "judge", (1, 1, 2, 3)), person(3, "b.jpg", "lawman", (1, 1, 2, 3))]
     write_facet(root, [person(1, "a.jpg", "lawman", box), *rest])
-    with pytest.raises(ManifestError, match=r"1 of 3 boxes that lie outside .*person 1: .* in a\.jpg of 23 × 19"):
+    with pytest.raises(ManifestError, match=r"1 of 3 boxes lie outside .*person 1: .* in a\.jpg of 23 × 19"):
         datasets.read("facet", root)
     data = datasets.read("facet", root, outside="drop")
     assert data.manifest["id"].tolist() == ["2", "3"]
@@ -185,7 +183,7 @@ def test_a_box_outside_its_image_is_refused_or_dropped(root: Path, box: tuple) -
 @pytest.mark.parametrize("box", ["", "[1, 2, 3, 5]", '{"x": 1, "y": 2, "width": 3}', "{'x': f()}", (1, 2, 0, 5)])
 def test_a_malformed_box(root: Path, box: object) -> None:
     write_facet(root, [person(1, "a.jpg", "lawman", box)])
-    with pytest.raises(ManifestError, match=r"the bounding_box .* of person 1, .*|of person 1\. It reads"):
+    with pytest.raises(ManifestError, match=r"The bounding_box of person 1 does not read"):
         datasets.read("facet", root)
 
 
@@ -208,11 +206,11 @@ def test_padding_widens_a_box_within_its_image(root: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"padding": -0.1}, "a padding from 0"),
-        ({"threshold": 0}, "a threshold of 1"),
-        ({"tones": (6, 3)}, "two rising bounds"),
-        ({"outside": "clip"}, "outside to be one of error, drop"),
-        ({"missing": "ignore"}, "missing to be one of error, drop"),
+        ({"padding": -0.1}, "The padding is"),
+        ({"threshold": 0}, "The threshold is 0"),
+        ({"tones": (6, 3)}, "not two rising tones"),
+        ({"outside": "clip"}, "outside is"),
+        ({"missing": "ignore"}, "missing is"),
     ],
 )
 def test_options_out_of_range(root: Path, options: dict, told: str) -> None:

@@ -39,7 +39,7 @@ def test_waterbirds_one_folder_higher(tmp_path: Path) -> None:
     waterbirds(folder)
     assert datasets.read("waterbirds", tmp_path).manifest.attrs["root"] == str(folder)
     folder.rename(tmp_path / "birds")
-    with pytest.raises(ManifestError, match=r"'metadata\.csv' at .*birds/metadata\.csv.*Give another root"):
+    with pytest.raises(ManifestError, match=r"'metadata\.csv' is at .*birds/metadata\.csv.*Give another root"):
         datasets.read("waterbirds", tmp_path)
 
 
@@ -48,28 +48,28 @@ def test_a_table_that_is_cut_short(tmp_path: Path) -> None:
     rewrite(
         tmp_path / "metadata.csv", "5,017.Cardinal/d.jpg,0,2,1,/l/lake/natural/00000024.jpg", "5,017.Cardinal/d.jpg"
     )
-    with pytest.raises(ManifestError, match=r"'' in the column 'y' .*\(row 3\)"):
+    with pytest.raises(ManifestError, match=r"Line 5 of .* has 2 cells where the header names 6"):
         datasets.read("waterbirds", tmp_path)
-    rewrite(tmp_path / "metadata.csv", "5,017.Cardinal/d.jpg", "5,,0,2,1")
-    with pytest.raises(ManifestError, match="1 of 4 images that are not there"):
+    rewrite(tmp_path / "metadata.csv", "5,017.Cardinal/d.jpg", "5,,0,2,1,/l/lake/natural/00000024.jpg")
+    with pytest.raises(ManifestError, match=r"1 cells of the column 'img_filename' .* published form: '' \(row 3\)"):
         datasets.read("waterbirds", tmp_path)
 
 
 def test_what_is_amiss_with_waterbirds(tmp_path: Path) -> None:
     waterbirds(tmp_path)
     (tmp_path / "017.Cardinal/c.jpg").unlink()
-    with pytest.raises(ManifestError, match=r"1 of 4 images that are not there: .*c\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 of 4 images are not there: .*c\.jpg"):
         datasets.read("waterbirds", tmp_path)
     assert datasets.read("waterbirds", tmp_path, missing="drop").manifest["id"].tolist() == ["1", "2", "5"]
     table = tmp_path / "metadata.csv"
     rewrite(table, "5,017.Cardinal/d.jpg,0,2,1", "5,017.Cardinal/d.jpg,0,4,1")
-    with pytest.raises(ManifestError, match=r"'4' in the column 'split' .*\(row 3\)"):
+    with pytest.raises(ManifestError, match=r"column 'split' .*holds '4' \(row 3\)"):
         datasets.read("waterbirds", tmp_path)
     rewrite(table, ",place,", ",location,")
-    with pytest.raises(ManifestError, match="without the column 'place'"):
+    with pytest.raises(ManifestError, match="has no column 'place'"):
         datasets.read("waterbirds", tmp_path)
     table.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ManifestError, match="does not read as CSV"):
+    with pytest.raises(ManifestError, match="is not text in UTF-8"):
         datasets.read("waterbirds", tmp_path)
     table.unlink()
     with pytest.raises(ManifestError, match=r"no 'metadata\.csv' in .*which holds 001\.Black"):
@@ -113,33 +113,35 @@ def test_counteranimal_among_all_of_imagenet(tmp_path: Path) -> None:
     data = datasets.read("counteranimal", tmp_path, val=1, class_names=names)
     assert data.classes == tuple(names)
     assert set(class_indices(data.manifest["label"], data.classes)) == {9, 100}
-    with pytest.raises(ManifestError, match="class names up to the ImageNet index 100, but got 45"):
+    with pytest.raises(ManifestError, match="45 class names do not reach the ImageNet index 100"):
         datasets.read("counteranimal", tmp_path, class_names=names[:45])
 
 
 def test_what_is_amiss_with_counteranimal(tmp_path: Path) -> None:
     counteranimal(tmp_path)
-    with pytest.raises(ManifestError, match="0 or more images a group"):
+    with pytest.raises(ManifestError, match="Give 0 or more images a group"):
         datasets.read("counteranimal", tmp_path, val=-1)
     (tmp_path / "9 ostrich/counter-snow").mkdir()
-    with pytest.raises(ManifestError, match=r"2 folders with 'counter' .*common-ground, counter-snow, counter-water"):
+    with pytest.raises(
+        ManifestError, match=r"2 folders in .* have 'counter' .*common-ground, counter-snow, counter-water"
+    ):
         datasets.read("counteranimal", tmp_path)
     for file in (tmp_path / "9 ostrich/counter-water").iterdir():
         file.unlink()
     (tmp_path / "9 ostrich/counter-snow").rmdir()
-    with pytest.raises(ManifestError, match="counter-water' without an image"):
+    with pytest.raises(ManifestError, match="counter-water' holds no image"):
         datasets.read("counteranimal", tmp_path)
     (tmp_path / "9 ostrich/counter-water").rmdir()
-    with pytest.raises(ManifestError, match="0 folders with 'counter'"):
+    with pytest.raises(ManifestError, match=r"0 folders in .* have 'counter'"):
         datasets.read("counteranimal", tmp_path)
     (tmp_path / "9 ostrich").rename(tmp_path / "ostrich")
     (tmp_path / "100 black swan").rename(tmp_path / "swan")
-    with pytest.raises(ManifestError, match="no folder of that form"):
+    with pytest.raises(ManifestError, match="No images are in"):
         datasets.read("counteranimal", tmp_path)
     for i in (1, 2):
         for background in ("common", "counter"):
             picture(tmp_path / f"{i} crane/{background}/0.jpg")
-    with pytest.raises(ManifestError, match="'crane' twice"):
+    with pytest.raises(ManifestError, match="Two animals are named"):
         datasets.read("counteranimal", tmp_path)
 
 
@@ -193,13 +195,13 @@ def test_genderbias_vls_draw_is_the_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("val", "told"),
     [
-        (25, "between 0 and 4 occupations in the split val, of 5"),
-        (-1, "between 0 and 4"),
-        (["Baker"], r"got Baker\. They are Civil engineer, Dental"),
-        ("File Clerk", "got 'File Clerk'"),
+        (25, "val is 25, of 5 occupations"),
+        (-1, "Give 0 to 4"),
+        (["Baker"], r"val names Baker\. .*both \(Civil engineer, Dental"),
+        ("File Clerk", "val names 'File Clerk'"),
         (
             ["Civil engineer", "Dental hygienist", "File Clerk", "Marketing manager", "Sales manager"],
-            "got all of them",
+            "val names all occupations",
         ),
     ],
 )
@@ -219,19 +221,19 @@ def test_what_is_amiss_with_genderbias_vl(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").rename(table)
     rewrite(table, "80.2", "-")
     with pytest.raises(
-        ManifestError, match=r"'-' in the column 'job_female_ratio' .*\(row 1\)\. .*percentages of women"
+        ManifestError, match=r"column 'job_female_ratio' .*holds '-' \(row 1\)\. .*percentages of women"
     ):
         datasets.read("genderbias-vl", tmp_path, val=2)
     genderbias_vl(tmp_path)
     rewrite(table, "Baker,Dental", "File Clerk,Dental")
-    with pytest.raises(ManifestError, match="'File Clerk' on both sides"):
+    with pytest.raises(ManifestError, match="'File Clerk' is on both sides"):
         datasets.read("genderbias-vl", tmp_path, val=2)
     genderbias_vl(tmp_path)
     rewrite(table, "job_male_ratio", "ratio")
-    with pytest.raises(ManifestError, match="without the column 'job_male_ratio'"):
+    with pytest.raises(ManifestError, match="has no column 'job_male_ratio'"):
         datasets.read("genderbias-vl", tmp_path, val=2)
     genderbias_vl(tmp_path / "other")
     (tmp_path / "alone").mkdir()
     (tmp_path / "other/genderbias_occ.csv").rename(tmp_path / "alone/genderbias_occ.csv")
-    with pytest.raises(ManifestError, match=r"no occupation of genderbias_occ\.csv with pictures in both folders"):
+    with pytest.raises(ManifestError, match=r"No occupation of genderbias_occ\.csv has pictures in both folders"):
         datasets.read("genderbias-vl", tmp_path / "alone", val=2)

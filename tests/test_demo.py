@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import headlens as hl
 from headlens.cli import app
@@ -34,7 +34,7 @@ def audit(world: Path, tmp_path_factory: pytest.TempPathFactory) -> hl.Audit:
     task = hl.ZeroShotTask(card["classes"], card["templates"])
     attribute = hl.Attribute(card["attribute"]["name"], card["attribute"]["values"])
     audit = hl.Audit(clip, store, task, attribute, pairs=[tuple(pair) for pair in card["pairs"]])
-    audit.evaluate(draws=10, bootstrap=100)
+    audit.evaluate(n_random_sets=10, n_bootstrap=100)
     return audit
 
 
@@ -72,8 +72,8 @@ def test_an_audit_survives_its_folder(audit: hl.Audit, tmp_path: Path) -> None:
     assert again.location.spurious == audit.location.spurious  # type: ignore[union-attr]
     pd.testing.assert_frame_equal(again.results.table(), audit.results.table())
     for name, correction in again.corrections.items():
-        same = correction.apply(again.test).embedding
-        assert np.array_equal(same.numpy(), audit.corrections[name].apply(audit.test).embedding.numpy())
+        same = correction.apply(again.data.test).embedding
+        assert np.array_equal(same.numpy(), audit.corrections[name].apply(audit.data.test).embedding.numpy())
     # Everything that was asked before is answered without the model; a new prompt is not.
     again.locate()
     with pytest.raises(hl.HeadlensError, match="Give the model"):
@@ -88,11 +88,11 @@ def test_another_attribute_needs_no_pixels_and_is_marked_as_inferred(
     monkeypatch.setattr(audit.clip.vision, "residual_parts", lambda *_: pytest.fail("the tower ran"))
     # A name that is no column of the manifest, so that the values have to be inferred.
     other = audit.with_attribute(hl.Attribute("scenery", {"dry": "a photo of the land", "wet": "a photo of the water"}))
-    assert other.inferred
+    assert other.data.inferred
     truth = (audit.store.manifest["background"] == "water").to_numpy()
     # Prompts are no labels: most values come out right, and every result says that they are inferred.
-    assert ((other.values == 1) == truth).mean() > 0.7
-    other.evaluate(["ablation"], draws=5, bootstrap=20)
+    assert ((other.data.values == 1) == truth).mean() > 0.7
+    other.evaluate(["ablation"], n_random_sets=5, n_bootstrap=20)
     assert other.results is not None
 
 
@@ -100,28 +100,28 @@ def test_a_control_scores_its_sets_as_any_method_is_scored(audit: hl.Audit) -> N
     assert audit.results is not None
     control = audit.results.controls["ablation"]
     rows = audit.splits.test
-    groups = [audit.groups[row] for row in rows]
-    for heads, by_group, average in zip(control.sets, control.group_accuracy, control.average, strict=True):
-        view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
-        predicted = audit.logits(view.embedding).argmax(-1).numpy()
-        expected = hl.metrics.group_accuracy(audit.labels[rows], predicted, groups=groups)
+    groups = [audit.data.groups[row] for row in rows]
+    for heads, by_group, average in zip(control.sets, control.drawn.group_accuracy, control.drawn.average, strict=True):
+        view = hl.correct.MeanAblation(heads).fit(audit.data.reference).apply(audit.data.test)
+        predicted = audit.data.logits(view.embedding).argmax(-1).numpy()
+        expected = hl.metrics.group_accuracy(audit.data.labels[rows], predicted, groups=groups)
         assert list(expected.index) == list(control.groups)
         np.testing.assert_allclose(by_group, expected.to_numpy(), atol=1e-12)
-        assert average == pytest.approx((predicted == audit.labels[rows]).mean())
+        assert average == pytest.approx((predicted == audit.data.labels[rows]).mean())
         assert not set(heads) & {*audit.location.spurious, *audit.location.salient}  # type: ignore[union-attr]
 
 
 def test_one_image_is_corrected_as_a_million_are(audit: hl.Audit) -> None:
     ltc = audit.corrections["ltc"]
-    alone = ltc.apply(audit.test.subset(np.asarray([7]))).embedding
-    together = ltc.apply(audit.test).embedding[7:8]
+    alone = ltc.apply(audit.data.test.subset(np.asarray([7]))).embedding
+    together = ltc.apply(audit.data.test).embedding[7:8]
     np.testing.assert_allclose(alone.numpy(), together.numpy(), atol=1e-6)
 
 
 def test_a_report_holds_the_verdict_and_loads_nothing(audit: hl.Audit, tmp_path: Path) -> None:
     assert audit.results is not None
     text = audit.report(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Head-level correction is" in text
+    assert "Head-level correction by" in text
     assert "Where the heads read" in text
     assert 'src="http' not in text
     assert len(text) < 8e6
@@ -130,7 +130,7 @@ def test_a_report_holds_the_verdict_and_loads_nothing(audit: hl.Audit, tmp_path:
 def test_the_shell_runs_the_whole_path_and_writes_what_it_says(world: Path, tmp_path: Path) -> None:
     done = shell(*command(world, tmp_path / "audit"))
     assert done.returncode == 0, done.stderr
-    for said in ("zero-shot", "ablation", "ltc", "random heads (ltc)", "worst group", "Head-level correction is"):
+    for said in ("zero-shot", "ablation", "ltc", "random heads (ltc)", "worst group", "Head-level correction by"):
         assert said in done.stdout
     record = json.loads((tmp_path / "audit" / "evaluation.json").read_text())
     methods = {method["method"]: method for method in record["methods"]}
@@ -150,7 +150,7 @@ def test_the_shell_runs_the_whole_path_and_writes_what_it_says(world: Path, tmp_
     assert again.exit_code == 0, again.output
     other = CliRunner().invoke(app, command(world, tmp_path / "audit", "--template", "a picture of a {}"))
     assert isinstance(other.exception, hl.errors.OutputError)
-    assert "another audit" in str(other.exception)
+    assert "another audit; what differs: task" in str(other.exception)
     assert json.loads(before)["identity"] == json.loads((tmp_path / "audit" / "audit.json").read_text())["identity"]
 
 
@@ -160,7 +160,7 @@ def test_the_shell_runs_the_whole_path_and_writes_what_it_says(world: Path, tmp_
         (lambda m: m.drop(columns="label"), "label"),
         (lambda m: m.drop(columns="background"), "background"),
         (lambda m: m.assign(label=m["label"].replace("landbird", "parrot")), "parrot"),
-        (lambda m: m.assign(label="landbird"), "at least two classes"),
+        (lambda m: m.assign(label="landbird"), "are of one class"),
         (lambda m: m.assign(path="gone/" + m["path"]), "not there"),
         (lambda m: m.assign(split=m["split"].replace("val", "validation")), "validation"),
     ],
@@ -181,7 +181,7 @@ def test_a_bad_manifest_is_told_before_anything_runs(world: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--model", "testbad"], "testbed"),
+        (["--model", "testbad"], "'testbad'"),
         (["--model", "ViT-B-61", "--pretrained", "openai"], "ViT-B-16"),
         (["--conflicting", "landbird/fire"], "landbird/fire"),
         (["--split", "val"], "--split val,test"),

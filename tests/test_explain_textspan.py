@@ -186,21 +186,21 @@ def bad(texts: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
-    ("change", "expected", "received"),
+    ("change", "said"),
     [
-        ({"count": 38}, "from 1 to the 37 texts", "38"),
-        ({"count": 0}, "from 1 to the 37 texts", "0"),
-        ({"x": torch.ones(1, 11)}, "two images or more", r"\[1, 11\]"),
-        ({"rank": 0}, "a rank from 1 to 11", "0"),
-        ({"rank": 12}, "a rank from 1 to 11", "12"),
-        ({"x": bad(torch.ones(31, 11))}, "contributions that are all finite", "1 that are NaN"),
-        ({"texts": bad(torch.ones(37, 11))}, "texts that are all finite", "1 that are NaN"),
-        ({"texts": torch.ones(37, 13)}, "joint space's width, 11", r"\[37, 13\]"),
+        ({"count": 38}, "38 texts cannot be chosen from a bank of 37"),
+        ({"count": 0}, "0 texts cannot be chosen"),
+        ({"x": torch.ones(1, 11)}, "two images or more"),
+        ({"rank": 0}, "Rank 0 is not from 1 to 11"),
+        ({"rank": 12}, "Rank 12 is not from 1 to 11"),
+        ({"x": bad(torch.ones(31, 11))}, "1 of the contributions are NaN"),
+        ({"texts": bad(torch.ones(37, 11))}, "1 of the texts are NaN"),
+        ({"texts": torch.ones(37, 13)}, r"\[37, 13\] are not rows of the joint space's width, 11"),
     ],
 )
-def test_rows_that_cannot_be_explained(change: dict, expected: str, received: str) -> None:
+def test_rows_that_cannot_be_explained(change: dict, said: str) -> None:
     given = {"x": torch.randn(31, 11), "texts": torch.randn(37, 11), "count": 3, "rank": None} | change
-    with pytest.raises(ExplainError, match=f"Expected .*{expected}.* but got .*{received}"):
+    with pytest.raises(ExplainError, match=said):
         textspan(given["x"], given["texts"], given["count"], given["rank"])
 
 
@@ -214,17 +214,17 @@ def test_moments_that_cannot_be_explained() -> None:
         textspan_heads(Moments.of(z[:, :, :2]), texts, 2, basis=basis)
     with pytest.raises(ExplainError, match="two images or more, but got 1"):
         textspan_heads(Moments.of(z[:1]), texts, 2, basis=basis)
-    with pytest.raises(ExplainError, match="rank from 1 to 5"):
+    with pytest.raises(ExplainError, match="Rank 6 is not from 1 to 5"):
         textspan_heads(moments, texts, 2, rank=6, basis=basis)
     with pytest.raises(ExplainError, match="joint space's width, 11"):
         textspan_heads(moments, texts[:, :7], 2, basis=basis)
     z[0, 0, 0, 0] = torch.inf
-    with pytest.raises(ExplainError, match="means that are all finite"):
+    with pytest.raises(ExplainError, match="1 of the means are NaN"):
         textspan_heads(Moments.of(z), texts, 2, basis=basis)
     span = head_spans(basis.B[0], moments.mean[0], moments.covariance(0, 0)[None].expand(3, 5, 5), texts, 2)[0]
-    with pytest.raises(ExplainError, match=r"embedding's width, 11, but got shape \[31, 7\]"):
+    with pytest.raises(ExplainError, match=r"Shape \[31, 7\] has no rows of the embedding's width, 11"):
         span.reconstruct(torch.ones(31, 7))
-    with pytest.raises(ExplainError, match=r"head's width, 5, but got shape \[31, 7\]"):
+    with pytest.raises(ExplainError, match=r"Shape \[31, 7\] has no rows of the head's width, 5"):
         span.reconstruct_z(torch.ones(31, 7))
     with pytest.raises(ExplainError, match="contributions alone"):
         textspan(torch.randn(31, 11), texts, 2).reconstruct_z(torch.ones(31, 5))

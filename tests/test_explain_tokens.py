@@ -29,5 +29,5 @@ def test_maps_are_the_decompositions_patches(pool: str) -> None:
 def test_a_head_outside_the_tower_is_refused() -> None:
     tower = random_tower(3)
     vision = hl.HookedVisionTransformer.from_open_clip(tower)
-    with pytest.raises(LocateError, match=r"head 7\.0"):
+    with pytest.raises(LocateError, match="head L7H0"):
         hl.explain.token_maps(vision, random_images(tower, 1), [(7, 0)], torch.randn(1, 11))

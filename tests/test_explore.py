@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import headlens as hl
-from headlens.audit import HEAD_SCORES, ablate, head_scores, register_score
 from headlens.explore import ExplorerState
 from headlens.explore.record import NAME
 from headlens.locate import OBJECTIVES, Objective
 from headlens.plots import describe
+from headlens.steps import SCORES
 
 SCENERY = "scenery:dry=a photo of dry land|a photo of the land,wet=a photo of open water"
 
@@ -44,22 +44,23 @@ def state(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> ExplorerState:
 
 def test_attribution_of_a_pair_is_the_mean_of_the_heads_parts(state: ExplorerState) -> None:
     audit = state.audit
-    scores = head_scores(audit, "attribution", between=("waterbird", "landbird"))
-    parts = audit.reference.project(audit.classifier)
+    scores = audit.scores("attribution", between=("waterbird", "landbird"))
+    parts = audit.data.reference.project(audit.data.classifier)
     expected = (parts[..., 1] - parts[..., 0]).mean(0)
     torch.testing.assert_close(scores.values.float(), expected, atol=1e-6, rtol=1e-4)
     # A name that is no class is a prompt of its own; a class's prompt is the class.
-    prompts = head_scores(audit, "attribution", between=("a photo of a waterbird", "landbird"))
+    prompts = audit.scores("attribution", between=("a photo of a waterbird", "landbird"))
     torch.testing.assert_close(prompts.values, scores.values, atol=1e-7, rtol=1e-5)
 
 
 def test_the_effect_of_a_head_is_what_ablating_it_alone_gains(state: ExplorerState) -> None:
     audit, rows = state.audit, state.audit.splits.reference
-    scores = head_scores(audit, "effect", objective="average")
+    scores = audit.scores("effect", objective="average")
     head = hl.HeadId(3, 0)
-    view = hl.correct.MeanAblation([head]).fit(audit.reference).apply(audit.reference)
+    view = hl.correct.MeanAblation([head]).fit(audit.data.reference).apply(audit.data.reference)
     right = [
-        (audit.logits(of.embedding).argmax(-1).numpy() == audit.labels[rows]).mean() for of in (audit.reference, view)
+        (audit.data.logits(of.embedding).argmax(-1).numpy() == audit.data.labels[rows]).mean()
+        for of in (audit.data.reference, view)
     ]
     assert scores[head] == pytest.approx(right[1] - right[0])
 
@@ -68,9 +69,9 @@ def test_the_effect_of_a_head_is_what_ablating_it_alone_gains(state: ExplorerSta
 def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> None:
     scores = state.show("effect", objective=objective)
     audit = state.audit
-    effects, rows = audit.evidence().effects, audit.splits.reference
+    effects, rows = audit.evidence.effects, audit.splits.reference
     head, improvement = max(scores, key=lambda one: one[1])
-    measure = Objective(objective, torch.as_tensor(audit.labels[rows]), torch.as_tensor(audit.values[rows]))
+    measure = Objective(objective, torch.as_tensor(audit.data.labels[rows]), torch.as_tensor(audit.data.values[rows]))
     before, after = (float(measure.score(effects.predictions(heads)[:, None])[0]) for heads in ((), [head]))
     # Above zero is what the name says: a measure that is better where it is lower decreases.
     lower = objective.endswith("_v")
@@ -81,6 +82,7 @@ def test_every_objective_has_an_effect(state: ExplorerState, objective: str) -> 
 
 @pytest.mark.parametrize("head", ["L3H0", "3.0", (3, 0)])
 def test_a_figure_of_a_head_takes_it_in_every_form(state: ExplorerState, head: hl.heads.HeadLike) -> None:
+    state.audit.explain(["L3H0"], n_bootstrap=0)
     plot = state.audit.plot
     assert plot.textspans(head).layout.title.text.startswith("L3H0: ")
     assert describe(plot.images(head)) == describe(plot.images(hl.HeadId(3, 0)))
@@ -92,13 +94,13 @@ def test_a_figure_of_a_head_takes_it_in_every_form(state: ExplorerState, head: h
 def test_a_locators_score_is_the_locators_own(state: ExplorerState, name: str) -> None:
     found = state.audit.with_attribute(state.audit.attribute).locate(name)
     own = found.concept.scores("part") if name == "concept" else found.scores()
-    shown = head_scores(state.audit, name)
+    shown = state.audit.scores(name)
     assert torch.equal(shown.values, own.values)
     assert shown.selection == tuple(found.spurious)
 
 
 def test_a_score_of_ones_own_is_one_function(state: ExplorerState) -> None:
-    @register_score("layer")
+    @SCORES.register("layer")
     def layer(evidence):
         return hl.HeadScores("layer", torch.arange(4.0)[:, None].expand(4, 8))
 
@@ -106,21 +108,21 @@ def test_a_score_of_ones_own_is_one_function(state: ExplorerState) -> None:
         assert state.show("layer")[3, 1] == 3
         assert describe(state.heatmap()).startswith("layer")
     finally:
-        del HEAD_SCORES["layer"]
+        SCORES.remove("layer")
 
 
 def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) -> None:
     audit = state.audit
     heads = [(3, 0), (2, 1)]
-    found = ablate(audit, heads, draws=11, bootstrap=53)
+    found = audit.ablate(heads, n_random_sets=11, n_bootstrap=53)
     rows = audit.splits.test
-    groups = [audit.groups[row] for row in rows]
-    view = hl.correct.MeanAblation(heads).fit(audit.reference).apply(audit.test)
-    after = audit.logits(view.embedding).argmax(-1).numpy()
-    expected = hl.metrics.group_accuracy(audit.labels[rows], after, groups=groups)
+    groups = [audit.data.groups[row] for row in rows]
+    view = hl.correct.MeanAblation(heads).fit(audit.data.reference).apply(audit.data.test)
+    after = audit.data.logits(view.embedding).argmax(-1).numpy()
+    expected = hl.metrics.group_accuracy(audit.data.labels[rows], after, groups=groups)
     assert found.after.groups == pytest.approx(expected.to_dict())
-    assert found.association.after.cramers_v == pytest.approx(hl.metrics.cramers_v(audit.values[rows], after))
-    control = found.association_control
+    assert found.association.after.cramers_v == pytest.approx(hl.metrics.cramers_v(audit.data.values[rows], after))
+    control = found.control
     assert control is not None
     assert len(control.sets) == 11
     assert all(sorted(h.layer for h in one) == [2, 3] and not set(one) & set(heads) for one in control.sets)
@@ -128,18 +130,20 @@ def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) ->
     assert {"average", "worst group", "gap", "landbird/land", "Cramér's V"} <= set(table.index)
     np.testing.assert_allclose(table["difference"], table["after"] - table["before"])
     assert (table["low"] <= table["difference"] + 1e-9).all()
-    assert table.loc["worst group", "p"] == found.accuracy_control.comparison.p  # type: ignore[union-attr]
+    assert table.loc["worst group", "p"] == control.comparison().p
 
 
 def test_half_a_layer_has_no_control_and_no_head_is_an_error(state: ExplorerState) -> None:
-    found = ablate(state.audit, [(3, head) for head in range(5)], draws=3, bootstrap=11)
-    assert found.accuracy_control is None
+    found = state.audit.ablate([(3, head) for head in range(5)], n_random_sets=3, n_bootstrap=11)
+    assert found.control is None
     assert found.table()["random"].isna().all()
-    with pytest.raises(hl.errors.LocateError, match="at least one head"):
-        ablate(state.audit, [])
+    with pytest.raises(hl.errors.LocateError, match="No head is chosen"):
+        state.audit.ablate([])
 
 
 def test_every_figure_stands_alone(state: ExplorerState) -> None:
+    state.audit.explain(n_bootstrap=0)
+    state.audit.correct("ablation")
     plot = state.audit.plot
     figures = [
         plot.heatmap(),
@@ -151,12 +155,15 @@ def test_every_figure_stands_alone(state: ExplorerState) -> None:
         plot.tokens(7, [(3, 0)], between=("waterbird", "landbird")),
         plot.margins(),
     ]
-    state.audit.evaluate(["ablation"], draws=3, bootstrap=11)
+    with pytest.raises(hl.HeadlensError, match=r"Call audit.evaluate\(\) first"):
+        plot.groups()
+    state.audit.evaluate(["ablation"], n_random_sets=3, n_bootstrap=11)
+    plot = state.audit.plot
     figures += [plot.groups(), plot.controls()]
     assert all(isinstance(figure, go.Figure) and describe(figure) for figure in figures)
     with pytest.raises(hl.HeadlensError, match="random heads"):
         plot.controls("zero-shot")
-    with pytest.raises(hl.HeadlensError, match="a row from 0 to 159"):
+    with pytest.raises(hl.HeadlensError, match="no image 160"):
         plot.tokens(160)
 
 
@@ -176,17 +183,18 @@ def test_it_opens_on_what_was_located(state: ExplorerState) -> None:
     assert state.head == state.selection[0]
     row = np.flatnonzero(state.audit.splits.test == state.image)
     assert len(row) == 1
-    assert "taken for" in describe(state.tokens())
+    assert "classified as" in describe(state.tokens())
 
 
 def test_an_explored_audit_keeps_its_own_results(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
     audit = new_audit(world)
-    results = audit.evaluate(["ablation"], draws=3, bootstrap=11)
+    results = audit.evaluate(["ablation"], n_random_sets=3, n_bootstrap=11)
     location = audit.location
     state = ExplorerState(audit)
     state.ask(SCENERY)
     state.ask(locator="concept")
-    assert (audit.results, audit.location) == (results, location)
+    assert audit.results is results
+    assert audit.location is location
     state.ask(hl.Attribute(audit.attribute.name, audit.attribute.values), locator="contrastive")
     assert state.audit is audit  # back at the first question, everything found is there again
 
@@ -197,7 +205,7 @@ def test_a_new_attribute_changes_heads_heatmap_and_groups(state: ExplorerState) 
     state.ablate()
     state.ask(SCENERY)
     assert state.audit.attribute.values["dry"] == ("a photo of dry land", "a photo of the land")
-    assert state.audit.inferred
+    assert state.audit.data.inferred
     assert set(state.zero_shot.groups) == {"landbird/dry", "landbird/wet", "waterbird/dry", "waterbird/wet"} != groups
     assert not np.allclose(before, state.heatmap().data[0].z)
     assert state.selection == state.located
@@ -208,7 +216,7 @@ def test_a_new_attribute_changes_heads_heatmap_and_groups(state: ExplorerState) 
     assert state.audit is again  # nothing new was asked
     # A column alone takes the manifest's own labels.
     state.ask("background")
-    assert not state.audit.inferred
+    assert not state.audit.data.inferred
     assert state.audit.attribute.values["land"] == ("a photo of land",)
 
 
@@ -225,7 +233,7 @@ def test_a_new_question_goes_over_the_head_states_only_where_it_must(
         return project(store, *arguments)
 
     monkeypatch.setattr(hl.HeadStore, "project", counted)
-    monkeypatch.setattr("headlens.audit.parts.head_moments", lambda _: pytest.fail("moments were made again"))
+    monkeypatch.setattr("headlens.steps.data.head_moments", lambda _: pytest.fail("moments were made again"))
     shown = {}
     for score in ("attribution", "contrastive", "effect"):
         state.show(score)
@@ -235,7 +243,7 @@ def test_a_new_question_goes_over_the_head_states_only_where_it_must(
         state.ablate()
     assert passes == []  # the classes are the same
     state.show("concept")
-    assert passes == [len(state.audit.reference)]  # the attribute's own direction
+    assert passes == [len(state.audit.data.reference)]  # the attribute's own direction
     state.ask(classes="landbird, waterbird, duck")
     state.heatmap()
     assert len(passes) == 3  # the new classes, and the concept's direction again
@@ -248,19 +256,14 @@ def test_a_new_question_goes_over_the_head_states_only_where_it_must(
         torch.testing.assert_close(alone.show(score).values, shown[score])
 
 
-def test_parts_of_other_classes_are_not_adopted(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
+def test_scores_of_other_classes_are_not_taken_over(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
     audit = new_audit(world)
-    other = hl.Audit(audit.clip, audit.store, hl.ZeroShotTask(["landbird", "waterbird", "duck"]), audit.attribute)
-    parts = audit.parts()
-    assert audit.evidence().parts is parts is audit.parts()
-    _ = parts.head_logits, parts.moments
-    taking = other.parts()
-    taking.adopt(parts)
-    assert taking.moments is parts.moments
-    assert taking.head_logits.shape[-1] == 3
-    same = audit.with_attribute(audit.attribute).parts()
-    same.adopt(parts)
-    assert same.head_logits is parts.head_logits
+    scores = audit.data.scores
+    _ = scores.head_logits, scores.moments
+    other = audit.asking(task=hl.ZeroShotTask(["landbird", "waterbird", "duck"])).data.scores
+    assert other.moments is scores.moments
+    assert other.head_logits.shape[-1] == 3
+    assert audit.with_attribute(audit.attribute).data.scores.head_logits is scores.head_logits
 
 
 def test_new_classes_and_templates(state: ExplorerState) -> None:
@@ -286,11 +289,11 @@ def test_new_classes_and_templates(state: ExplorerState) -> None:
         ({"attribute": ""}, "an empty box"),
         ({"attribute": "nowhere"}, "nowhere"),
         ({"attribute": "odd:a=a zebra,b=a photo of the land"}, "zebra"),
-        ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "tell apart"),
+        ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "does not tell"),
         ({"classes": "landbird"}, "two classes or more"),
         ({"classes": "landbird, duck"}, "waterbird"),
         ({"templates": "no place"}, "one {}"),
-        ({"locator": "guess"}, "one of the locators"),
+        ({"locator": "guess"}, "no locator 'guess'"),
     ],
 )
 def test_a_slip_leaves_everything_as_it_was(state: ExplorerState, asked: dict[str, str], said: str) -> None:
@@ -325,7 +328,7 @@ def test_where_nothing_can_be_located_the_rest_still_works(state: ExplorerState,
     assert state.selection == state.located == ()
     assert state.note == "Nothing is located. Expected wrong images, but got none. Take others."
     assert isinstance(state.heatmap(), go.Figure)
-    with pytest.raises(hl.errors.LocateError, match="at least one head"):
+    with pytest.raises(hl.errors.LocateError, match="No head is chosen"):
         state.ablate()
     assert "audit.locate(" not in state.code()
 
@@ -338,7 +341,7 @@ def test_clicking_selects_and_adding_collects(state: ExplorerState) -> None:
     state.ablate()
     state.click((2, 3), add=True)
     assert (state.selection, state.head, state.ablated) == (((3, 1),), (2, 3), None)
-    state.select("0.7, 3.0")
+    state.select("0.7, L3H0")
     assert state.selection == ((0, 7), (3, 0))
     for wrong in ("4.0", "1.1, 1.1", "three"):
         with pytest.raises(hl.errors.LocateError):
@@ -348,7 +351,7 @@ def test_clicking_selects_and_adding_collects(state: ExplorerState) -> None:
     assert state.selection == ((0, 7), (3, 0))
     state.select("")
     assert state.selection == ()
-    assert "0.7" not in describe(state.heatmap())
+    assert "L0H7" not in describe(state.heatmap())
 
 
 def test_pictures_name_their_rows_and_an_image_can_be_chosen(state: ExplorerState) -> None:
@@ -496,7 +499,7 @@ def test_a_click_during_a_step_waits_for_its_turn(world: tuple[hl.HookedCLIP, hl
     go.set()
     for step in steps:
         step.join(60)
-    assert shown.selection.value == "2.3"
+    assert shown.selection.value == "L2H3"
     assert shown.effect.value == ""  # which was of the selection before
 
 
@@ -507,7 +510,7 @@ def test_without_the_images_and_the_model_all_else_goes_on(
     state.explain()
     state.save(tmp_path / "kept")
     shown = hl.Audit.load(tmp_path / "kept").explore()
-    assert "the model, to pass an image through it again" in shown.message.value
+    assert "Token maps pass an image through the model again" in shown.message.value
     assert shown.tokens.figure == ""
     assert shown.heatmap.figure and shown.texts.figure
     shown.attribute.value = "size:small=one small bird|a tiny bird here,large=one large bird there"

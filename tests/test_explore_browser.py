@@ -193,7 +193,7 @@ def test_a_saved_explorer_goes_on_in_another_kernel(server: str, work: Path, pag
     store = hl.extract(clip, hl.testbed.images(work / "birds", n=160), work / "acts.zarr")
     task = hl.ZeroShotTask(["landbird", "waterbird"])
     background = hl.Attribute("background", {"land": "a photo of the land", "water": "a photo of the water"})
-    state = ExplorerState(hl.Audit(clip, store, task, background), draws=11, bootstrap=53)
+    state = ExplorerState(hl.Audit(clip, store, task, background), n_random_sets=11, n_bootstrap=53)
     state.click((1, 6))
     state.click((3, 0), add=True)
     state.ablate()

@@ -305,7 +305,7 @@ def test_values_too_large_for_half_precision(clip: TinyClip, frame: pd.DataFrame
 def test_missing_files_are_told_before_the_model_runs(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "images" / "9.jpg").unlink()
     clip.vision = Stopping(clip.vision, 1, AssertionError("the model was used"))
-    with pytest.raises(ManifestError, match=r"1 that are not there: .*9\.jpg"):
+    with pytest.raises(ManifestError, match=r"1 of 11 image files are not there: .*9\.jpg"):
         run(clip, frame, tmp_path / "acts.zarr")
 
 
@@ -321,7 +321,7 @@ def test_an_unreadable_image_stops_and_then_is_skipped_by_wish(
     store = run(clip, frame, tmp_path / "acts.zarr", on_error="skip")
     assert store.skipped["row"].tolist() == [9, 10]
     assert [Path(path).name for path in store.skipped["path"]] == ["9.jpg", "10.png"]
-    assert "nothing at" in store.skipped["reason"][0]
+    assert "is not there" in store.skipped["reason"][0]
     assert list(store.manifest["path"]) == list(frame["path"].drop([9, 10]))
     write_images(images, 3)
     kept = pixels(clip, store.manifest)
@@ -357,7 +357,7 @@ def test_a_preprocess_without_one_size_is_named(clip: TinyClip, frame: pd.DataFr
 
 
 def test_a_manifest_of_nothing_but_unreadable_images(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"None of the 11 images could be read, the first because: .*nothing at"):
+    with pytest.raises(StoreError, match=r"None of the 11 images could be read, the first because: .*is not there"):
         run(clip, frame.assign(path="absent.png"), tmp_path / "acts.zarr", on_error="skip")
 
 

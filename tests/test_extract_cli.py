@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from headlens.cli import app
 from headlens.extraction import HeadStore, MomentStore
@@ -58,7 +58,7 @@ def test_shards_of_the_shell(manifest: Path, tmp_path: Path) -> None:
     [
         (["--shard", "1"], "K/N"),
         (["--groups", "label"], "--groups needs --moments"),
-        (["--moments", "--dtype", "float16"], "whatever --dtype"),
+        (["--moments", "--dtype", "float16"], "no --moments"),
         (["--address", "auto"], "--address needs --engine ray"),
         (["--engine", "ray", "--devices", "cpu"], "--devices needs --engine local"),
     ],

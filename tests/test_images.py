@@ -114,12 +114,12 @@ def test_box(tmp_path: Path) -> None:
     beyond = read_image(tmp_path / "image.png", box=(2, 1, 500, 300))
     np.testing.assert_array_equal(pixels(beyond), pixels(picture())[1:, 2:])
     for box in ((WIDTH, 0, 3, 3), (0, HEIGHT + 1.0, 3, 3), (0, 0, 0.2, 3)):
-        with pytest.raises(ImageError, match="a box inside the 13 × 7 image"):
+        with pytest.raises(ImageError, match="outside of the 13 × 7 image"):
             read_image(tmp_path / "image.png", box=box)
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"nothing at .*absent\.png"):
+    with pytest.raises(ImageError, match=r"absent\.png\' is not there"):
         read_image(tmp_path / "absent.png")
     with pytest.raises(ImageError, match=str(tmp_path)):
         read_image(tmp_path)
@@ -148,10 +148,10 @@ def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(
 ) -> None:
     picture().save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(ImageError, match=r"at most 90 pixels.*large\.png"):
+    with pytest.raises(ImageError, match=r"large\.png\' is too large .*at most 90"):
         read_image(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)
-    with pytest.raises(ImageError, match=r"at most 30 pixels"):
+    with pytest.raises(ImageError, match=r"at most 30"):
         read_image(tmp_path / "large.png")
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from headlens import plots
-from headlens.audit import ClassEffect, HeadShare, TotalEffect
 from headlens.errors import HeadlensError, LocateError
 from headlens.heads import HeadId
 from headlens.locate import Candidates, ConceptRule, ConceptScores, ConceptSpans, Location
 from headlens.metrics import Bootstrap, association_change
+from headlens.steps import ClassEffect, HeadShare, TotalEffect
 
 HOSTILE = '<script>alert("1")</script> %{x} $y$ ' + "very long " * 30
 

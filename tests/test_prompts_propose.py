@@ -22,8 +22,8 @@ from headlens.prompts import (
     propose_pairs,
     question,
 )
-from headlens.prompts.ask import attribute_words, read_pairs
 from headlens.prompts.pairs import PAIR_SETS
+from headlens.prompts.propose import attribute_words, read_pairs
 from headlens.testbed import vocabulary
 from headlens.testbed.figures import figure_vocabulary
 from tools.testbed import questions
@@ -96,12 +96,12 @@ def test_a_file_of_ones_own_wins_and_a_bare_true_is_a_name(tmp_path, monkeypatch
     assert load_pairs("waterbirds.yaml", "spurious") == [("c", "d")]
     assert len(load_pairs("waterbirds")) > 1
     (tmp_path / "waterbirds").mkdir()
-    with pytest.raises(TaskError, match=r"a .yaml or .json file"):  # what exists is taken for what was meant
+    with pytest.raises(TaskError, match=r"is no \.yaml or \.json file"):  # what exists is taken for what was meant
         load_pairs("waterbirds")
 
 
 def test_names_and_kinds_that_there_are_not():
-    with pytest.raises(TaskError, match=r"but got 'landbirds'.*waterbirds"):
+    with pytest.raises(TaskError, match=r"'landbirds' is no .*waterbirds"):
         load_pairs("landbirds")
     with pytest.raises(TaskError, match="'against'"):
         load_pairs("waterbirds", "against")
@@ -141,7 +141,7 @@ def test_what_both_prompts_open_with_is_said_once(prompt, said):
 def test_uncrossable(join):
     with pytest.raises(TaskError, match="each once"):
         cross_pairs(TASK, PLACE, join)
-    with pytest.raises(TaskError, match="words for each of 2 values"):
+    with pytest.raises(TaskError, match="words for 1 of the 2 values"):
         cross_pairs(TASK, PLACE, values=["on land"])
 
 
@@ -150,11 +150,11 @@ def test_slots_are_filled_or_refused():
     filled = fill_pairs(pairs, first="nurse", second="surgeon")
     assert filled[0] == ("a photo of a woman who works as a nurse", "a photo of a man who works as a nurse")
     assert fill_pairs([("a {x}", "b")], x="{y}") == [("a {y}", "b")]  # what is filled in is not filled again
-    with pytest.raises(TaskError, match="words for first, second, but got first"):
+    with pytest.raises(TaskError, match="slots first, second, and there are words for first"):
         fill_pairs(pairs, first="nurse")
-    with pytest.raises(TaskError, match="no slot at all, but got first"):
+    with pytest.raises(TaskError, match="slots none, and there are words for first"):
         fill_pairs([("a", "b")], first="nurse")
-    with pytest.raises(TaskError, match=r"without slots.*Fill \{first\}"):
+    with pytest.raises(TaskError, match=r"slot to fill.*Fill \{first\}"):
         encode_pairs(pairs, encode)
 
 
@@ -230,15 +230,15 @@ def test_texts_of_two_categories_are_no_pair():
 @pytest.mark.parametrize(
     ("texts", "change", "match"),
     [
-        (("2", "3"), {}, "none among 1 pairs"),
-        (("7", "8"), {}, "none among 1 pairs"),
+        (("2", "3"), {}, "None of 1 pairs"),
+        (("7", "8"), {}, "None of 1 pairs"),
         (("1", "0"), {"count": 0}, "a count of one"),
         (("1", "0"), {"weight": -1}, "weight of zero"),
         (("1", "0"), {"novelty": 0}, "novelty above 0"),
-        (("1", "0"), {"classes": CLASSES[:1]}, "two classes or more"),
-        (("1", "0"), {"attribute": VALUES * torch.nan}, "two values of the attribute"),
+        (("1", "0"), {"classes": CLASSES[:1]}, "The classes are not two finite rows"),
+        (("1", "0"), {"attribute": VALUES * torch.nan}, "The values of the attribute are not two finite rows"),
         (("1", "0"), {"classes": CLASSES[:, 1:]}, f"of width {EMBED}"),
-        (("1", "0"), {"encode_text": lambda texts: tower(texts) * torch.nan}, "finite text embeddings"),
+        (("1", "0"), {"encode_text": lambda texts: tower(texts) * torch.nan}, "NaN or infinite"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
@@ -312,7 +312,7 @@ def test_fewer_than_asked_may_come_and_never_none():
     ):
         with pytest.raises(TaskError, match=match):
             ask_pairs(lambda q, answer=answer: answer, TASK, PLACE, attempts=2)
-    with pytest.raises(TaskError, match="count and attempts"):
+    with pytest.raises(TaskError, match="the attempts are 0"):
         ask_pairs(lambda q: "", TASK, PLACE, attempts=0)
 
 

@@ -45,15 +45,18 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A correction audit, a fairness audit, and one whose every name tries to be markup."""
     folder = tmp_path_factory.mktemp("reports")
     birds = asked(folder / "birds", "birds", "testbed")
-    birds.evaluate(draws=4, bootstrap=20)
+    birds.evaluate(n_random_sets=4, n_bootstrap=20)
     figures = asked(folder / "figures", "figures", "testbed-figures")
     figures.locate("concept+textspan")
-    figures.fairness(draws=4, bootstrap=20, permutations=20, total=0)
+    figures.fairness(n_random_sets=4, n_bootstrap=20, n_permutations=20, total=0)
     text = "".join(HOSTILE)
     hostile = fairness_example.audit(
         folder / "hostile", tuple(f"{text}{i}" for i in range(3)), text, (f"a{text}", f"b{text}"), text, "image"
     )
     audits = {"birds": birds, "figures": figures, "hostile": hostile}
+    for audit in (birds, figures):
+        audit.explain(audit.location.spurious)
+        audit.collateral(n_bootstrap=20)
     return {name: audit.report(folder / f"{name}.html", images=2) for name, audit in audits.items()}
 
 

@@ -13,6 +13,7 @@ import headlens as hl
 from headlens.report import render
 from headlens.report.by_class import transitions_by_fate
 from headlens.report.from_audit import content
+from headlens.steps import AuditData, Step
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,9 @@ def test_the_table_of_the_association_holds_the_results(audit, page):
 
 def test_random_heads_and_shares_are_told(audit, page):
     found = audit.fairness_results
-    compared = found.control.comparison
+    compared = found.control.comparison("cramers_v")
     text = section(page, "Would any").text
-    assert f"{100 * found.control.beaten:.1f} % of them lower V by less" in text
+    assert f"{100 * (1 - compared.share_at_least):.1f} % of them lower V by less" in text
     assert f"p = {compared.p:.3f}" in text
     table = section(page, "Which candidate").table
     assert table["head"].tolist() == [str(head) for head in found.candidates]
@@ -113,18 +114,19 @@ def test_each_candidate_has_its_texts_and_its_images(audit, page):
 
 def test_top_images_are_those_of_the_head_along_the_concept_vector(audit, page):
     head = audit.location.spurious[0]
-    own = audit.test.heads(*head) @ audit.location.concept.directions[0].float()
+    own = audit.data.test.heads(*head) @ audit.location.concept.directions[0].float()
     table = section(page, f"Images of head {head}").table
     best = int((own - own.mean()).argmax())
-    assert table["file"][0] == audit.test.manifest["path"][best]
+    assert table["file"][0] == audit.data.test.manifest["path"][best]
     assert float(table["score"][0]) == pytest.approx(float(own[best] - own.mean()), abs=6e-5)
 
 
 def test_the_settings_repeat_the_audit(audit, page):
     exec_lines = page.command.splitlines()
     assert 'audit.locate("concept", rule=hl.locate.ConceptRule(' in page.command
-    assert any(line.startswith("audit.fairness(draws=7, ") and "permutations=19" in line for line in exec_lines)
-    assert "audit.explain(count=2)" in page.command
+    (line,) = (line for line in exec_lines if line.startswith('audit.fairness("concept", rule=hl.locate.ConceptRule('))
+    assert "n_random_sets=7, n_bootstrap=23, n_permutations=19" in line
+    assert "audit.explain(k=2, n_bootstrap=2)" in page.command
     assert page.settings["random sets of heads"].startswith("7, drawn with seed 0")
     compile(page.command, "command", "exec")
 
@@ -138,8 +140,9 @@ def test_small_groups_are_named(page):
 
 def test_both_kinds_of_results_share_one_report(audit):
     both = made_again(audit)
-    both.evaluate(draws=2, bootstrap=5)
-    both.fairness(draws=3, bootstrap=5, permutations=5)
+    both.locate("concept+textspan")
+    both.evaluate(n_random_sets=2, n_bootstrap=5)
+    both.fairness(n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(both, images=0)
     assert page.verdict[0].startswith(both.fairness_results.verdict.sentence)
     assert page.verdict[2] == both.results.verdict.sentence
@@ -151,22 +154,32 @@ def test_both_kinds_of_results_share_one_report(audit):
 
 
 def made_again(audit, attribute=None):
-    return hl.Audit(None, audit.store, audit.task, attribute or audit.attribute, texts=audit.texts, bank=audit.bank)
+    """A fresh audit of the same store and texts, with nothing located."""
+    question = replace(audit.question, attribute=attribute or audit.attribute)
+    return hl.Audit.of(AuditData(question, audit.store, None, audit.data.texts))
 
 
-def test_a_report_takes_the_step_that_fits_the_locator(audit, tmp_path):
+def with_results(audit, **changes):
+    """An audit with some fields of its fairness results changed, and nothing else measured."""
+    steps = {type(step.call).__name__: step for step in audit.record}
+    fairness = Step(steps["Fairness"].call, replace(steps["Fairness"].result, **changes))
+    return hl.Audit.of(audit.data, (steps["Locate"], steps["Explain"], fairness))
+
+
+def test_a_report_takes_no_step(audit, tmp_path):
     again = made_again(audit)
     again.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
-    again.location = replace(again.location, spurious=again.location.spurious[:1])
-    assert "Class by class" in again.report(tmp_path / "report.html").read_text("utf-8")
-    assert again.results is None
+    record = again.record
+    page = again.report(tmp_path / "report.html").read_text("utf-8")
+    assert "What it cost elsewhere" in page
+    assert "Class by class" not in page
+    assert again.record is record
 
 
 def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
     other = made_again(audit, hl.Attribute("warmth", {"warm": "warm one", "cold": "cold one"}))
-    other.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
-    other.location = replace(other.location, spurious=other.location.spurious[:2])
-    other.fairness(draws=3, bootstrap=5, permutations=5)
+    found = other.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
+    other.fairness(found.spurious[:2], n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(other)
     assert page.title.endswith("by warmth (inferred)")
     assert any("inferred" in sentence for sentence in page.verdict)
@@ -181,9 +194,12 @@ def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
 
 def test_no_candidate_is_an_answer(audit):
     empty = made_again(audit)
-    empty.locate("concept", rule=hl.locate.ConceptRule(0, 99, 0.5, 0))
+    rule = hl.locate.ConceptRule(0, 99, 0.5, 0)
+    empty.locate("concept", rule=rule)
     assert empty.location.spurious == ()
-    empty.fairness(draws=3, bootstrap=5, permutations=5)
+    empty.fairness(
+        "concept", rule=hl.locate.ConceptRule(0, 99, 0.5, 0), n_random_sets=3, n_bootstrap=5, n_permutations=5
+    )
     page = content(empty)
     assert "No candidate was located" in page.sections[0].text
     assert not {"Would any heads do?", "Which candidate does how much"} & set(titles(page))
@@ -192,18 +208,15 @@ def test_no_candidate_is_an_answer(audit):
 
 def test_heads_from_anywhere_are_reported(audit):
     own = made_again(audit)
-    own.location = hl.locate.Located("by hand", (hl.HeadId(2, 4),))
-    own.fairness(draws=3, bootstrap=5, permutations=5)
+    own.locate(spurious=["L2H4"], source="by hand")
+    own.fairness(["L2H4"], n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(own)
     assert section(page, "Which heads").text == "Heads by the locator by hand: L2H4."
     assert section(page, "Images of head L2H4").table["end"].unique().tolist() == ["most", "least"]
 
 
 def test_no_random_set_is_said_so(audit):
-    alone = made_again(audit)
-    alone.location = audit.location
-    alone.fairness_results = replace(audit.fairness_results, control=None)
-    text = section(content(alone, images=0), "Would any").text
+    text = section(content(with_results(audit, control=None), images=0), "Would any").text
     assert "No layer-matched random sets could be drawn" in text
 
 
@@ -227,7 +240,7 @@ def plain(page):
 @pytest.mark.parametrize("text", [HOSTILE[0], HOSTILE[1] + HOSTILE[4] + HOSTILE[-1]])
 def test_hostile_words_change_nothing_of_the_page(audit, plain, text, tmp_path):
     names = tuple(f"{text}{i}" for i in range(3))
-    stem = text.replace("/", "-").replace("\u2028", "")
+    stem = text.translate({ord("/"): "-", ord("\\"): "-", 0x2028: None})
     hostile = made(tmp_path / "images", names, text, (f"a{text}", f"b{text}"), text, stem)
     own = content(hostile)
     page = Page(render(own))
@@ -248,9 +261,8 @@ def test_hostile_words_change_nothing_of_the_page(audit, plain, text, tmp_path):
 
 
 def test_maps_show_both_ends_where_the_model_is_at_hand(audit, without_shape_checks):
-    own = made_again(audit)
-    own.clip = tiny_clip()  # not a HookedCLIP, which the shape checks would ask for
-    own.location, own.fairness_results = audit.location, audit.fairness_results
+    own = with_results(audit)
+    own.data = replace(own.data, clip=tiny_clip())  # not a HookedCLIP, which the shape checks would ask for
     figure = section(content(own, images=3), "Where the candidates").figure
     assert len(figure.layout.images) == 3 * (1 + len(own.location.spurious))
     told = " ".join(note.text for note in figure.layout.annotations)
@@ -260,9 +272,9 @@ def test_maps_show_both_ends_where_the_model_is_at_hand(audit, without_shape_che
 
 def test_a_correction_tells_heads_first_then_what_it_does_what_it_costs_and_the_control(audit):
     own = made_again(audit)
-    own.location = hl.locate.Located("by hand", (hl.HeadId(2, 4),))
-    own.evaluate(["ablation"], draws=2, bootstrap=5)
-    own.collateral(bootstrap=5)
+    own.locate(spurious=["L2H4"], source="by hand")
+    own.evaluate(["ablation"], n_random_sets=2, n_bootstrap=5)
+    own.collateral(n_bootstrap=5)
     page = content(own, images=3)
     found = titles(page)
     assert found[0] == "Which heads"
@@ -279,10 +291,13 @@ def test_a_correction_tells_heads_first_then_what_it_does_what_it_costs_and_the_
 
 
 def test_what_was_given_to_collateral_is_in_the_settings(audit):
-    own = made_again(audit)
-    own.location, own.fairness_results, own.explanations = audit.location, audit.fairness_results, audit.explanations
+    own = with_results(audit)
     own.store.manifest["shape"] = [("round", "flat")[i % 2] for i in range(len(own.store))]
-    own.collateral([hl.Attribute("shape", {"round": "a round one", "flat": "a flat one"})], bootstrap=5)
+    vars(own.data).pop("test", None)
+    own.collateral([hl.Attribute("shape", {"round": "a round one", "flat": "a flat one"})], n_bootstrap=5)
     line = content(own, images=0).command.splitlines()[-1]
-    assert line == 'audit.collateral([hl.Attribute("shape", {"round": ["a round one"], "flat": ["a flat one"]})])'
+    assert line.startswith(
+        'audit.collateral([hl.Attribute("shape", {"round": ["a round one"], "flat": ["a flat one"]})]'
+    )
+    assert "n_bootstrap=5" in line
     del own.store.manifest["shape"]

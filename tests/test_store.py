@@ -210,7 +210,7 @@ def test_a_manifest_of_mixed_columns_is_kept(tmp_path: Path) -> None:
     assert back["mixed"].fillna("-").tolist() == ["1", "b", "-"]
     assert back["box"].fillna("-").tolist() == ["[0.0, 0.0, 3.0, 5.0]", "[1.0, 1.0, 2.0, 2.0]", "-"]
     assert back["candidates"].fillna("-").tolist() == ['["cat", "dog"]', "cat|dog", "-"]
-    assert back["number"].tolist() == [1, 2, 3]
+    assert back["number"].tolist() == ["1", "2", "3"]
 
 
 def test_new_columns_need_no_new_extraction(store: HeadStore) -> None:

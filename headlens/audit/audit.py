@@ -2,285 +2,578 @@
 
 The pixels were seen once, when the store was filled. From there an audit locates the heads that carry the attribute
 into the task's mistakes, fits corrections on one part of the data, scores them on another part, and judges them against
-random heads. Every step can be taken alone; a later step takes the earlier ones where they are missing.
+random heads.
 
     audit = hl.Audit(clip, store, task, attribute)
     audit.locate()            # which heads
     audit.explain()           # what they encode
     audit.correct("ltc")      # fitted on the reference split
     audit.evaluate()          # scored on the test split, against random heads
-    audit.fairness()          # Cramér's V before and after ablating the candidates, against random heads
+    audit.fairness()          # Cramér's V before and after ablating its own candidates, against random heads
     audit.collateral()        # what the corrections cost elsewhere: other attributes, other classes
     audit.report("report.html")
+
+Each call adds a step to `audit.record`, its call and its result side by side; a call that was made before returns the
+result that still stands. Only `locate` with other heads, and `correct(..., replace=True)`, drop steps that rest on what
+they replace, and name them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from headlens.audit import folder as folder_of
-from headlens.audit.collateral import measure_collateral
-from headlens.audit.collateral_results import CollateralResults
-from headlens.audit.conflicts import conflict_note
-from headlens.audit.evidence import as_indices, attribute_prompts
-from headlens.audit.fairness import fairness
-from headlens.audit.fairness_results import FairnessResults
-from headlens.audit.fairness_verdict import FairnessRule
-from headlens.audit.locators import run_locator
-from headlens.audit.methods import Ingredients, build
-from headlens.audit.methods import method as registered
-from headlens.audit.question import Question
-from headlens.audit.results import Results
-from headlens.audit.scoring import Remember, score
+import numpy as np
+
+from headlens.audit.figures import Figures
 from headlens.correct import Correction, Tokens
+from headlens.errors import CorrectionError, HeadlensWarning
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId
-from headlens.locate import Located
+from headlens.findings import Finding
+from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
+from headlens.locate import ConceptRule, Located
 from headlens.models import HookedCLIP
-from headlens.prompts import Attribute, ZeroShotTask, encode_pairs
+from headlens.prompts import Attribute, TextBank, ZeroShotTask
+from headlens.registry import Registry
+from headlens.serialization import digest
+from headlens.steps import record as calls
+from headlens.steps.ablate import HeadAblation, ablate, scored_effects
+from headlens.steps.collateral import CollateralResults, measure_collateral, task_as_attribute
+from headlens.steps.data import AuditData, Splits, asking
+from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method
+from headlens.steps.fairness import FairnessResults, fairness
+from headlens.steps.locate import (
+    LOCATORS,
+    SCORES,
+    Evidence,
+    LocatedHeads,
+    check_options,
+    head_scores,
+    locate,
+    locator_options,
+)
+from headlens.steps.methods import METHODS, Method
+from headlens.steps.question import Question, as_pairs
+from headlens.steps.record import GIVEN, Call, Record, Step, corrections, in_words, known, result_of, with_step
+from headlens.steps.reproduce import commands, script
+from headlens.steps.saved import load, save
+from headlens.steps.texts import TextEmbeddings
+from headlens.steps.verdicts import FairnessRule, FairnessVerdict, Verdict
 
-if TYPE_CHECKING:
-    from headlens.audit.plotting import Plots
 
-
-class Audit(Question):
+class Audit:
     """Ask a filled store which heads carry an attribute into a task, and what correcting them does.
 
-    The arguments are those of `Question`: model, store, task and attribute, the splits, text pairs, bank and seed.
+    Args:
+        clip: the model whose text tower reads the prompts; None for an audit that was loaded and asks nothing new.
+        store: head states of the data set, with its manifest.
+        task: the classes; the manifest's `label` column holds their names.
+        attribute: the attribute; the manifest's column of that name holds its values. Without such a column they are
+            inferred zero-shot, which every result then says.
+        reference: the split on which heads are located and corrections are fitted.
+        test: the split that is scored.
+        pairs: text pairs that tell the classes apart by true features, for knowledge injection. By default the class
+            prompts themselves, pair by pair, which is a weak stand-in.
+        spurious_pairs: text pairs that tell the attribute's values apart. By default the values' first prompts.
+        crossed_pairs: text pairs that name one class and differ in the attribute's value, for classifier calibration.
+            By default a class prompt joined with two values' prompts.
+        bank: the general texts that heads are explained by; by default headlens' own, in words that the model knows.
+        seed: of every draw.
+        skip_unlabelled: leave out images whose value of the attribute is missing or not among its values, and say so;
+            by default they are an error.
+
+    Raises:
+        ManifestError: for a manifest without the label or the splits, with labels that are not classes, or a split
+            without two values of the attribute.
+        StoreError: where the store was made with another model.
 
     Attributes:
-        location: the located heads; None before `locate`.
-        location_note: a sentence on the groups that the locator compared.
-        results: what `evaluate` found.
-        fairness_results: what `fairness` found.
-        collateral_results: what `collateral` found.
+        data: the arrays of the question.
+        record: the steps that were taken.
+        methods: the registry that methods' names are looked up in.
         folder: where the audit was last saved to or loaded from.
     """
 
-    # As class attributes, so that the signature of an audit is that of its question.
-    location: Located | None = None
-    location_note: str = ""
-    results: Results | None = None
-    fairness_results: FairnessResults | None = None
-    collateral_results: CollateralResults | None = None
-    folder: Path | None = None
+    def __init__(
+        self,
+        clip: HookedCLIP | None,
+        store: HeadStore,
+        task: ZeroShotTask,
+        attribute: Attribute,
+        *,
+        reference: str = "val",
+        test: str = "test",
+        pairs: Sequence[Sequence[str]] | None = None,
+        spurious_pairs: Sequence[Sequence[str]] | None = None,
+        crossed_pairs: Sequence[Sequence[str]] | None = None,
+        bank: TextBank | None = None,
+        seed: int = 0,
+        skip_unlabelled: bool = False,
+    ):
+        if clip is not None:
+            store.check_model(clip)
+        question = Question(
+            model=store.model_name,
+            fingerprint=store.fingerprint,
+            manifest=store.manifest_digest,
+            task=task,
+            attribute=attribute,
+            reference=reference,
+            test=test,
+            pairs=as_pairs(pairs),
+            spurious_pairs=as_pairs(spurious_pairs),
+            crossed_pairs=as_pairs(crossed_pairs),
+            bank=bank,
+            seed=seed,
+            skip_unlabelled=skip_unlabelled,
+        )
+        texts = TextEmbeddings(None if clip is None else clip.encode_text)
+        self._begin(AuditData(question, store, clip, texts))
 
-    @cached_property
+    def _begin(self, data: AuditData, record: Record = (), methods: Registry[Method] = METHODS) -> None:
+        self.data = data
+        self.record: Record = record
+        self.methods = methods
+        self.folder: Path | None = None
+
+    @classmethod
+    def of(cls, data: AuditData, record: Record = (), methods: Registry[Method] = METHODS) -> Audit:
+        """An audit of a question whose arrays are there, with the steps of a record.
+
+        Args:
+            data: the question's arrays.
+            record: the steps that were taken.
+            methods: where methods are looked up by name; `METHODS.with_entries({...})` for methods of one run.
+        """
+        audit = cls.__new__(cls)
+        audit._begin(data, record, methods)
+        return audit
+
+    # ---- the question -----------------------------------------------------------------------------------------------
+
+    @property
+    def question(self) -> Question:
+        """What is asked."""
+        return self.data.question
+
+    @property
+    def clip(self) -> HookedCLIP | None:
+        """The model; None where the audit was loaded without it."""
+        return self.data.clip
+
+    @property
+    def store(self) -> HeadStore:
+        """Head states of the data set."""
+        return self.data.store
+
+    @property
+    def task(self) -> ZeroShotTask:
+        """The classes."""
+        return self.question.task
+
+    @property
+    def attribute(self) -> Attribute:
+        """The attribute."""
+        return self.question.attribute
+
+    @property
+    def splits(self) -> Splits:
+        """The reference and the test part, by row numbers."""
+        return self.data.splits
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is doubtful in the data: images in both parts, empty groups, rare spellings."""
+        return self.data.findings
+
+    @property
+    def identity(self) -> str:
+        """A digest of model, images, texts, splits and seed: two audits that share it ask the same."""
+        return self.question.identity
+
+    # ---- the results ------------------------------------------------------------------------------------------------
+
+    @property
+    def location(self) -> Located | None:
+        """The located heads; None before `locate`."""
+        found: LocatedHeads | None = result_of(self.record, calls.Locate)
+        return None if found is None else found.located
+
+    @property
+    def location_note(self) -> str:
+        """The groups that the locator compared, in a sentence."""
+        found: LocatedHeads | None = result_of(self.record, calls.Locate)
+        return "" if found is None else found.note
+
+    @property
+    def fitted(self) -> dict[str, Fitted]:
+        """The fitted corrections with the heads that each was built on, by name."""
+        return {name: step.result for name, step in corrections(self.record).items()}
+
+    @property
     def corrections(self) -> dict[str, Correction]:
         """The fitted corrections, by name."""
-        return {}
+        return {name: fitted.correction for name, fitted in self.fitted.items()}
 
-    @cached_property
+    @property
     def explanations(self) -> dict[HeadId, Explanation]:
         """What `explain` found, by head."""
-        return {}
+        return result_of(self.record, calls.Explain) or {}
 
-    @cached_property
-    def _ingredients(self) -> dict[str | None, Ingredients]:
-        return {}
+    @property
+    def results(self) -> Evaluated | None:
+        """What `evaluate` found."""
+        return result_of(self.record, calls.Evaluate)
+
+    @property
+    def fairness_results(self) -> FairnessResults | None:
+        """What `fairness` found."""
+        return result_of(self.record, calls.Fairness)
+
+    @property
+    def collateral_results(self) -> CollateralResults | None:
+        """What `collateral` found."""
+        return result_of(self.record, calls.Collateral)
+
+    @property
+    def ablation(self) -> HeadAblation | None:
+        """What `ablate` found last."""
+        return result_of(self.record, calls.Ablate)
+
+    @property
+    def verdict(self) -> Verdict | FairnessVerdict | None:
+        """What the numbers allow one to say: of the correction that `evaluate` judged, else of `fairness`."""
+        if self.results is not None and self.results.verdict is not None:
+            return self.results.verdict
+        return None if self.fairness_results is None else self.fairness_results.verdict
 
     # ---- the steps --------------------------------------------------------------------------------------------------
 
     def locate(
-        self, method: str = "contrastive", *, conflicting: Sequence[tuple[str, str]] | None = None, **options: Any
+        self,
+        locator: str | Located = "contrastive",
+        *,
+        conflicting: Sequence[tuple[str, str]] | None = None,
+        rule: ConceptRule | None = None,
+        spurious: Iterable[HeadLike] | None = None,
+        salient: Iterable[HeadLike] = (),
+        source: str = "",
+        **options: Any,
     ) -> Located:
         """Find the heads that carry the attribute into the task.
 
         Args:
-            method: a locator's name; see `headlens.audit.LOCATORS`. "contrastive" and its variants look at the
-                conflicting groups' wrongly and rightly classified images; "concept", "textspan" and "concept+textspan"
-                ask what the heads encode.
+            locator: a name of `headlens.steps.LOCATORS`; or another audit's result. "contrastive" and its variants look
+                at the conflicting groups' incorrectly and correctly classified images; "concept", "textspan" and
+                "concept+textspan" ask what the heads encode.
             conflicting: (class, value) groups in which attribute and class conflict. By default every group whose value
                 is not the one that its class mostly occurs with; where the reference split is balanced, the groups that
                 the zero-shot classifier gets wrong more often than its class as a whole.
-            options: the locator's own, such as `rule=ConceptRule(...)` or `first=5`.
+            rule: the thresholds of the concept test.
+            spurious, salient: heads that were located elsewhere; then no locator is run.
+            source: where these come from, in a few words.
+            options: the locator's other options, such as `first=5`.
 
         Raises:
-            LocateError: for an unknown locator, option or group, or where there is nothing to contrast.
+            UnknownNameError: for an unknown locator.
+            LocateError: for an unknown option or group, or where there is nothing to contrast.
         """
-        self.location, self.location_note = self._run_locator(method, conflicting, options)
-        self._ingredients = {}
-        self.corrections, self.results, self.fairness_results, self.collateral_results = {}, None, None, None
+        groups = None if conflicting is None else tuple((str(label), str(value)) for label, value in conflicting)
+        if not isinstance(locator, str):
+            spurious, salient, source = locator.spurious, locator.salient, source or locator.method
+        if isinstance(locator, str) and spurious is None and not salient:
+            check_options(LOCATORS, locator, locator_options(rule, options))
+            call = calls.Locate(locator, groups, rule, tuple(options.items()))
+        else:
+            given = self._heads(spurious or ()), self._heads(salient)
+            call = calls.Locate(GIVEN, spurious=given[0], salient=given[1], source=source)
+        self._take(call, lambda: locate(self.data, call))
+        assert self.location is not None
         return self.location
-
-    def located(self) -> Located:
-        """What was located; by the contrastive locator where nothing was asked yet."""
-        return self.location if self.location is not None else self.locate()
 
     def explain(
         self,
-        heads: Iterable[tuple[int, int]] | None = None,
+        heads: Iterable[HeadLike] | None = None,
         *,
-        count: int = 10,
-        draws: int = 5,
+        k: int = 10,
+        n_bootstrap: int = 5,
         rule: LabelRule | None = None,
     ) -> dict[HeadId, Explanation]:
         """Say what heads encode, by the texts of the bank that span their contributions to the reference images.
 
         Args:
             heads: the heads to explain; all by default. Uniqueness is among these.
-            count: texts a head, at most.
-            draws: bootstrap samples of the images behind the texts' stability; 0 leaves it out.
+            k: texts a head, at most.
+            n_bootstrap: bootstrap samples of the images behind the texts' stability; 0 leaves it out.
             rule: how a label is made.
 
         Raises:
-            ExplainError: for a count larger than the bank; LocateError: for a head outside the tower.
+            LocateError: for a head outside the tower.
         """
-        evidence = self.evidence()
-        explained = explain_heads(
-            evidence.store if draws else evidence.moments,
-            evidence.bank,
-            evidence.bank_embeddings,
-            count,
-            heads=heads,
-            basis=evidence.store.basis,
-            draws=draws,
-            seed=self.seed,
-            rule=rule,
-        )
-        self.explanations = explained
-        return explained
+        chosen = None if heads is None else self._heads(heads)
+        call = calls.Explain(chosen, k, n_bootstrap, rule or LabelRule())
+        return self._take(call, lambda: self._explain(call))
 
-    def correct(self, method: str | Correction = "ltc", *, name: str | None = None) -> Correction:
+    def correct(
+        self,
+        method: str | Correction = "ltc",
+        *,
+        name: str | None = None,
+        replace: bool = False,
+        fit: FitWith | None = None,
+    ) -> Correction:
         """Fit a correction on the reference split and keep it under its name for `evaluate`.
+
+        A method that uses the located heads takes those of the contrastive locator where nothing was located yet.
 
         Args:
             method: a registered method's name, or a correction of your own.
-            name: what to call it in tables; a registered method keeps its own name by default.
+            name: what to call it in tables; by default the method's name, or the correction's type, numbered.
+            replace: replace another correction of that name, and drop the evaluation that scored it.
+            fit: fits a registered method's correction on the reference split, for a run that keeps what it fitted.
+
+        Raises:
+            UnknownNameError: for an unknown method.
+            CorrectionError: where another correction has that name already.
         """
-        correction = build(method, self.ingredients_of(method)) if isinstance(method, str) else method
-        fitted = correction.fit(self.reference)
-        self.corrections[name or (method if isinstance(method, str) else type(method).__name__)] = fitted
-        self.results = self.collateral_results = None
-        return fitted
+        own = None if isinstance(method, str) else method.fit(self.data.reference)
+        name = name or (method if isinstance(method, str) else self._new_name(type(method).__name__))
+        if isinstance(method, str):
+            entry = self.methods[method]
+            call = calls.Correct(name, method, entry.located)
+            self._refuse_another(call, None, replace)
+            return self._take(call, lambda: self._fit(entry, fit)).correction
+        assert own is not None
+        call = calls.Correct(name, None)
+        self._refuse_another(call, own, replace)
+        if name in self.fitted and digest(self.corrections[name]) == digest(own):
+            return self.corrections[name]
+        self._add(Step(call, Fitted(own)))
+        return own
 
     def evaluate(
         self,
         methods: Sequence[str] = ("ablation", "ltc"),
         *,
-        draws: int = 100,
-        bootstrap: int = 1000,
         controls: Sequence[str] | None = None,
-        remember: Remember | None = None,
-    ) -> Results:
-        """Score zero-shot, the fitted corrections and `methods` on the test split, with intervals and controls.
+        judged: str | None = None,
+        n_random_sets: int = 100,
+        n_bootstrap: int = 1000,
+        cache: Cache | None = None,
+    ) -> Evaluated:
+        """Score zero-shot, every fitted correction and `methods` on the test split, with intervals and controls.
 
         Args:
-            methods: registered methods to fit where they are not fitted yet.
-            draws: random head sets a method is compared with; all of them where no more exist.
-            bootstrap: resamples behind every interval.
-            controls: the methods that are compared with random heads; all of `methods` by default.
-            remember: keeps what random heads predict, for a run that may be interrupted.
+            methods: registered methods, fitted where they are not fitted yet.
+            controls: the methods that are compared with random heads; by default all of `methods` that use heads.
+            judged: the method that the verdict is about; by default "ltc", else the last one of `methods`.
+            n_random_sets: random head sets a method is compared with; all of them where no more exist.
+            n_bootstrap: resamples behind every interval.
+            cache: keeps what random heads predict, for a run that may be interrupted.
+
+        Raises:
+            UnknownNameError: for a method that is neither fitted nor registered.
+            CorrectionError: for a control or a judged method that is not scored, or that uses no located heads.
         """
-        for method in methods:
-            if method not in self.corrections:
-                self.correct(method)
-        self.results = score(self, methods if controls is None else controls, draws, bootstrap, remember)
-        self.collateral_results = None
-        return self.results
+        names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+        scored = tuple(dict.fromkeys([*self.fitted, *names]))
+        built = {name: entry for name in scored if (entry := self._method_of(name)) is not None}
+        wanted = [name for name in names if name in built and built[name].roles] if controls is None else list(controls)
+        self._check_scored(scored, built, wanted, judged)
+        for name in names:
+            if name not in self.fitted:
+                self.correct(name)
+        if judged is None and scored:
+            judged = "ltc" if "ltc" in names else (names or scored)[-1]
+        call = calls.Evaluate(scored, tuple(wanted), judged, n_random_sets, n_bootstrap)
+        before = self._reusable(call)
+        return self._take(call, lambda: evaluate(self.data, call, self.fitted, built, before=before, cache=cache))
 
     def fairness(
         self,
+        candidates: str | Iterable[HeadLike] = "concept+textspan",
         *,
-        draws: int = 100,
-        bootstrap: int = 1000,
-        permutations: int = 1000,
+        n_random_sets: int = 100,
+        n_bootstrap: int = 1000,
+        n_permutations: int = 1000,
         total: int = 500,
         tokens: Tokens = "class",
-        rule: FairnessRule | None = None,
+        verdict_rule: FairnessRule | None = None,
+        rule: ConceptRule | None = None,
+        **options: Any,
     ) -> FairnessResults:
-        """Ablate the located heads and judge whether the attribute's hold on the predictions is focal.
+        """Ablate candidate heads and judge whether the attribute's hold on the predictions is focal.
 
-        Where nothing was located yet, the candidates are the heads on which both concept tests agree.
+        The candidates are this call's own: what `locate` found before does not matter to it.
 
         Args:
-            draws: layer-matched random head sets; all of them where no more exist.
-            bootstrap: resamples behind every interval.
-            permutations: of the attribute within each class.
-            total: scored images that are passed through the model again for the total effect; 0 leaves it out. It is
-                left out, too, where the model or the image files are not at hand.
+            candidates: the locator that names them; or the heads themselves.
+            n_random_sets: layer-matched random head sets; all of them where no more exist.
+            n_bootstrap: resamples behind every interval.
+            n_permutations: of the attribute within each class.
+            total: scored images that are passed through the model again for the total effect; 0 leaves it out.
             tokens: at which tokens the total ablation replaces the heads: "class" or "all".
-            rule: the thresholds of the verdict.
+            verdict_rule: the thresholds of the verdict.
+            rule: the thresholds of the concept test.
+            options: the locator's other options.
 
         Returns:
             The association before and after, controls, shares, classes and the verdict in words.
         """
-        if self.location is None:
-            self.locate("concept+textspan")
-        self.fairness_results = fairness(self, draws, bootstrap, permutations, total, tokens, rule)
-        self.collateral_results = None
-        return self.fairness_results
+        heads, locator = None, candidates
+        if isinstance(locator, str):
+            check_options(LOCATORS, locator, locator_options(rule, options))
+        else:
+            heads, locator = self._heads(locator), GIVEN
+        call = calls.Fairness(
+            locator,
+            rule,
+            tuple(options.items()),
+            heads,
+            n_random_sets,
+            n_bootstrap,
+            n_permutations,
+            total,
+            tokens,
+            verdict_rule or FairnessRule(),
+        )
+        return self._take(call, lambda: fairness(self.data, call, self._candidates(call)))
 
     def collateral(
         self,
         attributes: Sequence[Attribute] = (),
         tasks: Mapping[str, ZeroShotTask] | None = None,
         *,
+        methods: Sequence[str] | None = None,
+        heads: Iterable[HeadLike] | None = None,
         k: int = 10,
-        bootstrap: int = 1000,
+        n_bootstrap: int = 1000,
     ) -> CollateralResults:
-        """Measure what `evaluate`'s methods and `fairness`'s ablation cost elsewhere, on the scored images.
+        """Measure what fitted corrections, and the mean ablation of chosen heads, cost elsewhere.
 
         Scored are other attributes and tasks, each class of the audited task, the audited attribute itself, and how
-        many of every image's nearest images stay so. Images whose value is not among those named are left out.
+        many of every image's nearest images stay so, all on the scored images. Images whose value is not among those
+        named are left out.
 
         Args:
             attributes: further attributes, named after the manifest's columns that hold their values.
             tasks: further tasks, by the column that holds their labels. Where neither is given, further columns of few
                 values in words are asked in the audited task's templates, where the model can tell them at all.
+            methods: the corrections; by default all that are fitted, and where none is and there are no heads either,
+                ablation and LTC.
+            heads: heads whose mean ablation is measured, too; by default the candidates of `fairness`.
             k: how many neighbours.
-            bootstrap: resamples behind every interval.
+            n_bootstrap: resamples behind every interval.
 
         Raises:
             TaskError: for an attribute or task without a column, or whose values no scored image has.
         """
-        if self.results is None and self.fairness_results is None:
-            self.evaluate()
-        self.collateral_results = measure_collateral(self, attributes, tasks or {}, k, bootstrap)
-        return self.collateral_results
+        found = self.fairness_results
+        chosen = self._heads(heads if heads is not None else [] if found is None else found.candidates)
+        if methods is None:
+            methods = list(self.fitted) or ([] if chosen else ["ablation", "ltc"])
+        for name in methods:
+            if name not in self.fitted:
+                self.correct(name)
+        others = [*attributes, *(task_as_attribute(column, task) for column, task in (tasks or {}).items())]
+        call = calls.Collateral(tuple(methods), chosen, tuple(others) or None, k, n_bootstrap)
+        return self._take(call, lambda: measure_collateral(self.data, call, self.fitted))
+
+    def ablate(self, heads: Iterable[HeadLike], *, n_random_sets: int = 100, n_bootstrap: int = 1000) -> HeadAblation:
+        """Replace heads by their reference means, and score the test split before and after, against random heads.
+
+        Args:
+            heads: the heads, from any locator or none.
+            n_random_sets: layer-matched random sets to compare with; 0 for no control.
+            n_bootstrap: resamples behind every interval.
+
+        Raises:
+            LocateError: for no head, a head outside the tower, or one named twice.
+        """
+        call = calls.Ablate(self._heads(heads), n_random_sets, n_bootstrap)
+        return self._take(call, lambda: ablate(self.data, call, self._effects))
+
+    def scores(self, score: str, **options: Any) -> HeadScores:
+        """A number for every head, over the reference split, as the heatmap shows it.
+
+        Args:
+            score: a name of `headlens.steps.SCORES`: "attribution", "contrastive", "concept" or "effect".
+            options: the score's own, such as `between=("landbird", "waterbird")`.
+        """
+        check_options(SCORES, score, options)
+        return head_scores(self.evidence, score, **options)
 
     # ---- variations -------------------------------------------------------------------------------------------------
 
     def with_attribute(self, attribute: Attribute) -> Audit:
         """The same audit of another attribute, from the same store: no image is looked at again."""
-        return Audit(
-            self.clip,
-            self.store,
-            self.task,
-            attribute,
-            reference=self.reference_name,
-            test=self.test_name,
-            pairs=self.pairs if self.pairs_given else None,
-            seed=self.seed,
-            texts=self.texts,
-            bank=self.bank_given,
-            skip_unlabelled=self.skip_unlabelled,
-        )
+        return self.asking(attribute=attribute)
+
+    def asking(self, **changes: Any) -> Audit:
+        """An audit that differs in some fields of the question: `task`, `attribute`, `seed`, `bank`, …
+
+        Text pairs that tell classes apart do not outlive the classes, nor those of an attribute the attribute.
+        """
+        other = Audit.of(self.data.of(asking(self.question, **changes)), methods=self.methods)
+        same_images = np.array_equal(other.splits.reference, self.splits.reference)
+        if same_images and other.question.bank == self.question.bank:
+            # What a head encodes does not depend on the task or the attribute.
+            other.record = tuple(step for step in self.record if isinstance(step.call, calls.Explain))
+        return other
 
     # ---- keeping and showing ----------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the audit to a folder: JSON for what a person reads, safetensors for arrays. See `Audit.load`."""
-        self.folder = folder_of.save(self, Path(folder))
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the audit to a folder: JSON for what a person reads, safetensors for arrays. See `Audit.load`.
+
+        Args:
+            folder: where.
+            overwrite: replace an audit of another question.
+
+        Raises:
+            OutputError: for a folder that holds another audit; the message names what differs.
+        """
+        self.folder = save(self.data, self.record, Path(folder), overwrite)
         return self.folder
 
     @classmethod
     def load(cls, folder: str | Path, clip: HookedCLIP | None = None, store: HeadStore | None = None) -> Audit:
-        """Open a saved audit. Without `clip` it answers what it was asked before; new prompts need the model."""
-        audit = folder_of.load(Path(folder), clip, store)
+        """Open a saved audit. Without `clip` it answers what it was asked before; new prompts need the model.
+
+        Args:
+            folder: where it was saved.
+            clip: the model.
+            store: the store, where it is no longer where it was.
+        """
+        audit = cls.of(*load(Path(folder), clip, store))
         audit.folder = Path(folder)
         return audit
 
-    @cached_property
-    def plot(self) -> Plots:
-        """The audit's figures, as plotly figures: see `headlens.audit.plotting`."""
-        from headlens.audit.plotting import Plots
+    def script(self) -> str:
+        """Python that repeats this audit from its store."""
+        return script(self.data, self.record, self.folder)
 
-        return Plots(self)
+    def commands(self, out: str | Path = "audit-again") -> str:
+        """Shell commands that repeat this audit from its store, once it was saved.
+
+        Args:
+            out: the folder that they write to.
+
+        Raises:
+            CorrectionError: where the audit was not saved, and nothing can be read from its folder.
+        """
+        if self.folder is None:
+            raise CorrectionError("This audit was not saved yet.", "Call audit.save(folder) first.")
+        return commands(self.data, self.record, self.folder, str(out))
+
+    @property
+    def plot(self) -> Figures:
+        """The audit's figures, as plotly figures: see `headlens.audit.Figures`."""
+        return Figures(self.data, self.record, self.evidence)
 
     def explore(self, folder: str | Path | None = None) -> Any:
         """The interactive explorer, as a widget for JupyterLab, Notebook and VS Code; see `headlens.explore`.
@@ -296,7 +589,7 @@ class Audit(Question):
         return explore(self, folder)
 
     def report(self, path: str | Path, images: int = 4) -> Path:
-        """Write everything that was found as one self-contained HTML file.
+        """Write everything that was found as one self-contained HTML file. Steps that were not taken are named.
 
         Args:
             path: the file to write.
@@ -309,45 +602,137 @@ class Audit(Question):
     def card(self) -> str:
         """The same, short, as a Markdown section for a model card: the verdict first, tables with intervals, limits.
 
-        Steps that were not taken yet are taken first. Names from a manifest or a prompt are escaped.
+        Names from a manifest or a prompt are escaped.
         """
         from headlens.report.card import card
 
         return card(self)
 
-    # ---- inside -----------------------------------------------------------------------------------------------------
-
-    def _run_locator(
-        self, method: str, conflicting: Sequence[tuple[str, str]] | None, options: dict[str, Any]
-    ) -> tuple[Located, str]:
-        evidence = self.evidence(conflicting)
-        location = run_locator(method, evidence, options)
-        # A locator that did not ask for conflicting groups has nothing to say about them.
-        return location, conflict_note(evidence.conflicting) if "conflicting" in vars(evidence) else ""
-
-    def ingredients(self, locator: str | None = None) -> Ingredients:
-        """What registered methods build on; locates first where that has not been done.
-
-        Args:
-            locator: whose heads, where not the audit's own.
-        """
-        location = self.located() if locator is None else self._run_locator(locator, None, {})[0]
-        rows = self.splits.reference
-        return Ingredients(
-            location=location,
-            pairs=encode_pairs(self.pairs, self.texts),
-            spurious_pairs=encode_pairs(self.spurious_pairs, self.texts),
-            classifier=self.classifier,
-            spurious_prompts=self.texts(attribute_prompts(self.attribute)),
-            labels=as_indices(self.labels[rows]),
-            values=as_indices(self.values[rows]),
-            seed=self.seed,
-            cross_pairs=encode_pairs(self.crossed_pairs, self.texts),
+    def __repr__(self) -> str:
+        taken = ", ".join(in_words(step.call) for step in self.record) or "nothing yet"
+        return (
+            f"Audit({self.question.model}: {', '.join(self.task.classes)} by {self.attribute.name}, "
+            f"{len(self.splits.reference)} reference and {len(self.splits.test)} scored images; so far: {taken})"
         )
 
-    def ingredients_of(self, method: str) -> Ingredients:
-        """What the registered method of that name builds on: its own locator's heads where it has one."""
-        locator = registered(method).locator
-        if locator not in self._ingredients:
-            self._ingredients[locator] = self.ingredients(locator)
-        return self._ingredients[locator]
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The reference split as scores and explanations read it."""
+        return Evidence(self.data)
+
+    @cached_property
+    def _effects(self) -> Any:
+        return scored_effects(self.data)
+
+    def _heads(self, heads: Iterable[HeadLike]) -> tuple[HeadId, ...]:
+        return as_heads(heads, self.store.n_layers, self.store.n_heads)
+
+    def _take(self, call: Call, make: Callable[[], Any]) -> Any:
+        """The result of a call: the one that still stands, or a new one, which joins the record."""
+        step = known(self.record, call)
+        if step is None:
+            step = Step(call, make())
+            self._add(step)
+        return step.result
+
+    def _add(self, step: Step) -> None:
+        self.record, dropped = with_step(self.record, step)
+        if dropped:
+            what = ", ".join(in_words(one.call) for one in dropped)
+            warnings.warn(
+                f"{in_words(step.call).capitalize()} changed: {what} no longer hold and were dropped. Call "
+                f"{'them' if len(dropped) > 1 else 'it'} again.",
+                HeadlensWarning,
+                stacklevel=4,
+            )
+
+    def _explain(self, call: calls.Explain) -> dict[HeadId, Explanation]:
+        evidence = self.evidence
+        return explain_heads(
+            evidence.store if call.n_bootstrap else evidence.moments,
+            evidence.bank,
+            evidence.bank_embeddings,
+            min(call.k, len(evidence.bank)),
+            heads=call.heads,
+            basis=evidence.store.basis,
+            draws=call.n_bootstrap,
+            seed=self.question.seed,
+            rule=call.rule,
+        )
+
+    @cached_property
+    def _also_located(self) -> dict[str, LocatedHeads]:
+        return {}
+
+    def _located_by(self, call: calls.Locate) -> LocatedHeads:
+        """What a locator finds, for a step that does not use the audit's own located heads; found once."""
+        step, key = known(self.record, call), digest(call)
+        if step is not None:
+            return step.result
+        if key not in self._also_located:
+            self._also_located[key] = locate(self.data, call)
+        return self._also_located[key]
+
+    def _candidates(self, call: calls.Fairness) -> LocatedHeads | None:
+        if call.heads is not None:
+            return None
+        return self._located_by(calls.Locate(call.locator, None, call.rule, call.options))
+
+    def _fit(self, entry: Method, fit: FitWith | None) -> Fitted:
+        located: Located | None = None
+        if entry.located:
+            located = self.location or self.locate()
+        elif entry.roles:
+            assert entry.locator is not None
+            located = self._located_by(calls.Locate(entry.locator)).located
+        return fit_method(self.data, entry, located, fit)
+
+    def _method_of(self, name: str) -> Method | None:
+        """How a scored correction is built; None for one of the user's own."""
+        step = corrections(self.record).get(name)
+        method = name if step is None else step.call.method  # type: ignore[union-attr]
+        return None if method is None else self.methods[method]
+
+    def _refuse_another(self, call: calls.Correct, own: Correction | None, replace: bool) -> None:
+        step = corrections(self.record).get(call.name)
+        if step is None or replace:
+            return
+        same = step.call == call and (own is None or digest(step.result.correction) == digest(own))
+        if not same:
+            raise CorrectionError(
+                f"Another correction is already named {call.name!r}.",
+                "Pass another name=, or replace=True to drop that one and the evaluation that scored it.",
+            )
+
+    def _new_name(self, kind: str) -> str:
+        number = 1
+        while (name := kind if number == 1 else f"{kind} {number}") in self.fitted:
+            number += 1
+        return name
+
+    def _check_scored(
+        self, scored: tuple[str, ...], built: Mapping[str, Method], controls: Sequence[str], judged: str | None
+    ) -> None:
+        for what, name in (*(("control", one) for one in controls), *([("judged method", judged)] if judged else ())):
+            if name not in scored:
+                raise CorrectionError(
+                    f"The {what} {name!r} is not among the scored methods: {', '.join(scored)}.",
+                    "Add it to the methods, or leave it out.",
+                )
+            if what == "control" and not (name in built and built[name].roles):
+                raise CorrectionError(
+                    f"{name!r} uses no located heads, so that random heads cannot replace them.",
+                    "Leave it out of the controls.",
+                )
+
+    def _reusable(self, call: calls.Evaluate) -> Evaluated | None:
+        """The evaluation that still stands, as far as its settings are those of a new one."""
+        step = next((one for one in self.record if isinstance(one.call, calls.Evaluate)), None)
+        if step is None or step.call.n_bootstrap != call.n_bootstrap:  # type: ignore[union-attr]
+            return None
+        found: Evaluated = step.result
+        if step.call.n_random_sets != call.n_random_sets:  # type: ignore[union-attr]
+            return Evaluated(found.evaluations, found.predictions, found.differences, {}, None)
+        return found

@@ -8,21 +8,21 @@ the correction of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int
 
-from headlens.audit import Audit, Ingredients
-from headlens.audit.methods import Builder, Method
 from headlens.benchmark.by_image import every_method, spread
 from headlens.benchmark.slots import Pairs, Two, fill_two
 from headlens.correct import ByImage, Correction
 from headlens.errors import CorrectionError
 from headlens.manifest import candidate_indices
 from headlens.prompts import encode_pairs
+from headlens.registry import Registry
+from headlens.steps.data import AuditData
+from headlens.steps.methods import Builder, Ingredients, Method
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,12 +74,14 @@ def two_candidates(target: Any, classes: Sequence[str]) -> list[Two]:
     return [(min(own), max(own)) for own in found if own is not None]
 
 
-def methods_by_candidates(audit: Audit, pairs: Pairs, crossed: Pairs | None) -> AbstractContextManager[None]:
-    """Within it every registered method is built for each two classes, with the pairs of these two."""
-    classes = audit.task.classes
-    twos = list(dict.fromkeys(two_candidates(audit.test, classes)))
-    of_two = {two: encode_pairs(fill_two(pairs, two, classes), audit.texts) for two in twos}
-    across = {two: encode_pairs(fill_two(crossed, two, classes), audit.texts) for two in twos} if crossed else {}
+def methods_by_candidates(
+    data: AuditData, methods: Registry[Method], pairs: Pairs, crossed: Pairs | None
+) -> Registry[Method]:
+    """The methods, each built for each two classes, with the pairs of these two."""
+    classes = data.question.task.classes
+    twos = list(dict.fromkeys(two_candidates(data.test, classes)))
+    of_two = {two: encode_pairs(fill_two(pairs, two, classes), data.texts) for two in twos}
+    across = {two: encode_pairs(fill_two(crossed, two, classes), data.texts) for two in twos} if crossed else {}
 
     def by_two(method: Method) -> Builder:
         def built(known: Ingredients) -> Correction:
@@ -91,4 +93,4 @@ def methods_by_candidates(audit: Audit, pairs: Pairs, crossed: Pairs | None) -> 
 
         return built
 
-    return every_method(by_two)
+    return every_method(methods, by_two)

@@ -7,15 +7,14 @@ What a method builds for every kind stands side by side in a `headlens.correct.B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from headlens.audit import METHODS
-from headlens.audit.methods import Method
 from headlens.correct import Compose, Correction, Probe
+from headlens.registry import Registry
 from headlens.serialization import digest
+from headlens.steps.methods import Builder, Method
 
 Wrap = Callable[[dict[Any, Correction]], Correction]
 
@@ -42,16 +41,6 @@ def spread(parts: dict[Any, Correction], wrap: Wrap) -> Correction:
     return wrap(parts)
 
 
-@contextmanager
-def every_method(change: Callable[[Method], Any]) -> Iterator[None]:
-    """Within it every registered method is built by what `change` makes of it.
-
-    A random control builds a method by its name, and so gets the same.
-    """
-    before = dict(METHODS)
-    try:
-        METHODS.update({name: replace(method, build=change(method)) for name, method in before.items()})
-        yield
-    finally:
-        METHODS.clear()
-        METHODS.update(before)
+def every_method(methods: Registry[Method], change: Callable[[Method], Builder]) -> Registry[Method]:
+    """The methods of a registry, each built by what `change` makes of it; random controls get the same."""
+    return Registry(methods.kind, {name: replace(one, builder=change(one)) for name, one in methods.items()})

@@ -26,10 +26,11 @@ from headlens.serialization import write_json
 LOCATED = "located.json"
 _AUDIT = "audit.json"
 _FORMAT = 1
-_WRITTEN = re.compile(r"\s*\d+\.\d+\s*(,\s*\d+\.\d+\s*)*")
+_HEAD = r"\s*(?:L\d+H\d+|\d+\.\d+)\s*"
+_WRITTEN = re.compile(f"{_HEAD}(,{_HEAD})*", re.IGNORECASE)
 _REMEDY = (
-    "Name the output folder of headlens benchmark, a saved audit's folder or a located.json, or write heads as "
-    "layer.head, separated by commas: 10.10,11.3."
+    "Name the output folder of headlens benchmark, a saved audit's folder or a located.json, or write heads, separated "
+    "by commas: L10H10,L11H3."
 )
 
 
@@ -91,7 +92,8 @@ class CarriedHeads:
 
 def heads_of(audit: Audit, source: str, by_class: Mapping[str, Iterable[tuple[int, int]]]) -> CarriedHeads:
     """What an audit located, to be carried over."""
-    located = audit.located()
+    located = audit.location
+    assert located is not None
     return CarriedHeads(
         tuple(located.spurious),
         tuple(located.salient),
@@ -103,7 +105,7 @@ def heads_of(audit: Audit, source: str, by_class: Mapping[str, Iterable[tuple[in
 
 
 def read_heads(source: str | Path | CarriedHeads) -> CarriedHeads:
-    """Heads from a benchmark's output folder, a saved audit's folder, a located.json, or written out: "10.10,11.3".
+    """Heads from a benchmark's output folder, a saved audit's folder, a located.json, or written out: "L10H10,L11H3".
 
     Raises:
         LocateError: for anything else.
@@ -117,7 +119,7 @@ def read_heads(source: str | Path | CarriedHeads) -> CarriedHeads:
         path = next((path / name for name in (LOCATED, _AUDIT) if (path / name).is_file()), path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return _of_audit(record) if "found" in record else _of_record(record)
+        return _of_audit(record) if "question" in record else _of_record(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, LocateError) as error:
         raise LocateError("located heads to carry over", f"{str(source)!r} ({error})", _REMEDY) from error
 
@@ -136,15 +138,16 @@ def _of_record(record: dict[str, Any]) -> CarriedHeads:
 
 
 def _of_audit(record: dict[str, Any]) -> CarriedHeads:
-    found = record["found"]["location"]
-    if found is None:
+    located = [step["result"]["located"] for step in record["record"] if step["call"]["type"] == "Locate"]
+    if not located:
         raise ValueError("an audit that located nothing yet")
+    question = record["question"]
     return CarriedHeads(
-        _heads(found["spurious"]),
-        _heads(found.get("salient", ())),
-        f"an audit of {record['attribute']['name']} over {', '.join(record['task']['classes'][:3])}",
-        record["model"]["name"],
-        record["model"]["fingerprint"],
+        _heads(located[-1]["spurious"]),
+        _heads(located[-1].get("salient", ())),
+        f"an audit of {question['attribute']['name']} over {', '.join(question['task']['classes'][:3])}",
+        question["model"],
+        question["fingerprint"],
     )
 
 

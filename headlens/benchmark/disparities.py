@@ -23,7 +23,7 @@ def disparities() -> Extra:
     """Demographic parity and equalised odds differences of the second of two classes."""
 
     def measure(one: Scored) -> Measures | None:
-        names, labels, values = one.audit.task.classes, one.labels, one.audit.values[one.audit.splits.test]
+        names, labels, values = one.audit.task.classes, one.labels, one.audit.data.values[one.audit.splits.test]
         if len(names) != 2 or one.audit.results is None:
             return None
         before = one.audit.results.predictions["zero-shot"]
@@ -33,7 +33,7 @@ def disparities() -> Extra:
         images = counts.reshape(*counts.shape[:2], -1).sum(-1)
         if not images.all():
             return None
-        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
+        bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
         found = bootstrap_cells(counts, one.correction is not None, _differences, bootstrap)
         held = one.audit.attribute.value_names
         sizes = {f"{names[j]}/{held[code]}": int(images[i, j]) for i, code in enumerate(codes) for j in (0, 1)}

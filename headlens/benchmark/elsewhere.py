@@ -21,12 +21,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headlens.audit import Audit
-from headlens.audit.codes import value_codes
 from headlens.benchmark.measures import Extra, Scored
 from headlens.manifest import as_text
 from headlens.metrics import SMALL, Measures
 from headlens.metrics.bootstrap import Bootstrap, bootstrap_cells, count_cells, interval
 from headlens.prompts import Attribute
+from headlens.steps.data import value_codes
 
 MEAN = "mean"
 _SHOWN = 4  # tasks with columns of their own; of more, the table shows the mean
@@ -55,7 +55,7 @@ class Question:
 
     def asked_of(self, audit: Audit) -> Attribute | None:
         """The values that the scored images have, with their prompts; None where there are fewer than two."""
-        manifest = audit.test.manifest
+        manifest = audit.data.test.manifest
         if self.column not in manifest.columns:
             return None
         values = sorted(map(str, as_text(manifest[self.column]).dropna().unique()))
@@ -88,7 +88,7 @@ def elsewhere(questions: Sequence[Question]) -> Extra:
         for question in questions:
             attribute = question.asked_of(one.audit)
             if attribute is not None:
-                truth = value_codes(one.audit.test.manifest[attribute.name], attribute, missing=True)
+                truth = value_codes(one.audit.data.test.manifest[attribute.name], attribute, missing=True)
                 rights[question.column] = (_right(one, attribute, truth), truth >= 0)
         return _measures(one, {name: (hits, has) for name, (hits, has) in rights.items() if hits is not None})
 
@@ -108,9 +108,9 @@ def attribute_left() -> Extra:
 
     def measure(one: Scored) -> Measures | None:
         audit = one.audit
-        if audit.inferred:
+        if audit.data.inferred:
             return None
-        truth = audit.values[audit.splits.test]
+        truth = audit.data.values[audit.splits.test]
         hits = _right(one, audit.attribute, truth)
         return None if hits is None else _measures(one, {"accuracy": (hits, truth >= 0)})
 
@@ -129,8 +129,8 @@ def _right(
     """Which images are told rightly: by zero-shot where the method is another one, and by the method."""
     if one.embedding is None:
         return None
-    prototypes = attribute.prototypes(one.audit.texts)
-    embeddings = [one.embedding] if one.before is None else [one.audit.test.embedding, one.embedding]
+    prototypes = attribute.prototypes(one.audit.data.texts)
+    embeddings = [one.embedding] if one.before is None else [one.audit.data.test.embedding, one.embedding]
     return [_answers(each, prototypes) == truth for each in embeddings]
 
 
@@ -150,7 +150,7 @@ def _measures(one: Scored, rights: dict[str, tuple[list[np.ndarray], np.ndarray]
     for name, (hits, has) in rights.items():
         kept = [each[has] for each in hits]
         counts = count_cells([np.zeros(int(has.sum()), dtype=int)], (1,), kept)
-        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
+        bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
         found: _Parts = bootstrap_cells(counts, len(hits) > 1, _accuracy, bootstrap)
         for part, values in zip(parts, found, strict=True):
             if "accuracy" in values:
@@ -169,7 +169,7 @@ def _add_mean(one: Scored, parts: _Parts, hits: Bool[np.ndarray, "question model
     values, intervals, changes, change_intervals = parts
     cells, counts = np.unique(hits.sum(axis=0).T, axis=0, return_counts=True)
     total = counts.sum()
-    drawn = np.random.default_rng(one.audit.seed).multinomial(total, counts / total, size=one.draws)
+    drawn = np.random.default_rng(one.audit.question.seed).multinomial(total, counts / total, size=one.draws)
     means, observed = (each @ cells / (total * len(hits)) for each in (drawn, counts))
     values[MEAN], intervals[MEAN] = float(observed[-1]), interval(means[:, -1])
     if hits.shape[1] > 1:

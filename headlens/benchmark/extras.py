@@ -38,9 +38,9 @@ def averages() -> Extra:
     """The average accuracy where every group counts once, and where groups count as in the training split."""
 
     def measure(one: Scored) -> Measures:
-        groups = [one.audit.groups[row] for row in one.audit.splits.test]
+        groups = [one.audit.data.groups[row] for row in one.audit.splits.test]
         weightings: dict[str, Weighting] = {"groups": "groups", "training": _training_shares(one, groups)}
-        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
+        bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
         parts = []
         for name, weighting in weightings.items():
             own = evaluate(one.labels, one.predictions, groups=groups, weighting=weighting, bootstrap=bootstrap)
@@ -74,7 +74,7 @@ def _training_shares(one: Scored, scored: Sequence[str]) -> dict[str, float]:
     audit = one.audit
     splits = audit.store.manifest.get("split")
     rows = audit.splits.reference if splits is None else np.flatnonzero((splits == "train").to_numpy())
-    counts = pd.Series([audit.groups[row] for row in (rows if len(rows) else audit.splits.reference)]).value_counts()
+    counts = pd.Series(audit.data.groups[rows if len(rows) else audit.splits.reference]).value_counts()
     shares = {name: float(counts.get(name, 0)) for name in dict.fromkeys(scored)}
     return shares if sum(shares.values()) else dict.fromkeys(shares, 1.0)
 
@@ -91,7 +91,7 @@ def common_counter() -> Extra:
             attribute=one.values,
             method=one.method,
             baseline=one.baseline,
-            bootstrap=Bootstrap(one.draws, seed=one.audit.seed),
+            bootstrap=Bootstrap(one.draws, seed=one.audit.question.seed),
         ),
     )
 
@@ -108,7 +108,7 @@ def occupations(worst: int = 10) -> Extra:
             method=one.method,
             baseline=None if one.baseline is None else one.baseline[there],
             n_worst=worst,
-            bootstrap=Bootstrap(one.draws, seed=one.audit.seed),
+            bootstrap=Bootstrap(one.draws, seed=one.audit.question.seed),
         )
 
     return Extra(
@@ -161,7 +161,7 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
             return None
         before = None if one.before is None else one.before.scores(prompts)
         top = max(1, min(k, len(scores) // 2))
-        bootstrap = Bootstrap(one.draws, seed=one.audit.seed)
+        bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
         even, own = (
             retrieval_skew(scores, one.values, top, of, method=one.method, baseline=before, bootstrap=bootstrap)
             for of in ("uniform", "data")
@@ -181,7 +181,7 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
 
 def _over_queries(one: Scored, name: str, found: np.ndarray) -> Measures:
     """The mean of numbers of [query method], zero-shot first where there are two, with a bootstrap over queries."""
-    picks = np.random.default_rng(one.audit.seed).integers(len(found), size=(one.draws, len(found)))
+    picks = np.random.default_rng(one.audit.question.seed).integers(len(found), size=(one.draws, len(found)))
     means, drawn = found.mean(axis=0), found[picks].mean(axis=1)
     measures = Measures(
         one.method,
@@ -198,7 +198,7 @@ def _over_queries(one: Scored, name: str, found: np.ndarray) -> Measures:
 
 def _divergence(one: Scored, scores: Tensor, before: Tensor | None, k: int) -> Measures:
     """NDKL with a bootstrap that ranks every resample anew."""
-    values, generator = one.values, np.random.default_rng(one.audit.seed)
+    values, generator = one.values, np.random.default_rng(one.audit.question.seed)
     rankings = [scores.numpy()] + ([] if before is None else [before.numpy()])
     observed = [ndkl(each, values, k) for each in rankings]
     drawn = []

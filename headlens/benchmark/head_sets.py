@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from headlens import plots
 from headlens.audit import Audit
-from headlens.audit.pictures import as_seen
+from headlens.audit.figures import as_seen
 from headlens.explain import token_maps
 from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.heads import HeadId
@@ -29,15 +29,16 @@ def attribute_location(audit: Audit) -> Location:
     Raises:
         LocateError: where no image's value is told rightly.
     """
-    prototypes = audit.attribute.prototypes(audit.texts)
-    store, rows = audit.reference, audit.splits.reference
+    prototypes = audit.attribute.prototypes(audit.data.texts)
+    store, rows = audit.data.reference, audit.splits.reference
     logits = store.embedding @ prototypes.T.to(store.embedding)
-    return attribute_heads(store.project(prototypes), logits, torch.as_tensor(audit.values[rows]))
+    return attribute_heads(store.project(prototypes), logits, torch.as_tensor(audit.data.values[rows]))
 
 
 def head_sets(audit: Audit, attribute: Location | None) -> HeadSets:
     """Z_S less Z_Y, Z_SY, Z_Y and all heads, by names for a figure; sets without a head are left out."""
-    located = audit.located()
+    located = audit.location
+    assert located is not None
     everything = [HeadId(i, j) for i in range(audit.store.n_layers) for j in range(audit.store.n_heads)]
     salient = set(located.salient)
     sets = {
@@ -53,8 +54,8 @@ def examples(audit: Audit, count: int) -> Int[np.ndarray, "image"]:
     """Rows of the store to look at: from the groups that zero-shot gets worst, a wrong image of each where there is."""
     assert audit.results is not None
     rows, evaluation = audit.splits.test, audit.results.evaluations["zero-shot"]
-    wrong = audit.results.predictions["zero-shot"] != audit.labels[rows]
-    names = np.asarray([audit.groups[row] for row in rows], dtype=object)
+    wrong = audit.results.predictions["zero-shot"] != audit.data.labels[rows]
+    names = np.asarray([audit.data.groups[row] for row in rows], dtype=object)
     ranked = sorted(evaluation.groups, key=lambda name: evaluation.groups[name])[:count]
     return np.asarray([rows[np.flatnonzero(names == name)[int(np.argmax(wrong[names == name]))]] for name in ranked])
 
@@ -72,18 +73,20 @@ def set_maps(audit: Audit, sets: Mapping[str, Sequence[HeadId]], count: int = 4)
     pictures = [read_image(path, box) for path, box in image_files(manifest)]
     vision = audit.clip.vision
     pixels = torch.stack([audit.clip.preprocess(picture) for picture in pictures]).to(vision.device, vision.dtype)
-    scores = audit.among(audit.logits(audit.store.subset(rows).embedding), rows)
+    scores = audit.data.among(audit.data.logits(audit.store.subset(rows).embedding), rows)
     predicted, second = scores.topk(2, dim=1).indices.T
-    true = torch.as_tensor(audit.labels[rows])
+    true = torch.as_tensor(audit.data.labels[rows])
     other = torch.where(predicted == true, second, true)
-    directions = (audit.classifier[predicted] - audit.classifier[other]).to(vision.device)
+    directions = (audit.data.classifier[predicted] - audit.data.classifier[other]).to(vision.device)
     heads = list(dict.fromkeys(head for own in sets.values() for head in own))
     maps = token_maps(vision, pixels, heads, directions).cpu()
     place = {head: i for i, head in enumerate(heads)}
     summed = {name: maps[:, [place[head] for head in own]].sum(dim=1) for name, own in sets.items()}
     names = audit.task.classes
     titles = [
-        f"{audit.groups[row]}, taken for {names[p]}" if p != t else f"{audit.groups[row]}, told rightly"
+        f"{audit.data.groups[row]}, classified as {names[p]}"
+        if p != t
+        else f"{audit.data.groups[row]}, correctly classified"
         for row, p, t in zip(rows, predicted.tolist(), true.tolist(), strict=True)
     ]
     return plots.tokens([as_seen(audit.clip, image) for image in pixels], summed, titles)
@@ -103,7 +106,7 @@ def caption_figure(
     if "caption" not in manifest.columns or audit.clip is None:
         return None
     captions = as_text(manifest["caption"])
-    order = np.random.default_rng(audit.seed).permutation(audit.splits.test)
+    order = np.random.default_rng(audit.question.seed).permutation(audit.splits.test)
     named = {row: _kinds_named(captions.iloc[row], kinds) for row in order}
     # Captions that name every kind tell most; of equal ones the seeded order decides.
     chosen = sorted((row for row in order if named[row] >= 2), key=lambda row: -named[row])[:count]
@@ -112,7 +115,7 @@ def caption_figure(
     view = audit.store.subset(np.asarray(chosen))
     outputs = {name: torch.stack([view.heads(*head) for head in heads]).sum(dim=0) for name, heads in sets.items()}
     texts = [str(captions.iloc[row]) for row in chosen]
-    shares = caption_shares(audit.clip.encode_text, outputs, texts, kinds, seed=audit.seed)
+    shares = caption_shares(audit.clip.encode_text, outputs, texts, kinds, seed=audit.question.seed)
     return plots.shapley(shares.shares(), len(chosen)), shares
 
 

@@ -20,11 +20,11 @@ from jaxtyping import Int
 from safetensors import SafetensorError
 
 from headlens._version import __version__
-from headlens.audit import Audit
 from headlens.benchmark.by_image import of_headlens
 from headlens.correct import Correction, load_correction
 from headlens.errors import CorrectionError
 from headlens.serialization import digest, read_arrays, write_arrays
+from headlens.steps.data import AuditData
 
 _PREDICTED = "predicted"
 
@@ -33,12 +33,12 @@ class Kept:
     """A folder of finished pieces of one audit's benchmark.
 
     Args:
-        audit: the audit.
+        data: the arrays of the audit's question.
         folder: where; None keeps nothing.
     """
 
-    def __init__(self, audit: Audit, folder: str | Path | None):
-        self.audit, self.folder = audit, None if folder is None else Path(folder)
+    def __init__(self, data: AuditData, folder: str | Path | None):
+        self.data, self.folder = data, None if folder is None else Path(folder)
 
     def fit(self, correction: Correction) -> Correction:
         """The correction, fitted on the reference split: now, or before."""
@@ -48,7 +48,7 @@ class Kept:
                 return load_correction(place)
             except CorrectionError:
                 pass  # a run that was killed while it wrote
-        fitted = correction.fit(self.audit.reference)
+        fitted = correction.fit(self.data.reference)
         if place is not None:
             fitted.save(place, overwrite=True)
         return fitted
@@ -63,7 +63,7 @@ class Kept:
         place = place.with_suffix(".safetensors")
         try:
             found = read_arrays(place)[_PREDICTED].numpy().astype(np.int64)
-            if found.shape == (len(self.audit.splits.test),):
+            if found.shape == (len(self.data.splits.test),):
                 return found
         except (OSError, SafetensorError, KeyError):
             pass
@@ -79,11 +79,11 @@ class Kept:
 
     @cached_property
     def _context(self) -> str:
-        audit = self.audit
-        found = hashlib.sha256(f"{__version__} {audit.identity} {audit.store.plan.dtype}".encode())
-        for rows in (audit.splits.reference, audit.splits.test, audit.labels, audit.values):
+        data = self.data
+        found = hashlib.sha256(f"{__version__} {data.question.identity} {data.store.plan.dtype}".encode())
+        for rows in (data.splits.reference, data.splits.test, data.labels, data.values):
             found.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
-        found.update(audit.classifier.detach().cpu().to(torch.float64).contiguous().numpy().tobytes())
-        if audit.allowed is not None:
-            found.update(audit.allowed.numpy().tobytes())
+        found.update(data.classifier.detach().cpu().to(torch.float64).contiguous().numpy().tobytes())
+        if data.allowed is not None:
+            found.update(data.allowed.numpy().tobytes())
         return found.hexdigest()

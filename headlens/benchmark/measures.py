@@ -43,7 +43,7 @@ class Scored:
     @property
     def labels(self) -> Int[np.ndarray, "image"]:
         """The true class of every scored image."""
-        return self.audit.labels[self.audit.splits.test]
+        return self.audit.data.labels[self.audit.splits.test]
 
     @property
     def classes(self) -> np.ndarray:
@@ -53,7 +53,7 @@ class Scored:
     @property
     def values(self) -> np.ndarray:
         """The attribute's value of every scored image, by name."""
-        codes = self.audit.values[self.audit.splits.test]
+        codes = self.audit.data.values[self.audit.splits.test]
         return np.asarray(self.audit.attribute.value_names, dtype=object)[codes]
 
     @property
@@ -73,15 +73,15 @@ class Scored:
     def embedding(self) -> Float[Tensor, "image embed"] | None:
         """The embeddings as the method leaves them; None where it changes the task's classifier alone."""
         if self.correction is None:
-            return self.audit.test.embedding
+            return self.audit.data.test.embedding
         # A probe on top of a correction is not asked other questions either: it has learnt to answer one.
         if self.correction.changes_classifier:
             return None
-        return embedding_of(self.correction.apply(self.audit.test))
+        return embedding_of(self.correction.apply(self.audit.data.test))
 
     def scores(self, texts: ZeroShotTask) -> Float[Tensor, "image text"] | None:
         """The corrected scores of other texts; None for a method that has no place for them."""
-        rows = texts.classifier(self.audit.texts).to(self.audit.test.embedding)
+        rows = texts.classifier(self.audit.data.texts).to(self.audit.data.test.embedding)
         if self.embedding is not None:
             return self.embedding @ rows.T
         # A calibrated classifier can be made of any texts, a probe not.
@@ -89,7 +89,7 @@ class Scored:
 
     def _calibrated(self, rows: Float[Tensor, "text embed"]) -> Float[Tensor, "image text"]:
         assert self.correction is not None
-        return self.correction.logits(self.audit.test, rows)
+        return self.correction.logits(self.audit.data.test, rows)
 
     @property
     def before(self) -> Scored | None:

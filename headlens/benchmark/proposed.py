@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
-from headlens.audit import METHODS, Audit, Ingredients
-from headlens.audit.methods import ROLES, Method
 from headlens.correct import Correction, locate_then_correct
-from headlens.errors import TaskError
 from headlens.prompts import ProposedPairs, encode_pairs, propose_pairs
+from headlens.steps.data import AuditData
+from headlens.steps.methods import ROLES, Ingredients, Method
 
 NAME = "ltc with proposed pairs"
 _COUNT = 6
 
 
-@contextmanager
-def method_of_proposed_pairs(audit: Audit) -> Iterator[list[str]]:
-    """Within it `NAME` is a registered method. Yields sentences on the pairs, empty until the method was built.
+def method_of_proposed_pairs(data: AuditData) -> tuple[Method, list[str]]:
+    """The method, and a list that gets a sentence on the pairs once it is built.
 
     The pairs are those of the bank that best tell the classes apart and least the attribute's values; labels of images
     are not read for them.
@@ -27,20 +23,13 @@ def method_of_proposed_pairs(audit: Audit) -> Iterator[list[str]]:
 
     @cache
     def proposed() -> ProposedPairs:
-        prototypes = audit.attribute.prototypes(audit.texts)
-        found = propose_pairs(audit.bank, audit.texts, audit.classifier, prototypes, _COUNT)
+        prototypes = data.question.attribute.prototypes(data.texts)
+        found = propose_pairs(data.bank, data.texts, data.classifier, prototypes, _COUNT)
         listed = "; ".join(f"{first} / {second}" for first, second in found.pairs)
         said.append(f"Pairs proposed from the text bank, for {NAME}: {listed}.")
         return found
 
     def build(known: Ingredients) -> Correction:
-        pairs = encode_pairs(proposed().pairs, audit.texts)
-        return locate_then_correct(known.location.spurious, known.location.salient, pairs)
+        return locate_then_correct(known.spurious, known.salient, encode_pairs(proposed().pairs, data.texts))
 
-    if NAME in METHODS:
-        raise TaskError(f"a registry without {NAME!r}", "one with it", "Register that method under another name.")
-    METHODS[NAME] = Method(build, ROLES)
-    try:
-        yield said
-    finally:
-        METHODS.pop(NAME, None)
+    return Method(build, ROLES), said

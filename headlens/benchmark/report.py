@@ -44,6 +44,7 @@ def write_report(
     """
     assert audit.results is not None
     verdict = audit.results.verdict
+    assert verdict is not None
     content = ReportContent(
         title=f"Benchmark {table.suite}, {table.model}",
         verdict=verdict.sentence,
@@ -51,7 +52,7 @@ def write_report(
         question=asked.question(audit),
         notes=table.footnotes(),
         sections=[*_tables(table), *figures(audit, images, kinds)],
-        settings=asked.settings(audit) | {"text pairs": [list(pair) for pair in audit.pairs]},
+        settings=asked.settings(audit) | {"text pairs": [list(pair) for pair in audit.data.pairs]},
         limits=LIMITS,
     )
     return write(content, path)
@@ -109,17 +110,18 @@ def _attribute(audit: Audit, attribute: Location) -> Section:
 
 def _margins(audit: Audit) -> list[Section]:
     assert audit.results is not None
+    assert audit.results.verdict is not None
     judged = audit.results.verdict.method
     if judged not in audit.corrections:
         return []
     rows = audit.splits.test
-    classifier = audit.classifier.to(audit.test.embedding)
+    classifier = audit.data.classifier.to(audit.data.test.embedding)
     scores = {
-        "zero-shot": audit.logits(audit.test.embedding),
-        judged: audit.corrections[judged].logits(audit.test, classifier),
+        "zero-shot": audit.data.logits(audit.data.test.embedding),
+        judged: audit.corrections[judged].logits(audit.data.test, classifier),
     }
-    values = {name: audit.margins(logits, rows) for name, logits in scores.items()}
-    groups = np.asarray([audit.groups[row] for row in rows], dtype=object)
+    values = {name: audit.data.margins(logits, rows) for name, logits in scores.items()}
+    groups = np.asarray([audit.data.groups[row] for row in rows], dtype=object)
     before = audit.results.evaluations["zero-shot"].groups
     worst = sorted(before, key=lambda name: before[name])[:_MOST_GROUPS]
     kept = np.isin(groups, worst)
@@ -140,6 +142,7 @@ def _occupations(audit: Audit) -> list[Section]:
     if not {"percent_women", "candidates"} <= set(manifest.columns) or len(audit.attribute.value_names) != 2:
         return []
     assert audit.results is not None
+    assert audit.results.verdict is not None
     sections = []
     for name in dict.fromkeys(("zero-shot", audit.results.verdict.method)):
         found = _told(audit, audit.results.predictions[name])
@@ -152,7 +155,7 @@ def _occupations(audit: Audit) -> list[Section]:
 
 def _told(audit: Audit, predicted: np.ndarray) -> list[plots.Occupation]:
     rows = audit.splits.test
-    labels, values, names = audit.labels[rows], audit.values[rows], audit.task.classes
+    labels, values, names = audit.data.labels[rows], audit.data.values[rows], audit.task.classes
     manifest = audit.store.manifest.iloc[rows]
     two = candidate_indices(manifest, names)
     found = []
@@ -179,8 +182,13 @@ def _controls(audit: Audit) -> list[Section]:
         Section(
             f"Would any heads do? ({name})",
             f"The same method with {len(control.sets)} sets of as many heads from the same layers: p = "
-            f"{control.comparison.p:.3f}.",
-            plots.controls(control.worst_group, control.observed, control.baseline, observed_name=name),
+            f"{control.comparison().p:.3f}.",
+            plots.controls(
+                control.drawn.worst_group,
+                control.comparison().observed,
+                float(control.baseline.worst_group),
+                observed_name=name,
+            ),
         )
         for name, control in audit.results.controls.items()
     ]

@@ -33,7 +33,7 @@ def retrieval(k: int = 10) -> Extra:
     def measure(one: Scored) -> Measures | None:
         if one.embedding is None:
             return None
-        captioned = "caption" in one.audit.test.manifest.columns
+        captioned = "caption" in one.audit.data.test.manifest.columns
         return _by_captions(one, k) if captioned else _by_bank(one, k)
 
     return Extra(
@@ -47,8 +47,8 @@ def retrieval(k: int = 10) -> Extra:
 
 
 def _by_captions(one: Scored, k: int) -> Measures | None:
-    captions = as_text(one.audit.test.manifest["caption"])
-    rows = _drawn(np.flatnonzero(captions.notna().to_numpy()), one.audit.seed, _MOST)
+    captions = as_text(one.audit.data.test.manifest["caption"])
+    rows = _drawn(np.flatnonzero(captions.notna().to_numpy()), one.audit.question.seed, _MOST)
     told = [str(captions.iloc[row]) for row in rows]
     texts = list(dict.fromkeys(told))
     if len(texts) < 2:
@@ -58,12 +58,12 @@ def _by_captions(one: Scored, k: int) -> Measures | None:
 
 
 def _by_bank(one: Scored, k: int) -> Measures | None:
-    rows = _drawn(np.arange(len(one.predictions)), one.audit.seed, _MOST)
-    bank = one.audit.bank.texts
-    texts = [bank[i] for i in _drawn(np.arange(len(bank)), one.audit.seed, _TEXTS)]
+    rows = _drawn(np.arange(len(one.predictions)), one.audit.question.seed, _MOST)
+    bank = one.audit.data.bank.texts
+    texts = [bank[i] for i in _drawn(np.arange(len(bank)), one.audit.question.seed, _TEXTS)]
     if len(texts) < 2:
         return None
-    first = _scores(one.audit.test.embedding, one, rows, texts)
+    first = _scores(one.audit.data.test.embedding, one, rows, texts)
     return _recalls(one, rows, texts, k, (_top(first, k), _top(first.T, k)), "share")
 
 
@@ -78,7 +78,7 @@ def _recalls(
     """Both directions, each with its change from zero-shot."""
     assert one.embedding is not None
     scores = _scores(one.embedding, one, rows, texts)
-    before = None if one.before is None else _scores(one.audit.test.embedding, one, rows, texts)
+    before = None if one.before is None else _scores(one.audit.data.test.embedding, one, rows, texts)
     measured = []
     for wanted, turned in zip(relevant, (False, True), strict=True):
         baseline = before.T if before is not None and turned else before
@@ -90,7 +90,7 @@ def _recalls(
             method=one.method,
             found=found,
             baseline=baseline,
-            bootstrap=Bootstrap(one.draws, seed=one.audit.seed),
+            bootstrap=Bootstrap(one.draws, seed=one.audit.question.seed),
         )
         measured.append(only(recall, f"recall@{top}", "text" if turned else "image"))
     sizes = {"texts": len(texts), "images": len(rows)}
@@ -101,7 +101,7 @@ def _scores(
     embedding: Float[Tensor, "image embed"], one: Scored, rows: Int[np.ndarray, "row"], texts: list[str]
 ) -> Float[Tensor, "row text"]:
     """Cosines, since a correction may leave images of different lengths."""
-    queries = normalize(one.audit.texts(texts).to(embedding), dim=-1)
+    queries = normalize(one.audit.data.texts(texts).to(embedding), dim=-1)
     return normalize(embedding[torch.as_tensor(rows)], dim=-1) @ queries.T
 
 

@@ -9,32 +9,31 @@ methods that are asked for; measure what the suite measures beside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from headlens.audit import METHODS, Audit, Ingredients
-from headlens.audit.methods import build
+from headlens.audit import Audit
 from headlens.benchmark.by_candidates import methods_by_candidates, two_candidates
 from headlens.benchmark.by_class import Rivals, class_heads, class_rivals, methods_by_class
 from headlens.benchmark.carried import CarriedHeads, heads_of, read_heads
 from headlens.benchmark.given import FAMILIES, family, given
 from headlens.benchmark.kept import Kept
 from headlens.benchmark.measures import measure_all
+from headlens.benchmark.proposed import NAME as PROPOSED
 from headlens.benchmark.proposed import method_of_proposed_pairs
 from headlens.benchmark.published import published_numbers
 from headlens.benchmark.slots import filled, has_slots
 from headlens.benchmark.suite import Suite
 from headlens.benchmark.table import RIVAL, BenchmarkTable, Row
 from headlens.datasets import Dataset
-from headlens.errors import HeadlensError, LocateError
+from headlens.errors import HeadlensError, LocateError, UnknownNameError
 from headlens.extraction import HeadStore, extract
 from headlens.heads import HeadId
 from headlens.locate import Located
 from headlens.metrics import Bootstrap, cramers_v, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
+from headlens.steps.question import as_pairs
 
 CONTROLLED = ("ablation", "ltc")
 
@@ -78,7 +77,7 @@ def run(
 
     Raises:
         ManifestError: where the data set's folder is not laid out as its reader expects.
-        CorrectionError: for a method that is not registered.
+        UnknownNameError: for a method that is not registered.
         LocateError: for `heads_from` that cannot be read, or belongs to another model.
     """
     carried = heads_from if heads_from is not None else asked.heads_from
@@ -88,43 +87,47 @@ def run(
     states = extract(clip, data.manifest, store, batch_size=batch_size, on_error=on_error)
     audit, rivals = _audit(asked, data, clip, states, seed)
     each_its_own = has_slots(asked.pairs)
-    with ExitStack() as during:
-        # Where each image has pairs of its own, pairs proposed for all classes at once are no rival.
-        with_proposed = methods is None and not each_its_own
-        said = during.enter_context(method_of_proposed_pairs(audit)) if with_proposed else []
-        before = dict(METHODS)
-        unlocated = _locate(asked, audit, location)
-        by_class = class_heads(audit, asked.salient_on) if rivals is not None and not unlocated else {}
-        if rivals is not None and by_class:
-            during.enter_context(methods_by_class(audit, rivals, by_class, asked.pairs, asked.crossed))
-        elif each_its_own and rivals is None:
-            during.enter_context(methods_by_candidates(audit, asked.pairs or (), asked.crossed))
-        kept = Kept(audit, keep)
-        failed = _fit(audit, list(METHODS) if methods is None else list(methods), unlocated, kept)
-        fitted = list(audit.corrections)
-        controlled = [one for one in controls if one in fitted]
-        audit.evaluate(fitted, draws=draws, bootstrap=bootstrap, controls=controlled, remember=kept.predictions)
-        reads = {name: given(before[name], _of_two(asked, audit.ingredients_of(name))) for name in fitted}
-        idle = _without_heads(audit)
+    said: list[str] = []
+    # Where each image has pairs of its own, pairs proposed for all classes at once are no rival.
+    if methods is None and not each_its_own:
+        proposed, said = method_of_proposed_pairs(audit.data)
+        audit.methods = audit.methods.with_entries({PROPOSED: proposed})
+    unlocated = _locate(asked, audit, location)
+    by_class = class_heads(audit, asked.salient_on) if rivals is not None and not unlocated else {}
+    if rivals is not None and by_class:
+        audit.methods = methods_by_class(audit, rivals, by_class, asked.pairs, asked.crossed)
+    elif each_its_own and rivals is None:
+        audit.methods = methods_by_candidates(audit.data, audit.methods, asked.pairs or (), asked.crossed)
+    kept = Kept(audit.data, keep)
+    failed = _fit(audit, list(audit.methods) if methods is None else list(methods), unlocated, kept)
+    fitted = list(audit.fitted)
+    audit.evaluate(
+        fitted,
+        controls=[one for one in controls if one in fitted],
+        n_random_sets=draws,
+        n_bootstrap=bootstrap,
+        cache=kept.predictions,
+    )
+    idle = _without_heads(audit)
     assert audit.results is not None
     source = given_heads.source if given_heads else f"the benchmark {asked.name}, by {asked.attribute.name}"
     heads = heads_of(audit, source, {audit.task.classes[i]: own for i, own in by_class.items()})
     told = _told_heads(heads, given_heads, unlocated)
     notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle)
-    rows = _rows(audit, reads, failed, bootstrap)
+    rows = _rows(audit, failed, bootstrap)
     scored = [row.method for row in rows if row.method in audit.results.predictions]
     return (
         BenchmarkTable(
             suite=asked.name,
             model=audit.store.model_name,
             attribute=audit.attribute.name,
-            inferred=audit.inferred,
+            inferred=audit.data.inferred,
             images=len(audit.splits.test),
             sizes=dict(audit.results.evaluations["zero-shot"].sizes),
             rows=rows,
             published=published_numbers(asked.name, *_named(audit.store.model_name)),
             notes=tuple(note for note in notes if note),
-            seed=audit.seed,
+            seed=audit.question.seed,
             extras=measure_all(asked.extras, audit, bootstrap, scored),
             heads=heads,
         ),
@@ -146,32 +149,25 @@ def _audit(asked: Suite, data: Dataset, clip: HookedCLIP, states: HeadStore, see
         seed=seed,
         **asked.options,
     )
-    rivals, texts = None, None
-    if asked.salient_on:
-        bare = make()
-        rivals, texts = class_rivals(bare, asked.salient_on), bare.texts
+    bare = make()
+    rivals = class_rivals(bare, asked.salient_on) if asked.salient_on else None
     if not has_slots(asked.pairs):
-        return make(pairs=asked.pairs, crossed_pairs=asked.crossed, texts=texts), rivals
+        return bare.asking(pairs=as_pairs(asked.pairs), crossed_pairs=as_pairs(asked.crossed)), rivals
     twos = list(rivals.rival.items()) if rivals else list(dict.fromkeys(two_candidates(states, data.classes)))
     pairs, crossed = (None if one is None else filled(one, twos, data.classes) for one in (asked.pairs, asked.crossed))
-    return make(pairs=pairs, crossed_pairs=crossed, texts=texts), rivals
-
-
-def _of_two(asked: Suite, known: Ingredients) -> Ingredients:
-    """What a method reads shows with the pairs of two classes as with those of all, which may be too many at once."""
-    return replace(known, pairs=known.pairs[: len(asked.pairs or ())]) if has_slots(asked.pairs) else known
+    return bare.asking(pairs=as_pairs(pairs), crossed_pairs=as_pairs(crossed)), rivals
 
 
 def _locate(asked: Suite, audit: Audit, carried: Located | None) -> str:
     """Locate, or take over what was located elsewhere. Returns why that is not possible here, "" where it is."""
-    if carried is not None:
-        audit.location = carried
-        return ""
     try:
-        audit.locate(conflicting=asked.conflicting(audit) if asked.conflicting else None)
+        if carried is not None:
+            audit.locate(carried)
+        else:
+            audit.locate(conflicting=asked.conflicting(audit) if asked.conflicting else None)
     except LocateError as error:
         # Methods of texts and of labels do not need heads; those that do say why they are not there.
-        audit.location = Located("none")
+        audit.locate(Located("none"))
         return str(error)
     return ""
 
@@ -182,27 +178,27 @@ def _fit(audit: Audit, names: list[str], unlocated: str, kept: Kept) -> dict[str
     with progress("Fitting methods", len(names), unit="methods") as advance:
         for name in names:
             try:
-                if unlocated and name in METHODS and METHODS[name].roles and METHODS[name].locator is None:
+                if unlocated and audit.methods[name].located:
                     failed[name] = unlocated
                 else:
-                    audit.corrections[name] = kept.fit(build(name, audit.ingredients_of(name)))
+                    audit.correct(name, fit=kept.fit)
+            except UnknownNameError:
+                raise
             except HeadlensError as error:
-                if name not in METHODS:
-                    raise
                 failed[name] = str(error)
             advance(1)
     return failed
 
 
-def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str], bootstrap: int) -> tuple[Row, ...]:
-    results, rows_of = audit.results, audit.splits.test
+def _rows(audit: Audit, failed: dict[str, str], bootstrap: int) -> tuple[Row, ...]:
+    results = audit.results
     assert results is not None
-    labels, values = audit.labels[rows_of], audit.values[rows_of]
-    groups = [audit.groups[row] for row in rows_of]
+    labels, values, groups = audit.data.test_labels, audit.data.test_values, audit.data.test_groups
+    resampling = Bootstrap(bootstrap, seed=audit.question.seed)
     base, rows = results.predictions["zero-shot"], []
     for name, one in results.evaluations.items():
-        correction, read = audit.corrections.get(name), reads.get(name, ())
-        resampling, own = Bootstrap(bootstrap, seed=audit.seed), results.predictions[name]
+        fitted = audit.fitted.get(name)
+        own = results.predictions[name]
         gain = paired_difference(labels, own, baseline=base, groups=groups, bootstrap=resampling)
         lead = None
         if name != RIVAL and RIVAL in results.predictions:
@@ -212,20 +208,20 @@ def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str
         rows.append(
             Row(
                 method=name,
-                family=family(name, read, correction),
-                given=read,
+                family=family(fitted),
+                given=() if fitted is None else given(fitted),
                 average=one.average,
                 worst_group=one.worst_group,
                 gap=one.gap,
                 interval={m: one.interval[m] for m in ("average", "worst_group", "gap")},
-                gain=None if correction is None else gain.difference["worst_group"],
-                gain_interval=None if correction is None else gain.interval["worst_group"],
+                gain=None if fitted is None else gain.difference["worst_group"],
+                gain_interval=None if fitted is None else gain.interval["worst_group"],
                 lead=None if lead is None else lead.difference["worst_group"],
                 lead_interval=None if lead is None else lead.interval["worst_group"],
                 cramers_v=cramers_v(values, results.predictions[name]),
-                random_p=None if control is None else control.comparison.p,
+                random_p=None if control is None else control.comparison().p,
                 random_sets=None if control is None else len(control.sets),
-                transductive=correction is not None and correction.transductive,
+                transductive=fitted is not None and fitted.correction.transductive,
             )
         )
     for control in results.controls.values():
@@ -247,7 +243,7 @@ def _rows(audit: Audit, reads: dict[str, tuple[str, ...]], failed: dict[str, str
 
 def _without_heads(audit: Audit) -> str:
     """A sentence on the methods of heads for which none was located: they change nothing."""
-    idle = [name for name, correction in audit.corrections.items() if METHODS[name].roles and not correction.edited]
+    idle = [name for name, one in audit.fitted.items() if one.roles and not one.correction.edited]
     return f"No head was located for {', '.join(idle)}: these rows repeat what is left without heads." if idle else ""
 
 
@@ -258,7 +254,7 @@ def _told_heads(heads: CarriedHeads, carried: CarriedHeads | None, unlocated: st
     spurious, salient = (
         ", ".join(str(HeadId(*head)) for head in own) or "none" for own in (heads.spurious, heads.salient)
     )
-    how = "Heads (layer.head)" if carried is None else f"Heads (layer.head), carried over from {carried.source}"
+    how = "Heads" if carried is None else f"Heads, carried over from {carried.source}"
     told = f"{how}: spurious {spurious}; salient {salient}"
     if heads.by_class:
         sizes = [len(own) for own in heads.by_class.values()]

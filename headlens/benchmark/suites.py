@@ -158,7 +158,7 @@ def _counter_groups(audit: Audit) -> list[tuple[str, str]]:
     """Every class on counter images, of the classes that have some in the reference split."""
     rows = audit.splits.reference
     value = audit.attribute.value_names.index("counter")
-    there = np.unique(audit.labels[rows][audit.values[rows] == value])
+    there = np.unique(audit.data.labels[rows][audit.data.values[rows] == value])
     return [(audit.task.classes[label], "counter") for label in there]
 
 
@@ -191,8 +191,8 @@ def _genderbias_vl() -> Suite:
 def _disadvantaged(audit: Audit) -> list[tuple[str, str]] | None:
     """The value on which each of the most biased occupations of the reference split is told worse."""
     rows = audit.splits.reference
-    labels, values = audit.labels[rows], audit.values[rows]
-    right = audit.evidence().logits.argmax(dim=-1).numpy() == labels
+    labels, values = audit.data.labels[rows], audit.data.values[rows]
+    right = audit.evidence.logits.argmax(dim=-1).numpy() == labels
     gaps = []
     for label in np.unique(labels):
         members = [(labels == label) & (values == value) for value in range(2)]

@@ -1,9 +1,9 @@
 """The shell: `headlens --help`.
 
-Nothing heavy is imported before a command runs, so that help and usage errors answer at once.
+Nothing heavy is imported before a command runs, so that help, usage errors and missing files answer at once.
 """
 
-from headlens.cli import commands
+from headlens.cli import audits, others  # in the order of the help
 from headlens.cli.app import app, main
 
-__all__ = ["app", "commands", "main"]
+__all__ = ["app", "audits", "main", "others"]

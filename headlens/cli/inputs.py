@@ -1,214 +1,234 @@
-"""From what was typed to what an audit is made of. What can be checked without the model is checked first."""
+"""From what was typed to what an audit is made of. What can be checked without the model is checked before torch is
+imported; this module imports it nowhere at the top."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from headlens.audit import Audit
-from headlens.audit.folder import identity, refuse_other_audit
-from headlens.datasets import read as read_dataset
+from headlens.cli.options import DATA, Typed, listed
 from headlens.errors import TaskError
-from headlens.extraction import extract
-from headlens.loading import load
-from headlens.manifest import check_manifest, manifest_digest, read_manifest
-from headlens.models import HookedCLIP
-from headlens.prompts import Attribute, TextBank, ZeroShotTask, load_bank, load_pairs
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Inputs:
-    """The options that `headlens audit` and `headlens fairness` share, as they were typed."""
-
-    model: str
-    pretrained: str | None
-    data: Path | None
-    dataset: str | None
-    root: Path | None
-    keep: list[str]
-    classes: str | None
-    attribute: str
-    out: Path
-    templates: list[str]
-    split: str
-    pairs: Path | None
-    bank: Path | None
-    skip_unlabelled: bool
-    store: Path | None
-    batch_size: int | None
-    on_error: str
-    device: str
-    precision: str
-    seed: int
+    from headlens.audit import Audit
+    from headlens.models import HookedCLIP
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The same, read and checked; the model has not been touched."""
+    """The options that make an audit, read and checked; the model has not been touched.
 
-    typed: Inputs
-    manifest: pd.DataFrame
+    Attributes:
+        typed: the options.
+        manifest: the table of images; None for a store's own.
+        notes: what to know about the data set, a sentence each.
+        classes: the class names.
+        attribute: the attribute's name, and the prompts of each value.
+        splits: the names of the reference and the test split.
+    """
+
+    typed: Typed
+    manifest: pd.DataFrame | None
     notes: tuple[str, ...]
-    task: ZeroShotTask
-    attribute: Attribute
+    classes: Sequence[str]
+    attribute: tuple[str, Mapping[str, Sequence[str]]]
     splits: tuple[str, str]
-    pairs: Sequence[Sequence[str]] | None
-    bank: TextBank | None
+
+    @property
+    def out(self) -> Path:
+        """The folder to write to."""
+        return Path(self.typed["out"])
 
 
-def check(typed: Inputs) -> Checked:
-    """Read manifest, task, attribute, pairs and bank.
+def check(typed: Typed) -> Checked:
+    """Read manifest, classes and attribute.
 
     Raises:
-        HeadlensError: for whatever of these is amiss.
+        HeadlensError: for whatever of these cannot be used.
     """
+    from headlens.manifest import check_manifest
+
+    for name in ("model", "attribute"):
+        if typed[name] is None:
+            raise TaskError(
+                f"There is no --{name}.",
+                "Name --model, --data, --classes and --attribute; for one step of an audit, its folder is enough.",
+            )
     manifest, known, notes = _images(typed)
-    classes = known if typed.classes is None else listed(typed.classes)
+    table = _manifest_of(typed["store"]) if manifest is None else manifest
+    classes = known if typed["classes"] is None else class_names(typed["classes"])
     if classes is None:
-        raise TaskError("class names", "none", "Write --classes NAME,NAME,… as in the column label.")
-    task = ZeroShotTask(classes, typed.templates)
-    attribute = parse_attribute(typed.attribute, manifest)
-    splits = two_splits(typed.split)
-    has_column = attribute.name in manifest.columns
+        raise TaskError("There are no class names.", "Write --classes NAME,NAME,… as in the column label.")
+    attribute = parse_attribute(typed["attribute"], table)
+    splits = two_splits(typed["split"])
+    labelled = attribute[0] in table.columns and not typed["skip_unlabelled"]
     check_manifest(
-        manifest,
-        classes=task.classes,
-        attribute=attribute.name if has_column and not typed.skip_unlabelled else None,
-        splits=splits if "split" in manifest.columns else (),
+        table,
+        classes=classes,
+        attribute=attribute[0] if labelled else None,
+        splits=splits if "split" in table.columns else (),
+        files=manifest is not None,
     )
-    return Checked(
-        typed,
-        manifest,
-        notes,
-        task,
-        attribute,
-        splits,
-        None if typed.pairs is None else load_pairs(typed.pairs),
-        None if typed.bank is None else load_bank(typed.bank),
-    )
+    return Checked(typed, manifest, notes, classes, attribute, splits)
 
 
-def open_audit(asked: Checked) -> Audit:
+def new_audit(checked: Checked) -> Audit:
     """Load the model, fill the store, and put the question. The images are passed through the model here, once."""
-    typed = asked.typed
-    clip = load(typed.model, pretrained=typed.pretrained, device=typed.device, precision=typed.precision)
-    pairs = asked.pairs
-    if pairs is None and typed.model.startswith("testbed"):
-        pairs = testbed_pairs(typed.model, asked.task)
-    refuse_early(typed.out, clip, asked.manifest, asked.task, asked.attribute, asked.splits, typed.seed)
-    store = extract(
-        clip,
-        asked.manifest,
-        typed.store or typed.out / "store.zarr",
-        batch_size=typed.batch_size,
-        on_error=typed.on_error,
+    from headlens.audit import Audit
+    from headlens.extraction import HeadStore, extract
+    from headlens.prompts import Attribute, ZeroShotTask, load_bank
+    from headlens.steps.saved import refuse_other_audit
+
+    typed = checked.typed
+    clip = load_model(typed)
+    task = ZeroShotTask(checked.classes, typed["template"] or ["a photo of a {}"])
+    options: dict[str, Any] = {
+        "reference": checked.splits[0],
+        "test": checked.splits[1],
+        **pair_options(typed["pairs"], typed["model"], task),
+        "bank": None if typed["bank"] is None else load_bank(typed["bank"]),
+        "seed": typed["seed"],
+        "skip_unlabelled": typed["skip_unlabelled"],
+    }
+    place = typed["store"] or checked.out / "store.zarr"
+    if checked.manifest is None:
+        store = HeadStore.open(place, clip)
+    else:
+        store = extract(clip, checked.manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
+    audit = Audit(clip, store, task, Attribute(checked.attribute[0], dict(checked.attribute[1])), **options)
+    if not typed["overwrite"]:
+        refuse_other_audit(checked.out, audit.question)
+    return audit
+
+
+def open_audit(typed: Typed) -> tuple[Audit, Path]:
+    """The saved audit with its model, or the one that the options make, with what its folder already holds."""
+    from headlens.audit import Audit
+    from headlens.steps.saved import AUDIT
+
+    folder: Path | None = typed["folder"]
+    if folder is not None:
+        beside = sorted(typed.given & {one.name for one in DATA} | typed.given & {"out"})
+        if beside:
+            written = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
+            raise TaskError(
+                f"Both the folder {folder} and {written} were named.",
+                "Leave these out: the folder knows them. Another question is another audit: name it by options alone.",
+            )
+        saved = Audit.load(folder)
+        return Audit.load(folder, load_model(typed, saved.question.model), saved.store), folder
+    checked = check(typed)
+    audit = new_audit(checked)
+    if (checked.out / AUDIT).is_file():
+        before = Audit.load(checked.out, audit.clip, audit.store)
+        if before.identity == audit.identity:
+            return before, checked.out
+    return audit, checked.out
+
+
+def load_model(typed: Typed, label: str = "") -> HookedCLIP:
+    """The model that was named; else that of a saved audit, by its label."""
+    from headlens.loading import load
+    from headlens.steps.reproduce import ModelName
+
+    name, pretrained = typed["model"], typed["pretrained"]
+    if name is None and label:
+        known = ModelName.of(label)
+        name, pretrained = known.name, pretrained or known.pretrained
+    return load(
+        name,
+        pretrained=pretrained,
+        device=typed["device"],
+        precision=typed["precision"],
+        pretrained_tag=typed["pretrained_tag"],
     )
-    return Audit(
-        clip,
-        store,
-        asked.task,
-        asked.attribute,
-        reference=asked.splits[0],
-        test=asked.splits[1],
-        pairs=pairs,
-        bank=asked.bank,
-        seed=typed.seed,
-        skip_unlabelled=typed.skip_unlabelled,
-    )
 
 
-def listed(text: str) -> list[str]:
-    """Names separated by commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def class_names(text: str) -> list[str]:
+    """Names separated by commas; or those of a file, one a line."""
+    path = Path(text)
+    if path.suffix == ".txt" and path.is_file():
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return listed(text)
 
 
-def _images(typed: Inputs) -> tuple[pd.DataFrame, list[str] | None, tuple[str, ...]]:
-    if (typed.data is None) == (typed.dataset is None):
-        raise TaskError(
-            "images by --data FILE.csv, or by --dataset NAME with --root FOLDER",
-            "both" if typed.data is not None else "neither",
-            "Write one of them; `headlens doctor` lists the data sets that can be read.",
-        )
-    if typed.data is not None:
-        return read_manifest(typed.data), None, ()
-    if typed.root is None:
-        raise TaskError("the folder of the data set", "--dataset without --root", "Write --root FOLDER.")
-    keep = {}
-    for text in typed.keep:
-        column, equals, values = text.partition("=")
-        if not equals or not listed(values):
-            raise TaskError("values to keep, as COLUMN=VALUE,VALUE", repr(text), "For example gender=female,male.")
-        keep[column.strip()] = listed(values)
-    assert typed.dataset is not None
-    data = read_dataset(typed.dataset, typed.root, keep=keep)
-    return data.manifest, list(data.classes), data.notes
+def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str, Sequence[str]]]:
+    """Read `background`, or `age:young=a photo of a young person,old=…`, or a YAML file with `name` and `values`.
 
-
-def parse_attribute(text: str, manifest: pd.DataFrame) -> Attribute:
-    """Read `background`, or `age:young=a photo of a young person,old=…`; several prompts of a value stand between `|`.
-
-    Without prompts the values are those of the manifest's column, and a value's prompt is "a photo of VALUE".
+    Several prompts of a value stand between `|`. Without prompts the values are those of the manifest's column, and a
+    value's prompt is "a photo of VALUE".
     """
-    name, colon, rest = text.partition(":")
-    name = name.strip()
+    if Path(text).suffix in (".yaml", ".yml") and Path(text).is_file():
+        import yaml
+
+        written = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
+        try:
+            return str(written["name"]), {str(value): list(prompts) for value, prompts in written["values"].items()}
+        except (TypeError, KeyError, AttributeError) as error:
+            raise TaskError(
+                f"{text} holds no attribute.", "Write `name:` and, under `values:`, a list of prompts for each value."
+            ) from error
+    name, colon, rest = (part.strip() for part in text.partition(":"))
     if not colon:
         if name not in manifest.columns:
             near = get_close_matches(name, map(str, manifest.columns), n=1)
             raise TaskError(
-                "a column of the manifest, or an attribute with prompts",
-                f"{name!r}, where the columns are {', '.join(map(str, manifest.columns))}",
+                f"The manifest has no column {name!r}; it has {', '.join(map(str, manifest.columns))}.",
                 (f"Did you mean {near[0]!r}? " if near else "")
                 + "What no column holds is inferred from prompts: NAME:value=prompt,value=prompt.",
             )
         values = sorted(manifest[name].dropna().astype(str).unique())
-        return Attribute(name, {value: [f"a photo of {value}"] for value in values})
+        return name, {value: [f"a photo of {value}"] for value in values}
     prompts: dict[str, Sequence[str]] = {}
     for part in rest.split(","):
         value, equals, texts = part.partition("=")
         if not equals or not value.strip() or not texts.strip():
             raise TaskError(
-                "an attribute written as name:value=prompt,value=prompt",
-                repr(text),
-                "A comma separates values and a | separates several prompts of one value; prompts hold neither.",
+                f"{text!r} is not written as name:value=prompt,value=prompt.",
+                "A comma separates values and a | several prompts of one value; for prompts with either, write a "
+                "YAML file.",
             )
-        prompts[value.strip()] = [t.strip() for t in texts.split("|") if t.strip()]
-    return Attribute(name, prompts)
-
-
-def refuse_early(
-    out: Path,
-    clip: HookedCLIP,
-    manifest: pd.DataFrame,
-    task: ZeroShotTask,
-    attribute: Attribute,
-    splits: tuple[str, str],
-    seed: int,
-) -> None:
-    """Before the long work, not after it: a folder that holds another audit would else be refused at the very end."""
-    refuse_other_audit(out, identity(clip.fingerprint, manifest_digest(manifest), task, attribute, splits, seed))
+        prompts[value.strip()] = [one.strip() for one in texts.split("|") if one.strip()]
+    return name, prompts
 
 
 def two_splits(split: str) -> tuple[str, str]:
     """Read REFERENCE,TEST."""
-    names = [name.strip() for name in split.split(",")]
-    if len(names) != 2 or not all(names):
-        raise TaskError("two split names, REFERENCE,TEST", repr(split), "Write for example --split val,test.")
+    names = listed(split)
+    if len(names) != 2:
+        raise TaskError(f"{split!r} is not two split names, REFERENCE,TEST.", "Write for example --split val,test.")
+    if names[0] == names[1]:
+        raise TaskError(
+            f"The split {names[0]!r} is named both as reference and as test.",
+            "Name one split to fit on and another to score.",
+        )
     return names[0], names[1]
 
 
-def group_of(text: str) -> tuple[str, str]:
-    """Read class/value."""
-    label, slash, value = text.partition("/")
-    if not slash:
-        raise TaskError("a group written class/value", repr(text), "Write for example landbird/water.")
-    return label.strip(), value.strip()
+def pair_options(typed: str | None, model: str, task: Any) -> dict[str, Any]:
+    """The text pairs of an audit: those of a file, which may hold three sets; else those that the testbed knows."""
+    from headlens.prompts import load_pairs
+
+    if typed is None:
+        return {"pairs": _testbed_pairs(model, task)} if model.startswith("testbed") else {}
+    name, colon, key = typed.rpartition(":")
+    if colon and len(name) > 1 and not Path(typed).exists():
+        return {"pairs": load_pairs(name, key)}
+    found = {}
+    if Path(typed).is_file():
+        for kind, argument in {"true": "pairs", "spurious": "spurious_pairs", "crossed": "crossed_pairs"}.items():
+            with suppress(TaskError):  # a file without this set, or with one list alone
+                found[argument] = load_pairs(typed, kind)
+    return found or {"pairs": load_pairs(typed)}
 
 
-def testbed_pairs(model: str, task: ZeroShotTask) -> list[tuple[str, ...]] | None:
+def _testbed_pairs(model: str, task: Any) -> list[tuple[str, ...]] | None:
     """The text pairs of the testbed's world whose classes these are; None where no world has them."""
     from headlens import testbed
 
@@ -216,6 +236,45 @@ def testbed_pairs(model: str, task: ZeroShotTask) -> list[tuple[str, ...]] | Non
     return next((pairs for card in cards if (pairs := card_pairs(card, task)) is not None), None)
 
 
-def card_pairs(card: dict, task: ZeroShotTask) -> list[tuple[str, ...]] | None:
+def card_pairs(card: Mapping[str, Any], task: Any) -> list[tuple[str, ...]] | None:
     """The card's text pairs, where the classes are those that they tell apart."""
     return [tuple(pair) for pair in card["pairs"]] if list(task.classes) == list(card["classes"]) else None
+
+
+def _images(typed: Typed) -> tuple[pd.DataFrame | None, list[str] | None, tuple[str, ...]]:
+    from headlens.datasets import read as read_dataset
+    from headlens.manifest import read_manifest
+
+    data, dataset, store = typed["data"], typed["dataset"], typed["store"]
+    if data is None and dataset is None and store is not None and Path(store).exists():
+        return None, None, ()
+    if (data is None) == (dataset is None):
+        raise TaskError(
+            "Images were named both by --data and by --dataset." if data is not None else "No images were named.",
+            "Write --data FILE.csv, or --dataset NAME with --root FOLDER, or a --store that is filled already; "
+            "`headlens doctor` lists the data sets that can be read.",
+        )
+    if data is not None:
+        return read_manifest(data), _classes_beside(Path(data)), ()
+    if typed["root"] is None:
+        raise TaskError("--dataset was named without its folder.", "Write --root FOLDER.")
+    keep = {}
+    for text in typed["keep"]:
+        column, equals, values = text.partition("=")
+        if not equals or not listed(values):
+            raise TaskError(f"{text!r} is not written as COLUMN=VALUE,VALUE.", "For example gender=female,male.")
+        keep[column.strip()] = listed(values)
+    found = read_dataset(dataset, typed["root"], keep=keep)
+    return found.manifest, list(found.classes), found.notes
+
+
+def _manifest_of(store: Path) -> pd.DataFrame:
+    from headlens.extraction import HeadStore
+
+    return HeadStore.open(store).manifest
+
+
+def _classes_beside(data: Path) -> list[str] | None:
+    """The class names of a classes.txt beside the CSV, as `Dataset.write` leaves them."""
+    beside = data.parent / "classes.txt"
+    return class_names(str(beside)) if beside.is_file() else None

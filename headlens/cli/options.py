@@ -1,77 +1,202 @@
-"""The options that commands share, each written once, so that one name means one thing everywhere."""
+"""The shell's options, each declared once, and the decorator that gives them to a command.
+
+A command is a function of one argument, what was `Typed`. The options of an audit's steps are those of
+`headlens.steps.options`: what is not typed is not passed on, so that Python's defaults are the shell's.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import rich_click as click
 
+from headlens.steps.options import CALLS
+from headlens.steps.options import Option as CallOption
 
-class Precision(StrEnum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
+_FOLDER = click.Path(path_type=Path)
 
-
-class OnError(StrEnum):
-    stop = "raise"
-    skip = "skip"
+Parameters = tuple[click.Parameter, ...]
 
 
-Model = Annotated[str, typer.Option("--model", "-m", help="open_clip name, hf-hub:…, checkpoint path, or testbed.")]
-Pretrained = Annotated[str | None, typer.Option(help="Pretrained tag of open_clip, or a local checkpoint file.")]
-PretrainedTag = Annotated[
-    str | None,
-    typer.Option("--pretrained-tag", help="The tag that a checkpoint file stems from, which it does not say."),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the model's weights.")]
-Data = Annotated[Path, typer.Option("--data", "-d", help="CSV with the columns path, label, split and the attribute.")]
-DataOrNone = Annotated[
-    Path | None, typer.Option("--data", "-d", help="CSV with the columns path, label, split and the attribute.")
-]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="A known data set, such as facet; needs --root.")]
-Root = Annotated[Path | None, typer.Option(help="The folder of --dataset.")]
-Keep = Annotated[
-    list[str] | None, typer.Option(help="COLUMN=VALUE,VALUE: keep only these of --dataset; may be repeated.")
-]
-Classes = Annotated[
-    str | None, typer.Option(help="Class names, separated by commas, as in the label column; --dataset knows its own.")
-]
-AttributeOption = Annotated[
-    str,
-    typer.Option("--attribute", "-a", help="Column of the attribute; with prompts: `age:young=a young person,old=…`."),
-]
-Templates = Annotated[
-    list[str] | None, typer.Option("--template", help="Prompt with {} for the class; may be repeated.")
-]
-Split = Annotated[str, typer.Option(help="The splits to fit on and to score: REFERENCE,TEST.")]
-Pairs = Annotated[
-    Path | None, typer.Option(help="YAML or JSON of text pairs that tell the classes apart by true features.")
-]
-BankFile = Annotated[
-    Path | None, typer.Option("--bank", help="Texts to explain heads by: TXT, CSV (text,category) or JSONL.")
-]
-SkipUnlabelled = Annotated[
-    bool, typer.Option("--skip-unlabelled", help="Leave out images without a value of the attribute, and say so.")
-]
-Require = Annotated[
-    list[str] | None,
-    typer.Option(help='Exit with code 3 unless met: "worst_group >= 0.6", "ltc.gap <= 0.1"; may be repeated.'),
-]
-Store = Annotated[Path | None, typer.Option(help="Where head states are kept; by default OUT/store.zarr.")]
-Conflicting = Annotated[
-    list[str] | None, typer.Option(help="A group where attribute and class conflict, class/value; may be repeated.")
-]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
-BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Images that go through the model at once.", show_default="found by trial")
-]
-OnErrorOption = Annotated[OnError, typer.Option(help="What to do about an image that cannot be read.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
-Draws = Annotated[int, typer.Option(min=0, help="Layer-matched random head sets to compare with.")]
-Bootstrap = Annotated[int, typer.Option(min=10, help="Resamples behind every interval.")]
-Seed = Annotated[int, typer.Option(help="Of every random draw.")]
-Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Open the report in a browser.")]
+@dataclass(frozen=True)
+class Typed:
+    """What was typed.
+
+    Attributes:
+        values: the value of every option of the command, by its Python name.
+        given: the names of those that were typed; the others hold defaults.
+    """
+
+    values: Mapping[str, Any]
+    given: frozenset[str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of an option that the command may lack."""
+        return self.values.get(name, default)
+
+
+def option(flags: str, help: str, panel: str, **settings: Any) -> click.Option:
+    """One option; `flags` are separated by spaces, the last may be the Python name."""
+    shown = {"show_default": settings.get("default") is not None and not settings.get("is_flag")}
+    return click.RichOption(flags.split(), help=help, panel=panel, **shown | settings)
+
+
+MODEL: Parameters = (
+    option("--model -m", "open_clip name, hf-hub:…, a checkpoint file or folder, or testbed.", "Model"),
+    option("--pretrained", "Pretrained tag of open_clip, or a local checkpoint file.", "Model"),
+    option("--pretrained-tag", "The tag that a checkpoint file stems from, which it does not say.", "Model"),
+    option("--device", "cpu, cuda, cuda:1, …", "Model", default="cpu"),
+    option(
+        "--precision",
+        "Number format of the weights.",
+        "Model",
+        type=click.Choice(["fp32", "fp16", "bf16"]),
+        default="fp32",
+    ),
+)
+EXTRACTION: Parameters = (
+    option("--batch-size", "Images that go through the model at once; found by trial.", "Data", type=click.IntRange(1)),
+    option(
+        "--on-error",
+        "What to do about an image that cannot be read: end with an error, or skip it.",
+        "Data",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+    ),
+)
+DATA: Parameters = (
+    option("--data -d", "CSV with the columns path, label, split and the attribute.", "Data", type=_FOLDER),
+    option("--dataset", "A known data set, such as facet; needs --root.", "Data"),
+    option("--root", "The folder of --dataset.", "Data", type=_FOLDER),
+    option("--keep", "COLUMN=VALUE,VALUE: use only these of --dataset; may be repeated.", "Data", multiple=True),
+    option("--classes", "Class names as in the label column, separated by commas; or a file, one a line.", "Data"),
+    option("--template", "Prompt with {} for the class; may be repeated.", "Data", multiple=True),
+    option(
+        "--attribute -a",
+        "Column of the attribute; with prompts: age:young=a young person,old=an old person; or a YAML file.",
+        "Data",
+    ),
+    option("--split", "The splits to fit on and to score: REFERENCE,TEST.", "Data", default="val,test"),
+    option(
+        "--pairs",
+        "YAML or JSON of text pairs that tell the classes apart by true features; FILE:SET for one set of a file.",
+        "Data",
+    ),
+    option("--bank", "Texts to explain heads by: TXT, CSV (text,category) or JSONL.", "Data", type=_FOLDER),
+    option("--skip-unlabelled", "Leave out images without a value of the attribute, and say so.", "Data", is_flag=True),
+    option(
+        "--store",
+        "Where head states are kept; by default OUT/store.zarr. With one, --data may be left out.",
+        "Data",
+        type=_FOLDER,
+    ),
+    *EXTRACTION,
+    option("--seed", "Of every random draw.", "Data", type=int, default=0),
+)
+FOLDER: Parameters = (click.RichArgument(["folder"], type=_FOLDER, required=False),)
+OVERWRITE = option("--overwrite", "Replace what another audit left in the folder.", "Output", is_flag=True)
+JSON = option(
+    "--json as_json", "Print the result as JSON, and nothing else, on standard output.", "Output", is_flag=True
+)
+OPEN = option("--open/--no-open open_report", "Open the report in a browser.", "Output", default=None)
+REQUIRE = option(
+    "--require",
+    'Exit with code 3 unless met: "worst_group >= 0.6", "ltc.gap <= 0.1"; may be repeated.',
+    "Output",
+    multiple=True,
+)
+
+
+def out(default: str) -> click.Option:
+    """The folder to write to."""
+    return option("--out -o", "Folder to write to.", "Output", type=_FOLDER, default=Path(default))
+
+
+def of_call(verb: str, only: Iterable[str] | None = None) -> Parameters:
+    """The options of one of an audit's calls."""
+    return tuple(_from_call(name, one) for name, one in CALLS[verb].items() if only is None or name in only)
+
+
+def arguments(typed: Typed, verb: str) -> dict[str, Any]:
+    """The arguments of a call that were typed, as Python takes them."""
+    given = {name: typed[_key(name)] for name in CALLS[verb] if _key(name) in typed.given}
+    return {name: _as_argument(CALLS[verb][name], value) for name, value in given.items()}
+
+
+def command(
+    group: click.Group, name: str, *parameters: click.Parameter | Parameters, example: str
+) -> Callable[[Callable[[Typed], None]], Callable[[Typed], None]]:
+    """Add a command to the shell; its function gets what was typed."""
+    every = [one for part in parameters for one in (part if isinstance(part, tuple) else (part,))]
+
+    def add(function: Callable[[Typed], None]) -> Callable[[Typed], None]:
+        @click.pass_context
+        def run(context: click.Context, **values: Any) -> None:
+            sources = {one: context.get_parameter_source(one) for one in values}
+            given = frozenset(
+                one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"
+            )
+            function(Typed(values, given))
+
+        group.add_command(
+            click.RichCommand(
+                name=name, callback=run, params=every, help=function.__doc__, epilog=f"Example: {example}"
+            )
+        )
+        return function
+
+    return add
+
+
+def listed(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _key(name: str) -> str:
+    # Two options of one command never share a Python name: `heads` and `methods` mean the same in every call.
+    return f"of_{name}"
+
+
+def _from_call(name: str, one: CallOption) -> click.Option:
+    settings: dict[str, Any] = {}
+    if one.kind == "number":
+        settings["type"] = click.IntRange(one.least)
+    elif one.kind == "choice":
+        settings["type"] = click.Choice(one.choices)
+    elif one.kind in ("group", "setting", "attribute"):
+        settings["multiple"] = True
+    return option(f"{one.flag} {_key(name)}", one.help, "Method", **settings)
+
+
+def _as_argument(one: CallOption, value: Any) -> Any:
+    if one.kind in ("names", "heads"):
+        return listed(value)
+    if one.kind == "group":
+        return [_split(text, "/", "a group as class/value, such as landbird/water") for text in value]
+    if one.kind == "setting":
+        return dict(_setting(text) for text in value)
+    return value
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, value = _split(text, "=", "a setting as NAME=VALUE, such as first=5")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, {"None": None, "True": True, "False": False}.get(value, value)
+
+
+def _split(text: str, mark: str, form: str) -> tuple[str, str]:
+    first, found, second = text.partition(mark)
+    if not found or not first.strip() or not second.strip():
+        raise click.BadParameter(f"{text!r} is not written as {form}.")
+    return first.strip(), second.strip()

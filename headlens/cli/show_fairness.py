@@ -13,7 +13,8 @@ from rich.text import Text
 from headlens.metrics import SMALL
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit, FairnessResults
+    from headlens.audit import Audit
+    from headlens.steps import FairnessResults
 
 _MEASURES = {"cramers_v": "Cramér's V", "corrected": "V, bias-corrected", "accuracy": "accuracy"}
 _COLOURS = {"focal": "bold red", "diffuse": "bold yellow", "not shown": "bold"}
@@ -24,19 +25,18 @@ def fairness(
     audit: Audit, report: Path, notes: Sequence[str] = (), planted: Sequence[tuple[int, int]] | None = None
 ) -> None:
     """Candidates and what they encode, the measures with intervals, the controls, the classes, the verdict."""
-    results, location = audit.fairness_results, audit.location
+    results = audit.fairness_results
     assert results is not None
-    assert location is not None
     console = Console()
     console.print()
     inferred = " (inferred zero-shot)" if results.inferred else ""
     title = f"{audit.store.model_name}: {results.attribute}{inferred} in {len(results.classes)} classes"
     console.print(Text(title, "bold"))
-    for note in (*notes, audit.splits.note):
+    for note in (*notes, audit.splits.note, *(finding.sentence for finding in audit.findings)):
         console.print(Text(note, style="dim"))
-    console.print(Text(f"candidates by {location.method}: {', '.join(map(str, results.candidates)) or 'none'}"))
+    console.print(Text(f"candidates by {results.locator}: {', '.join(map(str, results.candidates)) or 'none'}"))
     if planted is not None:
-        console.print(Text(f"planted heads: {', '.join(f'{layer}.{head}' for layer, head in planted)}"))
+        console.print(Text(f"planted heads: {', '.join(f'L{layer}H{head}' for layer, head in planted)}"))
     _heads(console, audit, results)
     _measures(console, audit, results)
     _classes(console, results)
@@ -85,12 +85,13 @@ def _measures(console: Console, audit: Audit, results: FairnessResults) -> None:
     console.print(table)
     if results.control is not None:
         control = results.control
+        compared = control.comparison("cramers_v")
         kind = "all" if control.exhaustive else "random"
         console.print(
             Text(
-                f"{len(control.sets)} {kind} layer-matched head sets: V {control.cramers_v.mean():.3f} on average, "
-                f"{control.cramers_v.min():.3f} at the lowest; {100 * control.beaten:.0f} % of them lower V by less "
-                f"(z = {control.comparison.z:.1f}, p = {control.comparison.p:.3f})."
+                f"{len(control.sets)} {kind} layer-matched head sets: V {compared.mean:.3f} on average, "
+                f"{compared.best:.3f} at the lowest; {100 * (1 - compared.share_at_least):.0f} % of them lower V "
+                f"by less (z = {compared.z:.1f}, p = {compared.p:.3f})."
             )
         )
     if results.total is not None:

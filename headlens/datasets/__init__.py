@@ -12,20 +12,19 @@ Attributes of people are columns named after what was labelled: how a person is 
 
 from headlens.datasets.celeba import read_celeba
 from headlens.datasets.counteranimal import read_counteranimal
-from headlens.datasets.dataset import Dataset
+from headlens.datasets.dataset import DATASETS, Dataset, available, read, read_classes, read_table, register
+from headlens.datasets.faces import read_fairface, read_utkface
 from headlens.datasets.facet import read_facet
-from headlens.datasets.fairface import read_fairface
 from headlens.datasets.genderbias_vl import read_genderbias_vl
-from headlens.datasets.registry import available, read, register
-from headlens.datasets.table import read_table
-from headlens.datasets.utkface import read_utkface
 from headlens.datasets.waterbirds import read_waterbirds
 
 __all__ = [
+    "DATASETS",
     "Dataset",
     "available",
     "read",
     "read_celeba",
+    "read_classes",
     "read_counteranimal",
     "read_facet",
     "read_fairface",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from headlens.datasets.dataset import Dataset
+from headlens.datasets.dataset import Dataset, register
 from headlens.datasets.layout import Layout, one_of, rooted
 from headlens.errors import ManifestError
 
@@ -24,6 +24,7 @@ LAYOUT = Layout(
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
+@register("celeba")
 def read_celeba(
     root: Path,
     *,
@@ -50,26 +51,26 @@ def read_celeba(
     parted = LAYOUT.file(root, *_places("list_eval_partition.txt", "Eval"))
     table = _attributes(listed)
     if isinstance(attributes, str):
-        one_of("attributes, unless they are a list,", attributes, ("all",))
+        one_of("attributes (unless it is a list)", attributes, ("all",))
         attributes = [column for column in table.columns if column != target]
     LAYOUT.columns(table, listed, [target, *attributes])
     parts = _partition(parted)
+    for lines, where in ((table, listed), (parts, parted)):
+        if len(twice := lines.index[lines.index.duplicated()]):
+            raise LAYOUT.error(f"{str(where)!r} names the image {twice[0]!r} twice.", "Get the file again.")
     if set(parts.index) != set(table.index):
         alone = sorted(set(parts.index) ^ set(table.index))
         raise LAYOUT.error(
-            f"{len(alone)} images that only one of the two lists names ({alone[0]} first)",
+            f"{len(alone)} images are named by one of the two lists only ({alone[0]} first).",
             f"Get {listed.name} and {parted.name} of the same release.",
         )
     below = listed.parent.parent if listed.parent.name == "Anno" else listed.parent
-    folder = next((f for f in ("img_align_celeba", "Img/img_align_celeba") if (below / f).is_dir()), None)
-    if folder is None:
-        raise LAYOUT.error(
-            f"no folder img_align_celeba in {str(below)!r}", "Unpack img_align_celeba.zip beside the lists."
-        )
+    folders = [below / name for name in ("img_align_celeba", "Img/img_align_celeba") if (below / name).is_dir()]
+    folder = LAYOUT.only(folders, below).relative_to(below).as_posix()
     name = target.lower().replace("_", " ")
     names = (f"not {name}", name) if classes is None else tuple(classes)
     if len(names) != 2:
-        raise ManifestError("two class names, for −1 and for 1", repr(names), "Name the absence, then the presence.")
+        raise ManifestError(f"The classes {names!r} are not two.", "Name the absence (−1), then the presence (1).")
     columns = {
         "path": [f"{folder}/{image}" for image in table.index],
         "label": LAYOUT.decode(table, target, {"-1": names[0], "1": names[1]}, listed),
@@ -81,7 +82,7 @@ def read_celeba(
         columns[column or attribute.lower()] = LAYOUT.decode(table, attribute, codes, listed)
     frame = rooted(pd.DataFrame(columns | {"id": table.index}, index=table.index), below)
     frame, notes = LAYOUT.images(frame, missing)
-    return Dataset(rooted(frame, below), names, notes)
+    return Dataset(frame, names, notes)
 
 
 def _places(name: str, folder: str) -> tuple[str, ...]:
@@ -94,13 +95,13 @@ def _attributes(path: Path) -> pd.DataFrame:
         length = lines.readline().strip()
     if not length.isdigit():
         raise LAYOUT.error(
-            f"{str(path)!r}, whose first line is {length[:40]!r} and no number of images",
+            f"The first line of {str(path)!r} is {length[:40]!r}, which is no number of images.",
             "Use the authors' text file, not a converted table.",
         )
     table = _columns(path, skiprows=1)
     table.index = table.index.astype(str)
     if len(table) != int(length):
-        raise LAYOUT.error(f"{len(table)} of the {length} lines that {str(path)!r} announces", "Get the file again.")
+        raise LAYOUT.error(f"{str(path)!r} has {len(table)} of the {length} lines that it announces.", "Get it again.")
     return table
 
 
@@ -115,4 +116,4 @@ def _columns(path: Path, **options: Any) -> pd.DataFrame:
     try:
         return pd.read_csv(path, sep=r"\s+", dtype=str, **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise LAYOUT.error(f"{str(path)!r}, which does not read ({error})", "Get the file again.") from error
+        raise LAYOUT.error(f"{str(path)!r} does not read: {error}.", "Get the file again.") from error

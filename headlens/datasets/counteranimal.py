@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from headlens.datasets.dataset import Dataset
+from headlens.datasets.dataset import Dataset, register
 from headlens.datasets.layout import Layout, listed, pictures, rooted
 from headlens.errors import ManifestError
 
@@ -26,6 +26,7 @@ _BACKGROUNDS = ("common", "counter")
 _AGAIN = "Unpack that class again, or remove its folder to leave the class out."
 
 
+@register("counteranimal")
 def read_counteranimal(
     root: Path, *, val: int = 16, seed: int = 0, class_names: Sequence[str] | None = None
 ) -> Dataset:
@@ -39,20 +40,24 @@ def read_counteranimal(
         val: images of each class and background in the split val; at most half of them are taken.
         seed: of that draw.
         class_names: names in the order of the ImageNet indices, all 1,000 for the published task. The labels then
-            take their names from here. By default the classes are the animals that are there, named as their folders.
+            take their names from here; of a name that is there twice the second becomes "another …", and a note says
+            so. By default the classes are the animals that are there, named as their folders.
 
     Raises:
-        ManifestError: no folder of that form, a class without common or counter images, two classes of one name, too
+        ManifestError: no folder of that form, a class without common or counter images, two animals of one name, too
             few class names, or a negative `val`.
     """
     if val < 0:
-        raise ManifestError("0 or more images a group in the split val", repr(val), "Take 0 for no such split.")
-    base = LAYOUT.folder(root)
-    base = base / "LAION-final" if (base / "LAION-final").is_dir() else base
+        raise ManifestError(f"val is {val}.", "Give 0 or more images a group; 0 for no split val.")
+    LAYOUT.folder(root)
+    base = LAYOUT.only(
+        [folder for folder in (root, root / "LAION-final") if folder.is_dir() and _classes(folder)], root
+    )
     animals = sorted((int(found[1]), found[2].strip(), folder) for folder, found in _classes(base))
-    if not animals:
-        raise LAYOUT.error(f"no folder of that form in {str(base)!r}", "Give the folder that holds the class folders.")
-    names = _names(animals, class_names)
+    classes, notes = (None, []) if class_names is None else _distinct(class_names)
+    names = _names(animals, classes)
+    if renamed := [f"{own} as {name}" for (_, own, _), name in zip(animals, names, strict=True) if own != name]:
+        notes.append(f"{len(renamed)} classes are not named as their folders: {listed(renamed)}.")
     generator = np.random.default_rng(seed)
     rows: list[dict[str, str]] = []
     short = []
@@ -75,11 +80,27 @@ def read_counteranimal(
                 }
                 for i, file in enumerate(files)
             ]
-    notes = [f"{val} images of every class and background were drawn for the split val (seed {seed})."] if val else []
+    if val:
+        notes.insert(0, f"{val} images of every class and background were drawn for the split val (seed {seed}).")
     if short:
         notes.append(f"Groups of fewer than {2 * val} images gave half of them to val ({listed(short)}).")
-    classes = tuple(names) if class_names is None else tuple(class_names)
-    return Dataset(rooted(pd.DataFrame(rows), base), classes, tuple(notes))
+    return Dataset(rooted(pd.DataFrame(rows), base), tuple(names if classes is None else classes), tuple(notes))
+
+
+def _distinct(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Class names of which none is there twice, and a note on those renamed.
+
+    The list of ImageNet's classes that is in common use has "missile" and "sunglasses" twice; the second becomes
+    "another missile".
+    """
+    result: list[str] = []
+    for name in map(str.strip, names):
+        while name in result:
+            name = f"another {name}"
+        result.append(name)
+    renamed = [new for new, old in zip(result, names, strict=True) if new != old.strip()]
+    note = f"Classes whose name is in the list twice are renamed at their second place: {', '.join(renamed)}."
+    return result, [note] if renamed else []
 
 
 def _classes(base: Path) -> list[tuple[str, re.Match[str]]]:
@@ -93,11 +114,11 @@ def _background(folder: Path, background: str) -> str:
     found = [name for name in inside if background in name]
     if len(found) != 1:
         raise LAYOUT.error(
-            f"{len(found)} folders with {background!r} in their names in {str(folder)!r} ({listed(inside) or 'none'})",
+            f"{len(found)} folders in {str(folder)!r} have {background!r} in their names ({listed(inside) or 'none'}).",
             _AGAIN,
         )
     if not pictures(folder / found[0]):
-        raise LAYOUT.error(f"{str(folder / found[0])!r} without an image", _AGAIN)
+        raise LAYOUT.error(f"{str(folder / found[0])!r} holds no image.", _AGAIN)
     return found[0]
 
 
@@ -105,14 +126,11 @@ def _names(animals: Sequence[tuple[int, str, str]], class_names: Sequence[str] |
     last = max(index for index, _, _ in animals)
     if class_names is not None and last >= len(class_names):
         raise ManifestError(
-            f"class names up to the ImageNet index {last}",
-            f"{len(class_names)} of them",
+            f"{len(class_names)} class names do not reach the ImageNet index {last}.",
             "Give all 1,000 names in the order of the indices, or none.",
         )
     names = [name if class_names is None else class_names[index] for index, name, _ in animals]
-    again = sorted({name for name in names if names.count(name) > 1})
-    if again:
-        raise ManifestError(
-            "classes with names of their own", f"{again[0]!r} twice", "Pass class_names that tell them apart."
-        )
+    for name in names:
+        if names.count(name) > 1 or (name.startswith("another ") and name.removeprefix("another ") in names):
+            raise ManifestError(f"Two animals are named {name!r}.", "Pass class_names that tell them apart.")
     return names

@@ -1,4 +1,4 @@
-"""GenderBias-VL: generated pictures of 177 occupations, each with women and with men, weighed between two occupations.
+"""GenderBias-VL: generated pictures of women and of men in 177 occupations, each decided between two occupations.
 
 Steps: read the pairs, give every occupation the counterpart that the other gender holds most, list the pictures of
 the occupations that have both folders, draw the occupations of the split val.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from headlens.datasets.dataset import Dataset
+from headlens.datasets.dataset import Dataset, register
 from headlens.datasets.layout import Layout, listed, pictures, rooted
 from headlens.errors import ManifestError
 
@@ -28,13 +28,14 @@ GENDERS = ("female", "male")
 _TABLES = ("occ_merge_filter_sim.csv", "similarity/occ_merge_filter_sim.csv", "genderbias_occ.csv")
 
 
+@register("genderbias-vl")
 def read_genderbias_vl(
     root: Path, *, pairs: str | None = None, val: int | Sequence[str] = 25, seed: int = 0
 ) -> Dataset:
-    """GenderBias-VL: is the occupation told as well for women as for men? Each picture is weighed between two.
+    """GenderBias-VL: the occupation of generated women and men. Each picture is decided between two occupations.
 
-    An occupation in `job_male` (held mostly by men) is weighed against the one of its pairs with the highest share of
-    women, one in `job_female` against the one with the lowest; of equal ones the first in the table counts.
+    The counterpart of an occupation in `job_male` (held mostly by men) is the one of its pairs with the highest share
+    of women, that of one in `job_female` the one with the lowest; of equal ones the first in the table counts.
 
     Args:
         root: the folder of the occupations' folders, or the one above it.
@@ -49,12 +50,13 @@ def read_genderbias_vl(
     LAYOUT.folder(root)
     path = LAYOUT.file(root, *(_TABLES if pairs is None else (pairs,)))
     table = _pairs(path)
-    base = next((root / name for name in ("xl_generate_base", "genderbias_xl") if (root / name).is_dir()), root)
+    below = [root / name for name in ("xl_generate_base", "genderbias_xl") if (root / name).is_dir()]
+    base = LAYOUT.only(below or [root], root)
     there = {occ: {g: _inside(base / _folder(occ) / g) for g in GENDERS} for occ in table.index}
     used = sorted(occ for occ, files in there.items() if all(files.values()))
     if not used:
         raise LAYOUT.error(
-            f"no occupation of {path.name} with pictures in both folders, in {str(base)!r}",
+            f"No occupation of {path.name} has pictures in both folders, in {str(base)!r}.",
             "Spaces in a name are underscores in its folder: 'Chief executive' is Chief_executive.",
         )
     chosen = _val(used, val, seed)
@@ -96,13 +98,15 @@ def _pairs(path: Path) -> pd.DataFrame:
         if not ratio.between(0, 100).all():
             row = int(np.flatnonzero(~ratio.between(0, 100))[0])
             raise LAYOUT.error(
-                f"{table[column].iloc[row]!r} in the column {column!r} of {str(path)!r} (row {row})",
+                f"The column {column!r} of {str(path)!r} holds {table[column].iloc[row]!r} (row {row}).",
                 "The ratios are the percentages of women in the occupation, 0 to 100.",
             )
         table[column] = ratio
     both = sorted(set(table["job_male"]) & set(table["job_female"]))
     if both:
-        raise LAYOUT.error(f"{both[0]!r} on both sides of the pairs in {str(path)!r}", "An occupation has one side.")
+        raise LAYOUT.error(
+            f"{both[0]!r} is on both sides of the pairs in {str(path)!r}.", "An occupation has one side."
+        )
     men = table.sort_values("job_female_ratio", ascending=False, kind="stable").drop_duplicates("job_male")
     women = table.sort_values("job_male_ratio", kind="stable").drop_duplicates("job_female")
     sides = [
@@ -123,17 +127,16 @@ def _val(used: Sequence[str], val: int | Sequence[str], seed: int) -> set[str]:
     if isinstance(val, int):
         if not 0 <= val < len(used):
             raise ManifestError(
-                f"between 0 and {len(used) - 1} occupations in the split val, of {len(used)} with pictures of both",
-                repr(val),
-                "Some have to be left for the split test.",
+                f"val is {val}, of {len(used)} occupations with pictures of both.",
+                f"Give 0 to {len(used) - 1}: some have to be left for the split test.",
             )
         return {used[i] for i in np.random.default_rng(seed).permutation(len(used))[:val]}
-    strange = sorted(set(val) - set(used))
-    if strange or isinstance(val, str) or not set(used) - set(val):
+    unknown = sorted(set(val) - set(used))
+    if unknown or isinstance(val, str) or not set(used) - set(val):
         raise ManifestError(
-            "names of some occupations that have pictures of both",
-            f"{val!r}" if isinstance(val, str) else listed(strange) or "all of them",
-            f"They are {listed(used)}: write them as in the table of pairs, and leave some for the split test.",
+            f"val names {val!r}." if isinstance(val, str) else f"val names {listed(unknown) or 'all occupations'}.",
+            f"Name some of those with pictures of both ({listed(used)}), as in the table of pairs; leave some for the "
+            "test split.",
         )
     return set(val)
 

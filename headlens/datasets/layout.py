@@ -1,7 +1,7 @@
-"""Find a published data set's files below a root folder, and say what was expected where they are not there.
+"""Find a published data set's files below a root folder, and name what was expected where they are not there.
 
-Every reader holds one `Layout`. Its errors name the whole layout, since a missing file is most often a root one
-folder too high or too low.
+Every reader holds one `Layout`. Its errors name the whole layout, since a missing file is most often a root one folder
+too high or too low. Readers refuse what has more than one reading: they never guess.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from headlens.cells import as_text, nearest, read_csv
 from headlens.errors import ManifestError
-from headlens.manifest import as_text, manifest_root
+from headlens.manifest import as_manifest, manifest_root
 
 _SHOWN = 5
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -34,47 +34,65 @@ class Layout:
     name: str
     tree: str
 
-    def error(self, received: str, remedy: str) -> ManifestError:
-        """The error for a folder that is not laid out like this."""
-        return ManifestError(f"{self.name} laid out as published ({self.tree})", received, remedy)
+    def error(self, problem: str, remedy: str) -> ManifestError:
+        """The error for a folder that is not laid out like this; both are whole sentences."""
+        return ManifestError(problem, f"{remedy} (The published layout of {self.name}: {self.tree}.)")
 
     def folder(self, root: Path) -> Path:
         """The root itself. Raises `ManifestError` where it is not a folder."""
         if not root.is_dir():
             raise self.error(
-                f"{str(root)!r}, which is {'a file' if root.exists() else 'not there'}",
+                f"{str(root)!r} is {'a file' if root.exists() else 'not there'}.",
                 "Give the folder that holds the data. Nothing is downloaded: obtain the data set from its authors.",
             )
         return root
 
     def file(self, root: Path, *places: str) -> Path:
-        """The first of these files that is there; a file of that name nearby is named in the error."""
+        """The one of these files that is there.
+
+        Raises:
+            ManifestError: none is there (one of that name nearby is named), or two that differ.
+        """
         self.folder(root)
-        for place in places:
-            if (root / place).is_file():
-                return root / place
+        found = [root / place for place in places if (root / place).is_file()]
+        for other in found[1:]:
+            if other.read_bytes() != found[0].read_bytes():
+                raise self.error(
+                    f"{str(found[0])!r} and {str(other)!r} are both there, and differ.",
+                    "Give the folder of the one that is meant as the root, or remove the other.",
+                )
+        if found:
+            return found[0]
         name = Path(places[0]).name
         near = [path for depth in ("", "*/", "*/*/") for path in root.glob(depth + name)]
         if near:
             raise self.error(
-                f"{name!r} at {str(near[0])!r}", f"Give another root, or move the file to {str(root / places[0])!r}."
+                f"{name!r} is at {str(near[0])!r}.",
+                f"Give another root, or move the file to {str(root / places[0])!r}.",
             )
         inside = sorted(path.name for path in root.iterdir())
         raise self.error(
-            f"no {places[0]!r} in {str(root)!r}, which holds {listed(inside) if inside else 'nothing'}",
+            f"There is no {places[0]!r} in {str(root)!r}, which holds {listed(inside) if inside else 'nothing'}.",
             "Give the folder that holds that file, or put the file there.",
         )
 
+    def only(self, folders: Sequence[Path], root: Path) -> Path:
+        """The one folder that is there. Raises `ManifestError` for none, or several, of which one would be a guess."""
+        if len(folders) > 1:
+            raise self.error(
+                f"The images may be in {' or in '.join(repr(str(folder)) for folder in folders)}.",
+                "Give one of them as the root, or move the other away.",
+            )
+        if not folders:
+            raise self.error(f"No images are in {str(root)!r}.", "Give the folder that holds them as the root.")
+        return folders[0]
+
     def table(self, path: Path, columns: Sequence[str]) -> pd.DataFrame:
         """A CSV file with at least these columns, every cell as text. Raises `ManifestError` where it is not that."""
-        try:
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise self.error(f"{str(path)!r}, which does not read as CSV ({error})", "Get the file again.") from error
-        frame.columns = frame.columns.str.strip()
+        frame = read_csv(path.read_bytes(), repr(str(path)), columns).reset_index(drop=True)
         self.columns(frame, path, columns)
         if frame.empty:
-            raise self.error(f"{str(path)!r} without a row", "Get the file again.")
+            raise self.error(f"{str(path)!r} has no row.", "Get the file again.")
         return frame
 
     def columns(self, frame: pd.DataFrame, path: Path, columns: Sequence[str]) -> None:
@@ -82,21 +100,21 @@ class Layout:
         have = [str(column) for column in frame.columns]
         absent = [column for column in columns if column not in have]
         if absent:
-            near = get_close_matches(absent[0], have, n=1)
+            near = nearest(absent[0], have)
             raise self.error(
-                f"{str(path)!r} without the column {absent[0]!r}, with {listed(have)}",
-                (f"Rename {near[0]!r} if it holds the same. " if near else "")
+                f"{str(path)!r} has no column {absent[0]!r}; it has {listed(have)}.",
+                (f"Rename {near!r} if it holds the same. " if near else "")
                 + "This may be another release or an edited copy: get the file again.",
             )
 
     def decode(self, frame: pd.DataFrame, column: str, names: Mapping[str, str], path: Path) -> pd.Series:
         """A column's codes as names. Raises `ManifestError` for a code that is not among them."""
         codes = as_text(frame[column])
-        strange = ~codes.isin(list(names))
-        if strange.any():
-            rows = np.flatnonzero(strange.to_numpy())
+        unknown = ~codes.isin(list(names))
+        if unknown.any():
+            rows = np.flatnonzero(unknown.to_numpy())
             raise self.error(
-                f"{codes.iloc[rows[0]]!r} in the column {column!r} of {str(path)!r} (row {listed(rows)})",
+                f"The column {column!r} of {str(path)!r} holds {frame[column].iloc[rows[0]]!r} (row {listed(rows)}).",
                 f"The values are {', '.join(map(repr, names))}. A spreadsheet may have rewritten the file: "
                 "get it again.",
             )
@@ -121,12 +139,13 @@ class Layout:
             return frame, ()
         if missing == "error" or not there.any():
             raise self.error(
-                f"{len(lost)} of {len(frame)} images that are not there: {listed(lost)}",
+                f"{len(lost)} of {len(frame)} images are not there: {listed(lost)}.",
                 "Put them there, or read with missing='drop' to leave their rows out."
                 if there.any()
                 else "Give the root of the images too, or unpack them there.",
             )
-        return frame[there], (f"{len(lost)} of {len(frame)} images are not there and were left out: {listed(lost)}.",)
+        kept = rooted(frame[there], base)
+        return kept, (f"{len(lost)} of {len(frame)} images are not there and were left out: {listed(lost)}.",)
 
 
 def pictures(folder: Path) -> list[str]:
@@ -138,17 +157,16 @@ def pictures(folder: Path) -> list[str]:
     )
 
 
-def rooted(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """The manifest, with a fresh index, and the folder that its paths count from."""
-    frame = frame.reset_index(drop=True)
-    frame.attrs["root"] = str(root.absolute())
-    return frame
+def rooted(frame: pd.DataFrame, root: str | Path) -> pd.DataFrame:
+    """A table as a manifest whose paths count from a folder."""
+    frame.attrs = {"root": str(root)}
+    return as_manifest(frame)
 
 
 def one_of(option: str, value: str, choices: Sequence[str]) -> None:
     """Raises `ManifestError` for an option that is none of the choices."""
     if value not in choices:
-        raise ManifestError(f"{option} to be one of {', '.join(choices)}", repr(value), "Choose one of these.")
+        raise ManifestError(f"{option} is {value!r}.", f"Choose one of {', '.join(choices)}.")
 
 
 def listed(values: Sequence[object] | np.ndarray) -> str:

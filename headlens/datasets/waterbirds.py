@@ -5,11 +5,12 @@ Source: Sagawa et al. 2020, Distributionally Robust Neural Networks for Group Sh
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 
-from headlens.datasets.dataset import Dataset
+from headlens.datasets.dataset import Dataset, register
 from headlens.datasets.layout import Layout, rooted
 
 LAYOUT = Layout(
@@ -18,9 +19,16 @@ LAYOUT = Layout(
     "species",
 )
 CLASSES = ("landbird", "waterbird")
+_IMAGE = re.compile(r"\d{3}\.[^/\\]+/[^/\\]+")
+_PLACE = re.compile(r"/([a-z])/\1[^/\\]*(/[^/\\]+){1,2}")
+_FORMS = {
+    "img_filename": "It is written 001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg.",
+    "place_filename": "It is written /b/bamboo_forest/00000034.jpg.",
+}
 _COLUMNS = ("img_id", "img_filename", "y", "split", "place", "place_filename")
 
 
+@register("waterbirds")
 def read_waterbirds(root: Path, *, missing: str = "error") -> Dataset:
     """Waterbirds: landbird or waterbird, on land or on water.
 
@@ -35,6 +43,16 @@ def read_waterbirds(root: Path, *, missing: str = "error") -> Dataset:
     """
     path = LAYOUT.file(root, "metadata.csv", "waterbird_complete95_forest2water2/metadata.csv")
     table = LAYOUT.table(path, _COLUMNS)
+    for column, form in (("img_filename", _IMAGE), ("place_filename", _PLACE)):
+        other = [(row, name) for row, name in enumerate(table[column]) if not form.fullmatch(name)]
+        if other:
+            row, name = other[0]
+            raise LAYOUT.error(
+                f"{len(other)} cells of the column {column!r} of {str(path)!r} are not in the published form: {name!r} "
+                f"(row {row}).",
+                f"{_FORMS[column]} What a path of another form means would be a guess: take the folders before that "
+                "out of the column, or get the file again.",
+            )
     frame = pd.DataFrame(
         {
             "path": table["img_filename"],
@@ -47,7 +65,7 @@ def read_waterbirds(root: Path, *, missing: str = "error") -> Dataset:
         }
     )
     frame, notes = LAYOUT.images(rooted(frame, path.parent), missing)
-    return Dataset(rooted(frame, path.parent), CLASSES, notes)
+    return Dataset(frame, CLASSES, notes)
 
 
 def _place(filename: str) -> str:

@@ -31,7 +31,7 @@ from torch.nn.functional import normalize
 
 from headlens.errors import ExplainError
 from headlens.models.open_clip_import import open_clip
-from headlens.prompts.encode import EncodeText
+from headlens.prompts import EncodeText
 
 MOST_EXACT = 12
 _ROUNDS = 20  # orders of a longer caption's words that are drawn

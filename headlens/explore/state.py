@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from headlens.audit import LOCATORS, Ablated, Audit, Evidence, ablate, head_scores, scored_effects
+from headlens.audit import Audit
 from headlens.errors import LocateError, StoreError, TaskError
 from headlens.explore import record
 from headlens.explore.code import reproduce
 from headlens.explore.typed import attribute_text, class_text, read_attribute, read_task, template_text
 from headlens.heads import HeadId, HeadScores, as_heads
-from headlens.locate import OBJECTIVES, HeadEffects
+from headlens.locate import OBJECTIVES
 from headlens.metrics import Bootstrap, Evaluation, evaluate
 from headlens.prompts import Attribute, ZeroShotTask
+from headlens.steps import LOCATORS, HeadAblation
 
 
 class ExplorerState:
@@ -37,7 +38,7 @@ class ExplorerState:
     Attributes:
         audit: the audit of the present question.
         locator: whose located heads are shown.
-        score: the heatmap's score, a name of `headlens.audit.HEAD_SCORES`.
+        score: the heatmap's score, a name of `headlens.steps.SCORES`.
         between: the two classes or texts of the score "attribution".
         objective: of the score "effect".
         selection: the heads chosen, in the order of choice.
@@ -51,7 +52,6 @@ class ExplorerState:
         self.draws, self.bootstrap = draws, bootstrap
         self._origin = audit
         self.audit = audit
-        self._evidence = audit.evidence()
         method = "contrastive" if audit.location is None else audit.location.method
         self.locator = method if method in LOCATORS else "contrastive"
         self.note = "" if audit.location is not None else _locate(audit, self.locator)
@@ -60,7 +60,7 @@ class ExplorerState:
         self.objective: str = OBJECTIVES[0]
         self.selection: tuple[HeadId, ...] = self.located
         self.head: HeadId | None = self.selection[0] if self.selection else None
-        self.ablated: Ablated | None = None
+        self.ablated: HeadAblation | None = None
         self.image = self._first_mistake()
 
     # ---- the question -----------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class ExplorerState:
             attribute: an attribute, or as the shell takes it: name:value=prompt|prompt,value=prompt, or a column.
             classes: names separated by commas; every label of the manifest has to be among them.
             templates: texts with {} for the name, separated by vertical bars.
-            locator: a name of `headlens.audit.LOCATORS`.
+            locator: a name of `headlens.steps.LOCATORS`.
 
         Raises:
             HeadlensError: for prompts, classes or a locator that cannot be used; the state is left as it was.
@@ -93,22 +93,15 @@ class ExplorerState:
             old.task,
         )
         locator = self.locator if locator is None else locator
-        if locator not in LOCATORS:
-            raise LocateError(f"one of the locators {', '.join(LOCATORS)}", repr(locator), "Choose one of these.")
+        _ = LOCATORS[locator]
         if (attribute, task, locator) == (old.attribute, old.task, self.locator):
             return
         audit = self._audit_of(attribute, task, locator)
-        evidence = audit.evidence()  # held from here on, so that locating and every score share its parts
-        same_images = np.array_equal(audit.splits.reference, old.splits.reference)
-        if same_images:
-            evidence.parts.adopt(self._evidence.parts)
         note = "" if audit.location is not None and audit.location.method == locator else _locate(audit, locator)
-        if audit is not self._origin and same_images:
-            audit.explanations.update(old.explanations)  # what a head encodes does not depend on the question
-        self.audit, self.locator, self.note, self._evidence = audit, locator, note, evidence
+        self.audit, self.locator, self.note = audit, locator, note
         if task.classes != old.task.classes:
             self.between = (task.classes[0], task.classes[1])
-        self._forget(scores=task != old.task or not np.array_equal(audit.splits.test, old.splits.test))
+        self._forget()
         self.selection, self.ablated = self.located, None
         if self.selection:
             self.head = self.selection[0]
@@ -149,7 +142,7 @@ class ExplorerState:
         objective = self.objective if objective is None else objective
         if len(pair) != 2:
             raise TaskError("two classes or texts to compare", repr(pair), "Name one for each end.")
-        scores = head_scores(self._evidence, score, **_options(score, pair, objective))
+        scores = self.audit.scores(score, **_options(score, pair, objective))
         self.score, self.between, self.objective = score, (pair[0], pair[1]), objective
         self._shown = scores
         return scores
@@ -210,7 +203,7 @@ class ExplorerState:
     def explain(self) -> None:
         """Explain every head by the general texts, where that was not done: hover and text spans then name them."""
         if not self.audit.explanations:
-            self.audit.explain(draws=0)
+            self.audit.explain(n_bootstrap=0)
 
     def textspans(self) -> go.Figure:
         """The texts of the head that is shown."""
@@ -225,7 +218,7 @@ class ExplorerState:
         """The rows of the store behind the pictures of `images`, in their order."""
         from headlens.explain import top_images
 
-        top = top_images(self.audit.test, self._head(), None, min(6, len(self.audit.test)))
+        top = top_images(self.audit.data.test, self._head(), None, min(6, len(self.audit.data.test)))
         return self.audit.splits.test[[*top.highest, *top.lowest]].tolist()
 
     def tokens(self) -> go.Figure:
@@ -234,15 +227,13 @@ class ExplorerState:
 
     # ---- ablation ---------------------------------------------------------------------------------------------------
 
-    def ablate(self) -> Ablated:
+    def ablate(self) -> HeadAblation:
         """Ablate the selection: accuracies and V before and after, against layer-matched random heads.
 
         Raises:
             LocateError: where nothing is selected.
         """
-        self.ablated = ablate(
-            self.audit, self.selection, draws=self.draws, bootstrap=self.bootstrap, effects=self._effects
-        )
+        self.ablated = self.audit.ablate(self.selection, n_random_sets=self.draws, n_bootstrap=self.bootstrap)
         return self.ablated
 
     def accuracies(self) -> go.Figure | None:
@@ -251,20 +242,20 @@ class ExplorerState:
 
     def controls(self) -> tuple[go.Figure | None, go.Figure | None]:
         """The selection against random heads, by worst-group accuracy and by V; None where there is no control."""
-        found = self.ablated
-        controls = (None, None) if found is None else (found.accuracy_control, found.association_control)
+        control = None if self.ablated is None else self.ablated.control
+        if control is None:
+            return None, None
         plot = self.audit.plot
-        first, second = (None if control is None else plot.controls_of(control) for control in controls)
-        return first, second
+        return plot.controls_of(control), plot.controls_of(control, of_v=True)
 
     @cached_property
     def zero_shot(self) -> Evaluation:
         """Accuracy of every group of the present question, nothing ablated."""
-        audit, rows = self.audit, self.audit.splits.test
-        predicted = audit.among(audit.logits(audit.test.embedding), rows).argmax(dim=-1).numpy()
-        groups = [audit.groups[row] for row in rows]
-        resampling = Bootstrap(self.bootstrap, seed=audit.seed)
-        return evaluate(audit.labels[rows], predicted, groups=groups, method="zero-shot", bootstrap=resampling)
+        data = self.audit.data
+        resampling = Bootstrap(self.bootstrap, seed=data.question.seed)
+        return evaluate(
+            data.test_labels, data.zero_shot, groups=data.test_groups, method="zero-shot", bootstrap=resampling
+        )
 
     # ---- taking away ------------------------------------------------------------------------------------------------
 
@@ -293,17 +284,10 @@ class ExplorerState:
 
     _shown: HeadScores | None = None
 
-    _evidence: Evidence
-
-    @cached_property
-    def _effects(self) -> HeadEffects:
-        return scored_effects(self.audit)
-
-    def _forget(self, scores: bool) -> None:
-        """Drop what was computed for the question before; with `scores` also what depends on the classes alone."""
+    def _forget(self) -> None:
+        """Drop what was computed for the question before."""
         self._shown = None
-        for name in ("zero_shot", "_effects") if scores else ("zero_shot",):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("zero_shot", None)
 
     def _audit_of(self, attribute: Attribute, task: ZeroShotTask, locator: str) -> Audit:
         origin, old = self._origin, self.audit
@@ -311,22 +295,7 @@ class ExplorerState:
         for known in (origin, old):
             if asked == (known.attribute, known.task) and _method(known) in (locator, None):
                 return known
-        if task == old.task:
-            return old.with_attribute(attribute)
-        same = task.classes == origin.task.classes
-        return Audit(
-            origin.clip,
-            origin.store,
-            task,
-            attribute,
-            reference=origin.reference_name,
-            test=origin.test_name,
-            pairs=origin.pairs if origin.pairs_given and same else None,
-            seed=origin.seed,
-            texts=origin.texts,
-            bank=origin.bank_given,
-            skip_unlabelled=origin.skip_unlabelled,
-        )
+        return old.asking(task=task, attribute=attribute)
 
     def _head(self) -> HeadId:
         if self.head is None:
@@ -334,10 +303,9 @@ class ExplorerState:
         return self.head
 
     def _first_mistake(self) -> int:
-        audit, rows = self.audit, self.audit.splits.test
-        predicted = audit.among(audit.logits(audit.test.embedding), rows).argmax(dim=-1).numpy()
-        wrong = np.flatnonzero(predicted != audit.labels[rows])
-        return int(rows[wrong[0] if len(wrong) else 0])
+        data = self.audit.data
+        wrong = np.flatnonzero(data.zero_shot != data.test_labels)
+        return int(data.splits.test[wrong[0] if len(wrong) else 0])
 
 
 def _method(audit: Audit) -> str | None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from headlens.audit import Ablated
 from headlens.errors import HeadlensError
 from headlens.metrics import Evaluation
+from headlens.steps import HeadAblation
 
 if TYPE_CHECKING:
     from headlens.explore.state import ExplorerState
@@ -28,7 +28,7 @@ _STYLE = """<style>
 def question(state: ExplorerState) -> str:
     """What is asked, of what, and where heads were located."""
     audit = state.audit
-    inferred = ", inferred zero-shot: no column of that name" if audit.inferred else ""
+    inferred = ", inferred zero-shot: no column of that name" if audit.data.inferred else ""
     asked = (
         f"{audit.store.model_name}, {len(audit.store):,} images: {', '.join(audit.task.classes)} "
         f"by {audit.attribute.name} ({', '.join(audit.attribute.value_names)}{inferred}). {audit.splits.note}"
@@ -65,7 +65,7 @@ def groups(evaluation: Evaluation) -> str:
     return _page(_table(pd.DataFrame(rows), "headlens-groups", "Accuracy by group, no head ablated"))
 
 
-def ablated(found: Ablated) -> str:
+def ablated(found: HeadAblation) -> str:
     """Before and after, with the paired intervals of the difference, beside random heads."""
     rows = []
     for row in found.table().to_dict("records"):
@@ -82,7 +82,7 @@ def ablated(found: Ablated) -> str:
                 "p": "" if pd.isna(row["p"]) else f"{row['p']:.3f}",
             }
         )
-    control = found.accuracy_control
+    control = found.control
     heads = ", ".join(map(str, found.heads))
     if control is None:
         compared = "No layer-matched random heads could be drawn: too few others are left in a layer."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from headlens.cli.inputs import listed, parse_attribute
+from headlens.cli.inputs import parse_attribute
+from headlens.cli.options import listed
 from headlens.errors import TaskError
 from headlens.prompts import Attribute, ZeroShotTask
 
@@ -29,7 +30,8 @@ def read_attribute(text: str, manifest: pd.DataFrame, present: Attribute) -> Att
             "an empty box",
             "A column of the manifest can stand alone, without prompts.",
         )
-    return parse_attribute(text, manifest)
+    name, values = parse_attribute(text, manifest)
+    return Attribute(name, dict(values))
 
 
 def class_text(task: ZeroShotTask) -> str:

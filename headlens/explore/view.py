@@ -11,14 +11,14 @@ from typing import Any
 
 import ipywidgets
 
-from headlens.audit import HEAD_SCORES, LOCATORS
-from headlens.audit.head_scores import OBJECTIVES
 from headlens.errors import HeadlensError
 from headlens.explore import tables
 from headlens.explore.panes import CopyButton, Pane
 from headlens.explore.state import ExplorerState
 from headlens.locate import OBJECTIVES as OBJECTIVE_NAMES
 from headlens.progress import listening
+from headlens.steps import LOCATORS, SCORES
+from headlens.steps.locate import OBJECTIVES
 
 _SCORES = {
     "attribution": "attribution of a pair",
@@ -61,7 +61,7 @@ class Explorer(ipywidgets.VBox):
         self.templates = ipywidgets.Text(description="Templates", **_WIDE)
         self.locator = ipywidgets.Dropdown(options=list(LOCATORS), description="Located by")
         self.locate = ipywidgets.Button(description="Locate heads", layout={"width": "auto"})
-        named = [(_SCORES.get(name, name), name) for name in HEAD_SCORES]
+        named = [(_SCORES.get(name, name), name) for name in SCORES]
         self.score = ipywidgets.Dropdown(options=named, description="Score")
         self.first = ipywidgets.Combobox(description="of", continuous_update=False)
         self.second = ipywidgets.Combobox(description="over", continuous_update=False)
@@ -148,7 +148,7 @@ class Explorer(ipywidgets.VBox):
             self.state.click((int(y), int(x)), add or self.add.value)
             self._selection()
 
-        self._step(f"Looking at head {y}.{x}", click)
+        self._step(f"Looking at head L{y}H{x}", click)
 
     def _selected(self, _: object) -> None:
         heads = self.selection.value

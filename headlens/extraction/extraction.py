@@ -26,7 +26,7 @@ from headlens.extraction.plan import DTYPES, Model, Plan
 from headlens.extraction.storage import WHOLE, Shard, Storage
 from headlens.extraction.store import HeadStore
 from headlens.extraction.store_folder import StoreFolder
-from headlens.manifest import check_files, check_manifest, read_manifest
+from headlens.manifest import as_manifest, check_files, check_manifest
 from headlens.progress import Advance, progress
 from headlens.states.basis import HeadBasis
 
@@ -236,7 +236,7 @@ def extract_moments(
 
 
 def _read(manifest: Table) -> pd.DataFrame:
-    frame = manifest if isinstance(manifest, pd.DataFrame) else read_manifest(manifest)
+    frame = as_manifest(manifest)
     check_manifest(frame, files=False)
     return frame
 

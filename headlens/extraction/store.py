@@ -29,12 +29,12 @@ from headlens.extraction.plan import UNKNOWN_MODEL, HasFingerprint, Plan, block_
 from headlens.extraction.storage import Storage
 from headlens.extraction.store_folder import StoreFolder
 from headlens.manifest import (
+    as_manifest,
     check_manifest,
     image_files,
     images_digest,
     manifest_digest,
     manifest_root,
-    read_manifest,
     split_mask,
 )
 from headlens.models.description import ModelDescription
@@ -156,7 +156,7 @@ class HeadStore:
             raise StoreError(
                 f"convention as one of {', '.join(_CONVENTIONS)}", repr(convention), "Choose one of the two."
             )
-        frame = manifest if isinstance(manifest, pd.DataFrame) else read_manifest(manifest)
+        frame = as_manifest(manifest)
         check_manifest(frame, files=False)
         z, others = (_in_full(torch.as_tensor(values).detach().cpu()) for values in (heads, rest))
         if z.ndim != 4 or others.shape != (len(z), z.shape[3]) or len(frame) != len(z):
@@ -394,8 +394,10 @@ class HeadStore:
             StoreError: where the table names no image of the store.
             ManifestError: a table without `path`, or a file that cannot be read.
         """
-        frame = manifest.copy() if isinstance(manifest, pd.DataFrame) else read_manifest(manifest)
-        frame.attrs.setdefault("root", manifest_root(self.manifest))  # which pandas loses in some joins
+        if isinstance(manifest, pd.DataFrame):
+            manifest = manifest.copy()
+            manifest.attrs.setdefault("root", manifest_root(self.manifest))  # which pandas loses in some joins
+        frame = as_manifest(manifest)
         check_manifest(frame, files=False)
         places = self.places_of(frame)
         known = places >= 0

@@ -150,7 +150,9 @@ def _unwrapped(table: Tensors, origin: str) -> Tensors:
 def _recognise(table: Tensors, origin: str) -> tuple[str, str] | None:
     """The format, and the prefix that its names have."""
     for kind, pattern in _FORMATS.items():
-        prefixes = sorted({match[1] for name in table if (match := pattern.match(name))}, key=len)
+        prefixes = sorted(
+            {match[1] for name in table if (match := pattern.match(name))}, key=lambda prefix: (len(prefix), prefix)
+        )
         if len(prefixes) > 1 and prefixes[0] != "":
             raise ModelError(
                 f"{origin} holds several models, under {', '.join(map(repr, prefixes))}.",

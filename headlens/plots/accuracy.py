@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from jaxtyping import Int
 from plotly.subplots import make_subplots
 
-from headlens.audit.collateral_results import CollateralResults, OtherTask
-from headlens.audit.fairness_results import ClassEffect
 from headlens.metrics import SMALL, Evaluation
 from headlens.plots import palette, style
+from headlens.steps.collateral import CollateralResults, OtherTask
+from headlens.steps.fairness import ClassEffect
 from headlens.tables import listed
 
 MOST = 20

@@ -10,11 +10,11 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int
 
-from headlens.audit.fairness_results import HeadShare, TotalEffect
 from headlens.heads import HeadId
 from headlens.metrics import AssociationChange
 from headlens.plots import palette, style
 from headlens.plots.accuracy import MOST
+from headlens.steps.fairness import HeadShare, TotalEffect
 
 # ---- random heads ---------------------------------------------------------------------------------------------------
 

@@ -1,17 +1,13 @@
 """Prompts: class names and attribute values turned into directions, pairs of texts, and the text bank."""
 
-from headlens.prompts.ask import ask_pairs, question
-from headlens.prompts.attribute import Attribute
-from headlens.prompts.bank import TextBank
-from headlens.prompts.bank_files import load_bank
-from headlens.prompts.bank_generate import default_bank
-from headlens.prompts.cross import cross_pairs
-from headlens.prompts.pairs import TextPairs, encode_pairs, fill_pairs, load_pairs, pair_sets
-from headlens.prompts.propose import ProposedPairs, propose_pairs
-from headlens.prompts.task import ZeroShotTask
+from headlens.prompts.bank import TextBank, default_bank, load_bank
+from headlens.prompts.pairs import TextPairs, cross_pairs, encode_pairs, fill_pairs, load_pairs, pair_sets
+from headlens.prompts.propose import ProposedPairs, ask_pairs, propose_pairs, question
+from headlens.prompts.task import Attribute, EncodeText, ZeroShotTask, is_code
 
 __all__ = [
     "Attribute",
+    "EncodeText",
     "ProposedPairs",
     "TextBank",
     "TextPairs",
@@ -21,6 +17,7 @@ __all__ = [
     "default_bank",
     "encode_pairs",
     "fill_pairs",
+    "is_code",
     "load_bank",
     "load_pairs",
     "pair_sets",

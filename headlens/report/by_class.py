@@ -62,7 +62,7 @@ def flow_section(audit: Audit) -> Section:
         return Section(title, f"None of {scored} predictions changed.")
     fates = ", ".join(f"{count} {fate}" for fate, count in found.fate.items())
     parts = transitions_by_fate(
-        audit.labels[audit.splits.test],
+        audit.data.labels[audit.splits.test],
         found.predictions["before"],
         found.predictions["after"],
         len(found.classes),

@@ -17,20 +17,20 @@ from headlens.report import asked
 from headlens.report import from_audit as whole
 from headlens.report import from_correction as correction
 from headlens.report import from_fairness as fairness
+from headlens.report.asked import location_of
 from headlens.report.elsewhere import TITLE, elsewhere_sentences
 from headlens.report.pieces import setting
-from headlens.report.steps import take_missing
 from headlens.report.words import change, listed, number, percent, points
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
-    from headlens.metrics import RandomComparison
+    from headlens.steps.controls import Comparison
 
 # A backslash is understood before the first kind by every renderer, before the second kind only by some.
 _MARKUP = re.compile(r"[\\`*_\[\]{}]")
 _REFERENCE = re.compile(r"[<>&|~$]|:(?=//)|(?<=www)\.")
 _OPENING = re.compile(r"^(?:[#+=-]+|\d{1,9}[.)])(?=\s|$)")  # what would begin a list, a heading or a line
-_KEPT = ("headlens", "model", "fingerprint", "audit", "splits", "locator", "seed")
+_KEPT = ("headlens", "model", "model fingerprint", "audit", "splits", "locate", "seed")
 
 
 def card(audit: Audit, level: int = 2) -> str:
@@ -40,7 +40,6 @@ def card(audit: Audit, level: int = 2) -> str:
         audit: with located heads or without; the results of `evaluate`, of `fairness`, or of both are told.
         level: of the section's heading, from 1 to 5; what stands under it is one level lower.
     """
-    take_missing(audit)
     verdict, notes = [], asked.notes(audit)
     parts: list[str] = []
     settings, limits = asked.settings(audit), list(whole.LIMITS)
@@ -91,7 +90,7 @@ def _correction(audit: Audit, level: int) -> list[str]:
             low, high = record["interval"][name]
             cells.append(f"{percent(record[name])} ({percent(low)} to {percent(high)})")
         rows.append(cells)
-    location = audit.location
+    location = location_of(audit)
     heads = "" if location is None or audit.fairness_results is not None else _located(audit, "Spurious heads")
     return [
         f"{'#' * level} What correcting the heads does",
@@ -101,9 +100,9 @@ def _correction(audit: Audit, level: int) -> list[str]:
         _table(("method", "average", "worst group", "gap"), rows),
         _list(
             f"{name}: {_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same "
-            f"layers reach {percent(control.comparison.mean)} % in the worst group on average and "
-            f"{percent(control.comparison.best)} % at best, against {percent(control.observed)} % with the located "
-            f"heads ({_chance(control.comparison)})."
+            f"layers reach {percent(control.comparison().mean)} % in the worst group on average and "
+            f"{percent(control.comparison().best)} % at best, against "
+            f"{percent(control.comparison().observed)} % with the located heads ({_chance(control.comparison())})."
             for name, control in audit.results.controls.items()
         ),
     ]
@@ -130,8 +129,9 @@ def _fairness(audit: Audit, level: int) -> list[str]:
     if (control := found.control) is not None:
         told.append(
             f"{_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same layers, "
-            f"never a candidate: {percent(control.beaten)} % of them lower V by less than the candidates do "
-            f"({_chance(control.comparison)})."
+            f"never a candidate: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them lower V by "
+            f"less than the candidates do "
+            f"({_chance(control.comparison('cramers_v'))})."
         )
     elif found.candidates:
         told.append("No layer-matched random heads could be drawn: the ablation is not compared with chance.")
@@ -153,13 +153,17 @@ def _fairness(audit: Audit, level: int) -> list[str]:
 
 def _elsewhere(audit: Audit, level: int) -> list[str]:
     found = audit.collateral_results
-    assert found is not None
+    if found is None:
+        return [
+            f"{'#' * level} {TITLE}",
+            _list(["Other attributes and tasks were not asked: audit.collateral() does."]),
+        ]
     told = [*elsewhere_sentences(found), *found.notes]
     return [f"{'#' * level} {TITLE}", _list(told)] if told else []
 
 
 def _located(audit: Audit, what: str) -> str:
-    location = audit.location
+    location = location_of(audit)
     assert location is not None
     sentence = f"{what} by {location.method}: {_heads(audit, location.spurious)}."
     return plain(f"{sentence} Salient heads: {_heads(audit, location.salient)}." if location.salient else sentence)
@@ -178,7 +182,7 @@ def _sets(count: int, exhaustive: bool, seed: int) -> str:
     return f"all {count} sets" if exhaustive else f"{count} sets (drawn with seed {seed})"
 
 
-def _chance(compared: RandomComparison) -> str:
+def _chance(compared: Comparison) -> str:
     return f"z = {compared.z:.1f}, p = {compared.p:.3f}" if abs(compared.z) < float("inf") else f"p = {compared.p:.3f}"
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from headlens import plots
-from headlens.audit.collateral import CANDIDATES
-from headlens.audit.collateral_results import CollateralResults, Kind, OtherTask
 from headlens.metrics import Collateral
 from headlens.report.content import Section
 from headlens.report.words import listed, percent, points
+from headlens.steps.collateral import CANDIDATES, CollateralResults, Kind, OtherTask
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
@@ -60,7 +59,8 @@ def elsewhere_sentences(found: CollateralResults) -> list[str]:
 def elsewhere_verdict(audit: Audit) -> str:
     """The cost of the judged method in a sentence, for the verdict."""
     found = audit.collateral_results
-    judged = CANDIDATES if audit.results is None else audit.results.verdict.method
+    verdict = None if audit.results is None else audit.results.verdict
+    judged = CANDIDATES if verdict is None else verdict.method
     if found is None or judged not in found.methods:
         return _NOT_MEASURED
     one = found.methods[judged]

@@ -8,11 +8,11 @@ import pandas as pd
 from torch import Tensor
 
 from headlens import plots
-from headlens.audit.pictures import thumbnails
+from headlens.audit.figures import thumbnails
 from headlens.explain import Explanation, TopImages, top_images
 from headlens.heads import HeadId
 from headlens.locate import Candidates
-from headlens.report.asked import attribute_name
+from headlens.report.asked import attribute_name, location_of
 from headlens.report.content import Section
 from headlens.report.words import percent
 
@@ -26,7 +26,7 @@ _TITLE = 40  # pixels of a figure's title
 
 def shown_heads(audit: Audit) -> list[HeadId]:
     """The located heads that have sections of their own, spurious ones first."""
-    location = audit.location
+    location = location_of(audit)
     located = [] if location is None else [*location.spurious, *location.salient]
     return [HeadId(*head) for head in located[:MOST_HEADS]]
 
@@ -52,7 +52,7 @@ def encoded_sections(audit: Audit, images: int = 8) -> list[Section]:
 
 def _overview(audit: Audit) -> Section:
     shape = (audit.store.n_layers, audit.store.n_heads)
-    location = audit.location
+    location = location_of(audit)
     many = location is not None and len(location.spurious) + len(location.salient) > MOST_HEADS
     few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
     return Section(
@@ -96,11 +96,11 @@ def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
     told = f"that the head pushes hardest along the concept vector of {name}, towards one end and the other"
     if direction is None:
         direction, up, down, told = _class_direction(audit)
-    count = min(images, max(1, len(audit.test) // 2))
-    top = top_images(audit.test, head, direction, count)
+    count = min(images, max(1, len(audit.data.test) // 2))
+    top = top_images(audit.data.test, head, direction, count)
     rows = {up: (top.highest, top.highest_scores), down: (top.lowest, top.lowest_scores)}
-    pictures = {end: thumbnails(audit.test, list(places)) for end, (places, _) in rows.items()}
-    groups = [audit.groups[row] for row in audit.splits.test]
+    pictures = {end: thumbnails(audit.data.test, list(places)) for end, (places, _) in rows.items()}
+    groups = [audit.data.groups[row] for row in audit.splits.test]
     captions = {
         end: [f"{groups[place]} {score:+.3f}" for place, score in zip(places, scores, strict=True)]
         for end, (places, scores) in rows.items()
@@ -120,7 +120,7 @@ def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
 
 def concept_vector(audit: Audit, head: HeadId) -> tuple[Tensor | None, str, str]:
     """The concept vector that a head was flagged by, and the names of its ends; None where no such test was made."""
-    location = audit.location
+    location = location_of(audit)
     if not isinstance(location, Candidates) or location.concept is None:
         return None, "most", "least"
     concept, values = location.concept, audit.attribute.value_names
@@ -135,13 +135,13 @@ def _class_direction(audit: Audit) -> tuple[Tensor | None, str, str, str]:
     classes = audit.task.classes
     if len(classes) != 2:
         return None, "most", "least", "in which the head is furthest from its mean, and nearest to it"
-    first, second = audit.classifier
+    first, second = audit.data.classifier
     ends = f"towards {classes[1]}", f"towards {classes[0]}"
     return second - first, *ends, f"that the head pushes hardest towards {classes[1]} and towards {classes[0]}"
 
 
 def _places(audit: Audit, top: TopImages, ends: tuple[str, str], groups: list[str]) -> pd.DataFrame:
-    paths = audit.test.manifest["path"]
+    paths = audit.data.test.manifest["path"]
     rows = [
         {"end": end, "file": str(paths.iloc[place]), "group": groups[place], "score": f"{score:+.4f}"}
         for end, places, scores in zip(

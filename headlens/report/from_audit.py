@@ -12,7 +12,6 @@ from headlens.report import from_fairness as fairness
 from headlens.report.content import ReportContent, Section
 from headlens.report.elsewhere import elsewhere_section
 from headlens.report.glossary import glossary
-from headlens.report.steps import take_missing
 from headlens.report.write import write
 
 if TYPE_CHECKING:
@@ -27,8 +26,7 @@ LIMITS = (
 
 
 def write_report(audit: Audit, path: Path, images: int) -> Path:
-    """See `Audit.report`. Steps that were not taken yet are taken first."""
-    take_missing(audit)
+    """See `Audit.report`."""
     return write(content(audit, images), path)
 
 
@@ -59,7 +57,7 @@ def content(audit: Audit, images: int = 4) -> ReportContent:
         limits += fairness.LIMITS
     if results is not None:
         verdict += correction.correction_verdict(audit)
-        tones.append("good" if results.verdict.supported else "caution")
+        tones.append("good" if results.verdict is not None and results.verdict.supported else "caution")
         sections += correction.correction_sections(audit, images, heads=found is None)
         controls += correction.control_sections(audit)
         notes += correction.correction_notes(audit)

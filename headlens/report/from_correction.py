@@ -30,7 +30,10 @@ LIMITS = (
 def correction_verdict(audit: Audit) -> list[str]:
     """The verdict by its rule, then the same in plain words, with its cost."""
     assert audit.results is not None
-    results, name = audit.results, audit.results.verdict.method
+    results = audit.results
+    if results.verdict is None:
+        return []
+    name = results.verdict.method
     before, after = results.evaluations["zero-shot"], results.evaluations[name]
     there = "" if _worst(before) == _worst(after) else f"it does worst on {_worst(after)}, where "
     plain = (
@@ -73,7 +76,7 @@ def _maps(audit: Audit, images: int) -> list[Section]:
 
 def correction_notes(audit: Audit) -> list[str]:
     """What to know before believing a correction's numbers."""
-    if audit.pairs_given:
+    if audit.question.pairs is not None:
         return []
     return ["No text pairs were given for knowledge injection: the class prompts themselves stand in, which is weak."]
 
@@ -82,12 +85,12 @@ def correction_settings(audit: Audit) -> dict[str, object]:
     """What repeats a correction's numbers."""
     assert audit.results is not None
     verdict = audit.results.verdict
-    first = next(iter(audit.results.evaluations.values()))
-    return {
-        "pairs for injection": [list(pair) for pair in audit.pairs],
-        "bootstrap draws": first.n_bootstrap,
-        "verdict rule": f"gain above {100 * verdict.minimum_gain:.0f} points, p at most {verdict.alpha}",
-    }
+    rule: dict[str, object] = (
+        {}
+        if verdict is None
+        else {"verdict rule": f"gain above {100 * verdict.minimum_gain:.0f} points, p at most {verdict.alpha}"}
+    )
+    return rule | {"pairs for injection": [list(pair) for pair in audit.data.pairs]}
 
 
 def _methods(audit: Audit) -> Section:
@@ -126,7 +129,7 @@ def control_sections(audit: Audit) -> list[Section]:
     assert audit.results is not None
     sections = []
     for name, control in audit.results.controls.items():
-        compared = control.comparison
+        compared = control.comparison()
         kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
         z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
         sections.append(
@@ -136,7 +139,7 @@ def control_sections(audit: Audit) -> list[Section]:
                 f"layers ({kind}). The worst group then reaches {percent(compared.mean)} % on average and "
                 f"{percent(compared.best)} % at best, against {percent(compared.observed)} % with the located heads "
                 f"({z}p = {compared.p:.3f}).",
-                plots.controls(control.worst_group, control.observed, control.baseline),
+                plots.controls(control.drawn.worst_group, compared.observed, float(control.baseline.worst_group)),
                 caption="Worst-group accuracy of each random set; the located heads count where they stand to the "
                 "right of nearly all.",
             )

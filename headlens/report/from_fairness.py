@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from headlens import plots
-from headlens.audit import FairnessResults
 from headlens.metrics import Association
 from headlens.report.asked import attribute_name
 from headlens.report.by_class import classes_section, flow_section
@@ -18,6 +17,7 @@ from headlens.report.encoded import encoded_sections
 from headlens.report.located import heads_section
 from headlens.report.pictures import concept_figure
 from headlens.report.words import candidates, change, few, number, percent, points
+from headlens.steps import FairnessResults
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
@@ -198,21 +198,22 @@ def _control(audit: Audit) -> Section:
             "No layer-matched random sets could be drawn: the candidates leave too few other heads in a layer. What "
             "their ablation does is not compared with chance.",
         )
-    compared = control.comparison
+    compared = control.comparison("cramers_v")
     kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
     z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
     return Section(
         "Would any heads do?",
         f"The same ablation, of {len(control.sets)} sets of as many other heads from the same layers ({kind}). "
-        f"{percent(control.beaten)} % of them lower V by less than the candidates do ({z}p = {compared.p:.3f}). V "
+        f"{percent(1 - compared.share_at_least)} % of them lower V by less than the candidates do "
+        f"({z}p = {compared.p:.3f}). V "
         f"changes by {change(-compared.observed)} with the candidates, and with random heads by "
         f"{change(-compared.mean)} on average and {change(-compared.best)} at best. Accuracy is "
         f"{percent(found.change.after.accuracy)} % with the candidates ablated, and "
-        f"{percent(float(control.accuracy.mean()))} % on average with random heads.",
+        f"{percent(float(control.drawn.average.mean()))} % on average with random heads.",
         plots.controls(
-            control.cramers_v,
-            control.observed,
-            control.baseline,
+            control.drawn.cramers_v,
+            compared.observed,
+            float(control.baseline.cramers_v),
             observed_name="candidates ablated",
             baseline_name="no head ablated",
             quantity=f"Cramér's V of {name}",

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from headlens.audit import Audit
 
 _HEAD = (
-    "an attention head, one of the small parts that a layer of the model is made of; head 3.0 is the first head of the "
-    "fourth layer, both counted from 0"
+    "an attention head, one of the small parts that a layer of the model is made of; head L3H0 is the first head of "
+    "the fourth layer, both counted from 0"
 )
 _ALWAYS = {
     "embedding": "the numbers that the model makes of an image or of a text; near ones belong together",

@@ -8,7 +8,7 @@ import pandas as pd
 
 from headlens import plots
 from headlens.locate import Candidates, Location
-from headlens.report.asked import attribute_name
+from headlens.report.asked import attribute_name, location_of
 from headlens.report.content import Section
 from headlens.report.words import change, listed, number, percent
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def heads_section(audit: Audit) -> Section:
     """The located heads, their scores as a figure and as a table, whatever the locator."""
-    location = audit.location
-    assert location is not None
+    location = location_of(audit)
+    if location is None:
+        return Section("Which heads", "No heads were located. audit.locate() does that.")
     if isinstance(location, Location):
         return _decisions(location)
     if isinstance(location, Candidates) and (location.concept is not None or location.spans is not None):

@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 from jaxtyping import Int
 from torch import Tensor
 
-from headlens.audit.pictures import token_figure as token_maps_figure
+from headlens.audit.figures import token_figure as token_maps_figure
 from headlens.errors import ImageError, ModelError
 from headlens.explain import top_images
 from headlens.heads import HeadId
+from headlens.report.asked import location_of
 from headlens.report.encoded import concept_vector
 
 if TYPE_CHECKING:
@@ -27,19 +28,19 @@ def token_figure(audit: Audit, count: int) -> go.Figure | None:
 
     None where there is nothing to draw: no model at hand, no located head, no mistake, or image files that are gone.
     """
-    location, results = audit.location, audit.results
+    location, results = location_of(audit), audit.results
     heads = [*location.spurious, *location.salient][:_MOST_HEADS] if location else []
     if results is None or not heads:
         return None
     rows = _examples(audit, count)
     position = {row: i for i, row in enumerate(audit.splits.test)}
     predicted = results.predictions["zero-shot"][[position[row] for row in rows]]
-    true = audit.labels[rows]
-    directions = audit.classifier[predicted] - audit.classifier[true]
+    true = audit.data.labels[rows]
+    directions = audit.data.classifier[predicted] - audit.data.classifier[true]
     spurious = set(location.spurious) if location else set()
     names = [f"{head} {'spurious' if head in spurious else 'salient'}" for head in heads]
     titles = [
-        f"{audit.groups[row]}, taken for {audit.task.classes[wrong]}"
+        f"{audit.data.groups[row]}, taken for {audit.task.classes[wrong]}"
         for row, wrong in zip(rows, predicted, strict=True)
     ]
     return _maps(audit, rows, dict(zip(names, heads, strict=True)), directions, titles)
@@ -50,15 +51,16 @@ def concept_figure(audit: Audit, count: int) -> go.Figure | None:
 
     None where there is nothing to draw: no model at hand, no concept test, or image files that are gone.
     """
-    heads = [HeadId(*head) for head in audit.location.spurious[:_MOST_HEADS]] if audit.location else []
+    location = location_of(audit)
+    heads = [HeadId(*head) for head in location.spurious[:_MOST_HEADS]] if location else []
     direction, up, down = concept_vector(audit, heads[0]) if heads else (None, "", "")
     if direction is None or count < 1:
         return None
-    top = top_images(audit.test, heads[0], direction, min((count + 1) // 2, len(audit.test)))
+    top = top_images(audit.data.test, heads[0], direction, min((count + 1) // 2, len(audit.data.test)))
     places = [*top.highest, *top.lowest][:count]
     ends = [up] * len(top.highest) + [down] * len(top.lowest)
     rows = audit.splits.test[places]
-    titles = [f"{audit.groups[row]}, {end}" for row, end in zip(rows, ends[:count], strict=True)]
+    titles = [f"{audit.data.groups[row]}, {end}" for row, end in zip(rows, ends[:count], strict=True)]
     return _maps(audit, rows, {str(head): head for head in heads}, direction.expand(len(rows), -1), titles)
 
 
@@ -69,7 +71,7 @@ def _maps(
     if not len(rows):
         return None
     with suppress(ModelError, ImageError):
-        return token_maps_figure(audit, rows.tolist(), heads, directions, titles)
+        return token_maps_figure(audit.data, rows.tolist(), heads, directions, titles)
     return None
 
 
@@ -77,14 +79,15 @@ def _examples(audit: Audit, count: int) -> np.ndarray:
     """Rows of the store: mistakes of zero-shot that the judged method corrects first, spread over the groups."""
     assert audit.results is not None
     rows = audit.splits.test
-    truth = audit.labels[rows]
+    truth = audit.data.labels[rows]
     wrong = audit.results.predictions["zero-shot"] != truth
-    mended = audit.results.predictions[audit.results.verdict.method] == truth
-    names = [audit.groups[row] for row in rows]
+    verdict = audit.results.verdict
+    fixed = audit.results.predictions["zero-shot" if verdict is None else verdict.method] == truth
+    names = audit.data.groups[rows].tolist()
     seen: dict[str, int] = {}
     order = []
     for i in np.flatnonzero(wrong):
         rank = seen.get(names[i], 0)
         seen[names[i]] = rank + 1
-        order.append((not mended[i], rank, i))
+        order.append((not fixed[i], rank, i))
     return rows[[i for _, _, i in sorted(order)[:count]]]

@@ -1,0 +1,99 @@
+"""What `headlens benchmark` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headlens.benchmark.carried import LOCATED, read_heads
+from headlens.benchmark.report import write_report
+from headlens.benchmark.run import run
+from headlens.benchmark.suite import suite as suite_of
+from headlens.benchmark.table import BenchmarkTable
+from headlens.errors import TaskError
+from headlens.loading import load
+from headlens.steps import METHODS
+
+
+def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, int]) -> None:
+    """Check, extract, score, write the table in every form and the report with the figures, and show the table."""
+    wanted = suite_of(typed["suite"])
+    names = None if typed["methods"] is None else [one.strip() for one in typed["methods"].split(",") if one.strip()]
+    for name in names or []:
+        _ = METHODS[name]
+    carried = None if typed["heads_from"] is None else read_heads(typed["heads_from"])
+    root, folder = typed["root"], Path(typed["out"])
+    if root is None:
+        if not wanted.makes_images:
+            raise TaskError("The folder of the data set is missing.", "Write --root FOLDER; nothing is downloaded.")
+        root = folder / "images"
+    model = typed["model"] or wanted.model
+    if not model:
+        raise TaskError("There is no --model.", "Write --model ViT-B-16 --pretrained laion2b_s34b_b88k, for example.")
+    clip = load(model, pretrained=typed["pretrained"], device=typed["device"], precision=typed["precision"])
+    table, audit = run(
+        wanted,
+        clip,
+        root,
+        typed["store"] or folder / "store.zarr",
+        methods=names,
+        draws=draws.get("n_random_sets", 100),
+        bootstrap=draws.get("n_bootstrap", 1000),
+        seed=typed["seed"],
+        batch_size=typed["batch_size"],
+        on_error=typed["on_error"],
+        heads_from=carried,
+        keep=folder / "kept",
+    )
+    # The table first: figures need more packages, and files that may be gone.
+    write_table(table, folder)
+    write_report(table, audit, folder / "report.html", kinds=wanted.caption_kinds)
+    if typed["as_json"]:
+        click.echo(table.json())
+    else:
+        show(table, folder)
+
+
+def write_table(table: BenchmarkTable, out: Path) -> None:
+    """The table as table.md, .csv, .json and .tex; further measures as CSV files; the heads for another benchmark."""
+    out.mkdir(parents=True, exist_ok=True)
+    forms = {"table.md": table.markdown(), "table.csv": table.csv(), "table.json": table.json()}
+    forms["table.tex"] = table.latex()
+    for number, extra in enumerate(table.extras, start=1):
+        forms[f"measure-{number}.csv"] = extra.frame().to_csv(index=False)
+    for name, text in forms.items():
+        (out / name).write_text(text, encoding="utf-8")
+    if table.heads is not None:
+        table.heads.write(out / LOCATED)
+
+
+def show(table: BenchmarkTable, out: Path) -> None:
+    """The table in the terminal; further measures without their intervals, for which there is no room."""
+    console = Console()
+    cells = table.cells()
+    parts = [list(rows) for rows in table.families().values()]
+    console.print(_drawn(cells, ends={rows[-1] for rows in parts}))
+    for extra in table.extras:
+        console.print(Text(f"\n{extra.title}", style="bold"))
+        console.print(_drawn(extra.cells(intervals=False), ends=set()))
+    console.print()
+    for note in table.footnotes():
+        console.print(Text(note, style="dim"))
+    console.print(Text(f"{out}/table.md, .csv, .json, .tex, report.html and {LOCATED}"))
+
+
+def _drawn(cells: pd.DataFrame, ends: set[int]) -> Table:
+    shown = Table(box=SIMPLE, pad_edge=False)
+    for column in cells.columns:
+        shown.add_column(Text(str(column)), justify="left" if column == "method" else "right")
+    for i, row in enumerate(cells.itertuples(index=False)):
+        shown.add_row(*(Text(str(value)) for value in row), end_section=i in ends)
+    return shown

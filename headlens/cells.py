@@ -1,0 +1,215 @@
+"""Tables as they come: the dialect of a CSV file, and the one rule by which cells are compared.
+
+A cell is text without the space around it; a whole number has one spelling (1, 1.0, "1" and " 1.0 " are one value); an
+empty cell is missing. The rule is the same for a CSV file, a Parquet file and a table made in Python.
+
+A CSV file is read where it has one reading: cells between commas, semicolons, tabs or vertical bars, in UTF-8 or
+UTF-16, with any line ends, with a nameless index column, with separators at row ends. What has more than one reading is
+refused, with the dialect that was found.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from headlens.errors import ManifestError
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_NO_TEXT = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\x1f\x8b": "a gzip archive",
+    b"PAR1": "a Parquet file",
+}
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
+_JOINTS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
+_FLOATS = (float, np.floating)
+_SHOWN = 5
+_HEADER = 1 << 16  # characters in which the header is looked for
+
+
+def cell_text(value: object) -> str | None:
+    """A cell as the text that it is compared as; None where it is missing or empty."""
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, _FLOATS) and value != value):
+        return None
+    text = (value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)).strip()
+    if whole := _WHOLE.fullmatch(text):
+        text = whole[1]
+    return "0" if text == "-0" else text or None
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """A column with `cell_text` of every cell; missing cells are None."""
+    cells = column.astype(object)
+    if pd.api.types.infer_dtype(cells, skipna=True) in ("string", "integer", "floating"):
+        # Few values and many images: each value is written once.
+        written = {value: cell_text(value) for value in cells.unique()}
+        texts = [written[value] for value in cells] if not cells.hasnans else [cell_text(value) for value in cells]
+    else:
+        texts = [cell_text(value) for value in cells]
+    return pd.Series(texts, index=column.index, name=column.name, dtype=object)
+
+
+def spelling(text: str) -> str:
+    """What the spellings of one value share: capitals, Unicode forms, joints (space, _ or -) and a last stop aside."""
+    plain = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return _JOINTS.sub(" ", plain.strip(" \t'\"")).rstrip(".,;: ").casefold()
+
+
+def near_equal(values: Iterable[str]) -> list[tuple[str, ...]]:
+    """Sets of two or more values that share their spelling, such as ("Land", "land"), each set in the given order."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for value in dict.fromkeys(values):
+        groups[spelling(value)].append(value)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most likely meant: one of the same spelling, or else one that looks alike."""
+    spelled = {spelling(each): each for each in known}
+    near = get_close_matches(spelling(name), spelled, n=1)
+    return spelled[near[0]] if near else None
+
+
+def listed(values: Iterable[object], most: int = _SHOWN) -> str:
+    """The first few of many values, quoted where they are text, and how many more there are."""
+    every = list(values)
+    shown = ", ".join(repr(value) if isinstance(value, str) else str(value) for value in every[:most])
+    return shown + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+def read_csv(content: bytes, where: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV file's table, every cell as text without the space around it; its index holds the line numbers.
+
+    Args:
+        content: the file's bytes.
+        where: the file, for messages.
+        columns: columns that the table is known to have; the separator is the one that finds most of them.
+
+    Raises:
+        ManifestError: the file is not text, has no line, does not read as CSV, names a column twice, or has a row with
+            more or fewer cells than the header. (Whether the columns are there is for the caller to check.)
+    """
+    text = read_text(content, where)
+    if sep := re.match(r'"?sep=(.)"?[ \t]*(\r\n|\r|\n)', text):  # what Excel writes for itself
+        text = text[sep.end() :]
+    delimiter, quote = _dialect(text, columns)
+    rows: list[tuple[int, list[str]]] = []
+    reader = _reader(text, delimiter, quote)
+    try:
+        for cells in reader:
+            if any(cells := [cell.strip() for cell in cells]):
+                rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise ManifestError(
+            f"Line {reader.line_num} of {where} does not read as CSV: {error}.",
+            "Put a cell that holds separators in double quotes, and double the quotes inside it.",
+        ) from error
+    if not rows:
+        raise ManifestError(f"{where} is empty.", "The first line names the columns; each further line is a row.")
+    (_, header), *rows = rows
+    how = f"its cells are separated by {_DELIMITERS[delimiter]}"
+    header, rows = _rectangle(header, rows, where, how)
+    if twice := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
+        raise ManifestError(
+            f"{where} has the column {twice[0]!r} {header.count(twice[0])} times ({how}).",
+            "Rename or remove all but one of them.",
+        )
+    frame = pd.DataFrame([cells for _, cells in rows], columns=header, dtype=object)
+    frame.index = pd.Index([line for line, _ in rows], dtype="int64")
+    return frame
+
+
+def read_text(content: bytes, where: str) -> str:
+    """A text file's text: UTF-8, with or without a byte order mark, or UTF-16 with one.
+
+    Args:
+        content: the file's bytes.
+        where: the file, for messages.
+
+    Raises:
+        ManifestError: it is not text in one of these.
+    """
+    for mark, kind in _NO_TEXT.items():
+        if content.startswith(mark):
+            raise ManifestError(f"{where} is {kind}, not a text file.", "Save it as text (a table as CSV), in UTF-8.")
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{where} is not text in UTF-8 (the byte at {error.start} does not fit).",
+            "Save it again in UTF-8; in a spreadsheet, choose 'CSV UTF-8'.",
+        ) from error
+    if "\0" in text:
+        raise ManifestError(
+            f"{where} is not text in UTF-8: it holds zero bytes.", "Save it again as CSV in UTF-8, or get it again."
+        )
+    return text
+
+
+def _reader(text: str, delimiter: str, quote: str) -> Any:
+    stream = io.StringIO(text, newline="")
+    return csv.reader(stream, delimiter=delimiter, quotechar=quote, skipinitialspace=delimiter != "\t", strict=True)
+
+
+def _dialect(text: str, columns: Sequence[str]) -> tuple[str, str]:
+    """The separator and the quotation mark under which the header names most of the columns, or has most cells."""
+    wanted = set(map(spelling, columns))
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for quote in "\"'":
+        for delimiter in _DELIMITERS:
+            header: list[str]
+            try:
+                rows = _reader(text[:_HEADER], delimiter, quote)
+                header = next((cells for cells in rows if any(map(str.strip, cells))), [])
+            except csv.Error:
+                continue
+            found[delimiter, quote] = len({spelling(cell) for cell in header} & wanted), len(header)
+    return max(found, key=lambda dialect: found[dialect], default=(",", '"'))
+
+
+def _rectangle(
+    header: list[str], rows: list[tuple[int, list[str]]], where: str, how: str
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The table without separators at row ends and without an index column that has no name."""
+    width = len(header)
+    while width > 1 and not header[width - 1] and not any(any(cells[width - 1 :]) for _, cells in rows):
+        width -= 1
+    header = header[:width]
+    rows = [(line, cells if any(cells[width:]) else cells[:width]) for line, cells in rows]
+    if rows and all(len(cells) == width + 1 and _counts(cells[0]) for _, cells in rows):
+        header, width = ["", *header], width + 1
+    for line, cells in rows:
+        if len(cells) != width:
+            raise ManifestError(
+                f"Line {line} of {where} has {len(cells)} cells where the header names {width} columns ({how}): "
+                f"{listed(cells)}.",
+                "Give each row a cell for each column; put a cell that holds separators in double quotes.",
+            )
+    for place in reversed(range(width)):
+        cells = [row[place] for _, row in rows]
+        nameless = not header[place]
+        if (nameless or re.fullmatch(r"Unnamed: \d+", header[place])) and all(map(_counts, cells)):
+            header = header[:place] + header[place + 1 :]
+            rows = [(line, row[:place] + row[place + 1 :]) for line, row in rows]
+        elif nameless:
+            raise ManifestError(
+                f"Column {place + 1} of {where} has no name ({how}); it begins with {listed(cells[:2])}.",
+                "Name it in the first line, or remove it.",
+            )
+    return header, rows
+
+
+def _counts(cell: str) -> bool:
+    return cell.isascii() and cell.isdigit()

@@ -1,0 +1,553 @@
+"""The commands of an audit: the whole of it, each of its steps, its report, and the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import webbrowser
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+from click.exceptions import Exit
+
+from headlens.cli.app import EXIT_MISSED, app
+from headlens.cli.options import (
+    DATA,
+    FOLDER,
+    JSON,
+    MODEL,
+    OPEN,
+    OVERWRITE,
+    REQUIRE,
+    Typed,
+    arguments,
+    command,
+    of_call,
+    option,
+    out,
+)
+from headlens.errors import TaskError
+
+if TYPE_CHECKING:
+    from headlens.audit import Audit
+    from headlens.steps.requirements import Requirement
+
+_WORLDS = {"birds": "testbed", "figures": "testbed-figures"}
+_PLACE = click.Path(path_type=Path)
+_STEP = (*FOLDER, *MODEL, *DATA, OVERWRITE, out("audit"), JSON)
+_DRAWS = of_call("evaluate", ["n_random_sets", "n_bootstrap"])
+
+
+@command(
+    app,
+    "demo",
+    option(
+        "--world",
+        "birds: a background bias, located and corrected; figures: a fairness audit.",
+        "Data",
+        type=click.Choice(list(_WORLDS)),
+        default="birds",
+    ),
+    option("--model -m", "A testbed model that knows the world; see the model card.", "Model"),
+    option("--images", "Images to draw in all; all of the world's by default.", "Data", type=click.IntRange(16)),
+    _DRAWS,
+    option("--seed", "Of every random draw.", "Data", type=int, default=0),
+    out("demo"),
+    OVERWRITE,
+    JSON,
+    OPEN,
+    example="headlens demo --world figures",
+)
+def demo(typed: Typed) -> None:
+    """Run the whole path on the embedded testbed, whose biased heads are known."""
+    from headlens import testbed
+    from headlens.audit import Audit
+    from headlens.cli import show, show_fairness
+    from headlens.cli.inputs import card_pairs
+    from headlens.extraction import extract
+    from headlens.loading import load
+    from headlens.prompts import Attribute, ZeroShotTask
+    from headlens.steps.saved import evaluation_record, fairness_record, refuse_other_audit
+
+    world, folder = typed["world"], typed["out"]
+    name = typed["model"] or _WORLDS[world]
+    card = testbed.card(name, world)
+    clip, task = load(name), ZeroShotTask(card["classes"], card["templates"])
+    store = extract(clip, testbed.images(folder / "images", n=typed["images"], world=world), folder / "store.zarr")
+    attribute = Attribute(card["attribute"]["name"], card["attribute"]["values"])
+    audit = Audit(
+        clip,
+        store,
+        task,
+        attribute,
+        pairs=card_pairs(card, task),
+        spurious_pairs=[tuple(pair) for pair in card["spurious_pairs"]],
+        seed=typed["seed"],
+    )
+    if not typed["overwrite"]:
+        refuse_other_audit(folder, audit.question)
+    planted = [tuple(head) for head in card["planted_heads"]]
+    draws = arguments(typed, "evaluate")
+    if world == "birds":
+        audit.locate()
+        audit.evaluate(**draws)
+        _explain_located(audit)
+        audit.collateral()
+
+        def record() -> dict[str, Any]:
+            return evaluation_record(audit.data, audit.record) | {"planted": [list(head) for head in planted]}
+
+        _finish(audit, typed, record, lambda report: show.audit(audit, report, planted), name="evaluation.json")
+        return
+    audit.locate("concept+textspan")
+    audit.explain()
+    audit.fairness(**draws)
+    audit.collateral()
+    control = audit.with_attribute(Attribute(card["control"]["name"], card["control"]["values"]))
+    negative = control.fairness(**draws, total=0)
+
+    def record_of_figures() -> dict[str, Any]:
+        return fairness_record(audit.data, audit.record) | {
+            "planted": [list(head) for head in planted],
+            "negative_control": negative.to_dict(),
+        }
+
+    def shown(report: Path) -> None:
+        show_fairness.fairness(audit, report, planted=planted)
+        show_fairness.negative_control(negative)
+
+    _finish(audit, typed, record_of_figures, shown)
+
+
+@command(
+    app,
+    "audit",
+    MODEL,
+    DATA,
+    of_call("locate"),
+    of_call("evaluate"),
+    out("audit"),
+    OVERWRITE,
+    REQUIRE,
+    JSON,
+    OPEN,
+    example="headlens audit --model ViT-B-16 --pretrained laion2b_s34b_b88k --data birds.csv --classes "
+    "landbird,waterbird --attribute background",
+)
+def audit(typed: Typed) -> None:
+    """Locate, correct and judge the heads that carry an attribute into a zero-shot task, on your own images."""
+    from headlens.cli.inputs import check, new_audit
+
+    required = _required(typed)
+    checked = check(typed)
+    located, scored = _call(typed, "locate"), _call(typed, "evaluate")
+    _check_names(located, scored)
+    one = new_audit(checked)
+    _locate(one, located)
+    one.evaluate(**scored)
+    _explain_located(one)
+    one.collateral()
+    _finish_correction(one, typed, required)
+
+
+@command(
+    app,
+    "fairness",
+    FOLDER,
+    MODEL,
+    DATA,
+    of_call("fairness"),
+    option("--first", "Texts of a head among which a prompt must be, for TextSpan.", "Method", type=click.IntRange(1)),
+    of_call("explain", ["k"]),
+    out("fairness"),
+    OVERWRITE,
+    REQUIRE,
+    JSON,
+    OPEN,
+    example="headlens fairness --model ViT-B-16 --pretrained laion2b_s34b_b88k --dataset facet --root facet "
+    "--attribute gender_presentation",
+)
+def fairness(typed: Typed) -> None:
+    """Find the heads that carry a demographic attribute, say what they encode, and judge what ablating them does.
+
+    With a saved audit's FOLDER, only the judging is done, and joins that audit.
+    """
+    from headlens.cli import show_fairness
+    from headlens.cli.inputs import check, new_audit, open_audit
+    from headlens.steps.saved import fairness_record
+
+    required = _required(typed)
+    options = _call(typed, "fairness")
+    if typed["first"] is not None:
+        options["options"] = options.get("options", {}) | {"first": typed["first"]}
+    candidates = options.pop("heads", None) or options.pop("locator", "concept+textspan")
+    others = options.pop("options", {})
+    notes: tuple[str, ...] = ()
+    if typed["folder"] is not None:
+        one, folder = open_audit(typed)
+    else:
+        checked = check(typed)
+        one, folder, notes = new_audit(checked), checked.out, checked.notes
+        if isinstance(candidates, str):
+            one.locate(candidates, **({"rule": options["rule"]} if "rule" in options else {}), **others)
+        one.explain(**_call(typed, "explain"))
+    one.fairness(candidates, **options, **others)
+    if typed["folder"] is None:
+        one.collateral()
+    _finish(
+        one,
+        typed,
+        lambda: fairness_record(one.data, one.record),
+        lambda report: show_fairness.fairness(one, report, notes),
+        required,
+        folder=folder,
+    )
+
+
+@command(
+    app,
+    "new",
+    MODEL,
+    DATA,
+    out("audit"),
+    OVERWRITE,
+    JSON,
+    example="headlens new --model testbed --store demo/store.zarr --classes landbird,waterbird --attribute background",
+)
+def new(typed: Typed) -> None:
+    """Put a question to a data set and save it as an audit, without taking a step yet."""
+    from headlens.cli.inputs import check, new_audit
+
+    checked = check(typed)
+    one = new_audit(checked)
+    one.save(checked.out, typed["overwrite"])
+    facts: dict[str, Any] = {"audit": str(checked.out), "identity": one.identity, "splits": one.splits.note}
+    found = [finding.to_dict() if typed["as_json"] else finding.sentence for finding in one.findings]
+    _facts(facts | {"findings": found if typed["as_json"] else " ".join(map(str, found))}, typed["as_json"])
+
+
+@command(app, "locate", _STEP, of_call("locate"), example="headlens locate audit/ --locator concept")
+def locate(typed: Typed) -> None:
+    """Find the heads that carry the attribute into the task, and keep them in the audit's folder."""
+    one, folder = _opened(typed, "locate")
+    found = _locate(one, _call(typed, "locate"))
+    one.save(folder)
+    facts = {
+        "audit": str(folder),
+        "locator": found.method,
+        **_roles(found, typed["as_json"]),
+        "note": one.location_note,
+        "splits": one.splits.note,
+    }
+    _facts(facts, typed["as_json"])
+
+
+@command(
+    app,
+    "explain",
+    _STEP,
+    option("--head", "One head's texts, such as L10H3; may be repeated.", "Method", multiple=True),
+    of_call("explain"),
+    example="headlens explain audit/ --head L3H0",
+)
+def explain(typed: Typed) -> None:
+    """Say what heads encode: a table of every head with its label, or the texts of some."""
+    from headlens.cli import show
+    from headlens.heads import as_heads
+
+    one, folder = _opened(typed, "explain")
+    wanted = as_heads(typed["head"], one.store.n_layers, one.store.n_heads)
+    options = _call(typed, "explain")
+    every = one.store.n_layers * one.store.n_heads
+    if options or len(one.explanations) < every:
+        one.explain(**options)
+        one.save(folder)
+    explained = {head: one.explanations[head] for head in wanted or one.explanations}
+    if typed["as_json"]:
+        _json({"audit": str(folder), "heads": {str(head): each.to_dict() for head, each in explained.items()}})
+    else:
+        show.explanations(explained, texts=bool(wanted))
+
+
+@command(
+    app,
+    "correct",
+    _STEP,
+    of_call("correct"),
+    option("--saved", "A saved audit from which to take the fitted correction --name.", "Method", type=_PLACE),
+    example="headlens correct audit/ --methods ltc,roboshot",
+)
+def correct(typed: Typed) -> None:
+    """Fit corrections on the reference split and save each in a folder that `hl.correct.load_correction` opens."""
+    from headlens.audit import Audit
+    from headlens.steps.saved import correction_folders
+
+    one, folder = _opened(typed, "correct")
+    options = _call(typed, "correct")
+    name = options.get("name")
+    if typed["saved"] is not None:
+        known = Audit.load(typed["saved"], one.clip, one.store).corrections
+        if name not in known:
+            raise TaskError(
+                f"The audit in {typed['saved']} has no correction {name!r}.", f"It has {', '.join(known) or 'none'}."
+            )
+        one.correct(known[name], name=name)
+        names = [name]
+    else:
+        methods = options.get("method", ["ltc"])
+        for method in methods:
+            _ = one.methods[method]
+        if name is not None and len(methods) != 1:
+            raise TaskError("--name goes with one method.", "Leave it out, or name one method with --methods.")
+        names = [name or method for method in methods]
+        for method, called in zip(methods, names, strict=True):
+            one.correct(method, name=called)
+    one.save(folder)
+    places = correction_folders(folder)
+    where = {called: str(places[called]) for called in names}
+    facts: dict[str, Any] = {
+        "audit": str(folder),
+        "fitted on": f"{len(one.data.reference)} images of the split {one.question.reference}",
+    }
+    if one.location is not None:
+        facts |= _roles(one.location, typed["as_json"])
+    _facts(facts | ({"corrections": where} if typed["as_json"] else where), typed["as_json"])
+
+
+@command(app, "evaluate", _STEP, of_call("evaluate"), REQUIRE, OPEN, example="headlens evaluate audit/ --methods ltc")
+def evaluate(typed: Typed) -> None:
+    """Score corrections on the test split, against zero-shot and against random heads, and write the report.
+
+    Without --methods those that are fitted are scored, and where none is, ablation and LTC.
+    """
+    required = _required(typed)
+    one, folder = _opened(typed, "evaluate")
+    options = _call(typed, "evaluate")
+    if "methods" not in options and one.corrections:
+        options["methods"] = [name for name in one.corrections if name in one.methods]
+    one.evaluate(**options)
+    _finish_correction(one, typed, required, folder=folder)
+
+
+@command(app, "collateral", _STEP, of_call("collateral"), example="headlens collateral audit/ --methods ltc")
+def collateral(typed: Typed) -> None:
+    """Measure what corrections cost elsewhere: other classes, other attributes, nearest images."""
+    from headlens.cli import show
+    from headlens.cli.inputs import parse_attribute
+    from headlens.prompts import Attribute
+
+    one, folder = _opened(typed, "collateral")
+    options = _call(typed, "collateral")
+    others = [parse_attribute(text, one.store.manifest) for text in options.pop("attributes", ())]
+    found = one.collateral([Attribute(name, dict(values)) for name, values in others], **options)
+    one.save(folder)
+    if typed["as_json"]:
+        _json({"audit": str(folder), **found.to_dict()})
+    else:
+        show.frame(found.table(), found.notes)
+
+
+@command(app, "ablate", _STEP, of_call("ablate"), example="headlens ablate audit/ --heads L3H0,L3H1")
+def ablate(typed: Typed) -> None:
+    """Replace chosen heads by their reference means: accuracies and Cramér's V before and after, and random heads."""
+    from headlens.cli import show
+
+    one, folder = _opened(typed, "ablate")
+    found = one.ablate(**({"heads": []} | _call(typed, "ablate")))
+    one.save(folder)
+    if typed["as_json"]:
+        _json({"audit": str(folder), "measures": found.table().to_dict("records")})
+    else:
+        show.frame(found.table())
+
+
+@command(
+    app,
+    "report",
+    (click.RichArgument(["folder"], type=_PLACE),),
+    option("--out -o", "The report; by default FOLDER/report.html.", "Output", type=_PLACE),
+    option("--card", "The model card's section; by default FOLDER/card.md.", "Output", type=_PLACE),
+    option(
+        "--images",
+        "Images with per-token maps; 0 needs neither the model nor the images.",
+        "Output",
+        type=click.IntRange(0),
+        default=4,
+    ),
+    MODEL,
+    JSON,
+    OPEN,
+    example="headlens report audit/ --images 0",
+)
+def report(typed: Typed) -> None:
+    """Write a saved audit's report.html and card.md again."""
+    from headlens.audit import Audit
+    from headlens.cli.inputs import load_model
+
+    folder = typed["folder"]
+    one = Audit.load(folder)
+    if typed["images"]:
+        one = Audit.load(folder, load_model(typed, one.question.model), one.store)
+    page = one.report(typed["out"] or folder / "report.html", typed["images"])
+    card = _write_card(one, typed["card"] or folder / "card.md")
+    _facts({"audit": str(folder), "report": str(page), "card": str(card)}, typed["as_json"])
+    if typed["open_report"]:
+        _open_in_browser(page)
+
+
+# ---- what the commands share ----------------------------------------------------------------------------------------
+
+
+def _opened(typed: Typed, verb: str) -> tuple[Audit, Path]:
+    from headlens.cli.inputs import open_audit
+
+    _call(typed, verb)  # what is typed amiss is an error before the model is loaded
+    return open_audit(typed)
+
+
+def _call(typed: Typed, verb: str) -> dict[str, Any]:
+    """The arguments of a call that were typed; thresholds as the rules that they belong to."""
+    given = arguments(typed, verb)
+    for name, kind in (("rule", "LabelRule" if verb == "explain" else "ConceptRule"), ("verdict_rule", "FairnessRule")):
+        if name in given:
+            given[name] = _rule(kind, given[name])
+    return given
+
+
+def _rule(kind: str, values: dict[str, Any]) -> Any:
+    from headlens.explain import LabelRule
+    from headlens.locate import ConceptRule
+    from headlens.steps import FairnessRule
+
+    rule = {"LabelRule": LabelRule, "ConceptRule": ConceptRule, "FairnessRule": FairnessRule}[kind]
+    try:
+        return rule(**values)
+    except TypeError as error:
+        known = ", ".join(vars(rule())) or "none"
+        raise TaskError(f"{', '.join(values)}: not all of these are thresholds.", f"There are {known}.") from error
+
+
+def _check_names(located: dict[str, Any], scored: dict[str, Any]) -> None:
+    """Raise for a locator or method that does not exist, before the first long step."""
+    from headlens.steps import LOCATORS, METHODS
+
+    for name in scored.get("methods", ()):
+        _ = METHODS[name]
+    if "locator" in located:
+        _ = LOCATORS[located["locator"]]
+
+
+def _locate(one: Audit, given: dict[str, Any]) -> Any:
+    """Locate as was typed: by a locator, or the heads that were named."""
+    options = given.pop("options", {})
+    return one.locate(given.pop("locator", "contrastive"), **given, **options)
+
+
+def _explain_located(one: Audit) -> None:
+    """Explain the heads that the report shows one by one, where the model can read the texts of the bank."""
+    from headlens.report.encoded import shown_heads
+
+    if (heads := shown_heads(one)) and one.clip is not None:
+        one.explain(heads)
+
+
+def _required(typed: Typed) -> list[Requirement]:
+    from headlens.steps.requirements import parse_requirement
+
+    return [parse_requirement(text) for text in typed["require"]]
+
+
+def _finish_correction(one: Audit, typed: Typed, required: Sequence[Requirement], folder: Path | None = None) -> None:
+    from headlens.cli import show
+    from headlens.steps.saved import evaluation_record
+
+    _finish(
+        one,
+        typed,
+        lambda: evaluation_record(one.data, one.record),
+        lambda report: show.audit(one, report, None),
+        required,
+        folder=folder,
+    )
+
+
+def _finish(
+    one: Audit,
+    typed: Typed,
+    record: Callable[[], dict[str, Any]],
+    show: Callable[[Path], None],
+    required: Sequence[Requirement] = (),
+    *,
+    folder: Path | None = None,
+    name: str = "",
+) -> None:
+    """Save, write report and card, print the record as JSON or what `show(report)` prints; exit as was required."""
+    from headlens.serialization import write_json
+    from headlens.steps.requirements import check_requirements
+
+    folder = typed["out"] if folder is None else folder
+    one.save(folder, typed.get("overwrite", False))
+    found = record()
+    if name:
+        write_json(folder / name, found)
+    page = one.report(folder / "report.html")
+    _write_card(one, folder / "card.md")
+    outcomes = check_requirements(one.results, one.fairness_results, required)
+    if outcomes:
+        found |= {"requirements": [{"required": str(each.requirement), **asdict(each)} for each in outcomes]}
+    if typed["as_json"]:
+        _json(found)
+    else:
+        show(page)
+    if _wants_report(typed):
+        _open_in_browser(page)
+    for outcome in outcomes:
+        click.secho(outcome.sentence, fg="green" if outcome.met else "red", err=True)
+    if not all(outcome.met for outcome in outcomes):
+        raise Exit(EXIT_MISSED)
+
+
+def _write_card(one: Audit, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(one.card(), encoding="utf-8", errors="backslashreplace")
+    return path
+
+
+def _wants_report(typed: Typed) -> bool:
+    """What was asked; the demo shows its report to a person at a terminal."""
+    if typed["open_report"] is not None:
+        return bool(typed["open_report"])
+    return "world" in typed.values and sys.stdout.isatty() and not typed["as_json"] and not os.environ.get("CI")
+
+
+def _open_in_browser(page: Path) -> None:
+    """Open the report where there is a screen; elsewhere the path that was printed is enough."""
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if screen:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _roles(located: Any, as_json: bool) -> dict[str, Any]:
+    roles = {role: getattr(located, role) for role in ("spurious", "salient")}
+    if as_json:
+        return {role: [list(head) for head in heads] for role, heads in roles.items()}
+    return {role: ", ".join(map(str, heads)) or "none" for role, heads in roles.items()}
+
+
+def _json(found: dict[str, Any]) -> None:
+    from headlens.serialization import to_json
+
+    click.echo(to_json(found))
+
+
+def _facts(found: dict[str, Any], as_json: bool) -> None:
+    from headlens.cli import show
+
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show.facts({name: value for name, value in found.items() if value != ""}, as_json=False)

@@ -1,0 +1,215 @@
+"""The commands beside the audit: filling a store, the benchmark, and what is installed."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from headlens._version import __version__
+from headlens.cli.app import app
+from headlens.cli.options import EXTRACTION, JSON, MODEL, Typed, arguments, command, listed, of_call, option, out
+from headlens.errors import ModelWarning, StoreError, TaskError
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformer_lens",
+    "einops",
+    "jaxtyping",
+    "plotly",
+    "zarr",
+    "pandas",
+    "fairlearn",
+    "scipy",
+    "safetensors",
+)
+
+
+@command(
+    app,
+    "extract",
+    MODEL,
+    option("--data -d", "CSV with a column path: a file, or an address (s3://…).", "Data", required=True),
+    option("--out -o", "The store to fill, such as acts.zarr, or its address.", "Output", required=True),
+    EXTRACTION,
+    option(
+        "--dtype",
+        "Number format of what is kept.",
+        "Output",
+        type=click.Choice(["float32", "float16", "bfloat16", "float64"]),
+        default="float32",
+    ),
+    option("--moments", "Keep moments alone: constant space.", "Output", is_flag=True),
+    option("--groups", "With --moments: columns to keep them by, separated by commas.", "Output", default=""),
+    option(
+        "--engine",
+        "This process, or the actors of a Ray cluster.",
+        "Method",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+    ),
+    option("--address", "Of a running Ray cluster, or auto.", "Method"),
+    option("--devices", "That share the work, on this machine: cuda:0,cuda:1.", "Method", default=""),
+    option("--workers", "Threads that read images; with Ray, actors.", "Method", type=click.IntRange(1)),
+    option("--shard", "K/N: write the K-th of N shares, counted from 0, beside N - 1 other processes.", "Method"),
+    JSON,
+    example="headlens extract --model ViT-B-16 --pretrained laion2b_s34b_b88k --data birds.csv --out birds.zarr",
+)
+def extract(typed: Typed) -> None:
+    """Fill a store with the head states of a data set; a run that was stopped goes on where it stopped."""
+    from headlens.cli import show
+    from headlens.cli.inputs import load_model
+    from headlens.manifest import read_manifest
+
+    if typed["model"] is None:
+        raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
+    for alone, name, needed in (
+        (typed["groups"] and not typed["moments"], "--groups", "--moments"),
+        (typed["address"] and typed["engine"] != "ray", "--address", "--engine ray"),
+        (typed["devices"] and typed["engine"] == "ray", "--devices", "--engine local; with Ray an actor takes one GPU"),
+        (typed["moments"] and typed["dtype"] != "float32", "--dtype", "no --moments, which are added up in float64"),
+    ):
+        if alone:
+            raise StoreError(f"{name} needs {needed}.", f"Add that, or leave out {name}.")
+    shard = None if typed["shard"] is None else _shard(typed["shard"])
+    manifest = read_manifest(typed["data"])
+
+    from headlens.extraction import Devices, Ray, extract_moments
+    from headlens.extraction import extract as fill
+
+    how: dict[str, Any] = {name: typed[name] for name in ("batch_size", "on_error", "workers")} | {"shard": shard}
+    if typed["engine"] == "ray":
+        how |= {"engine": Ray(typed["address"], typed["workers"]), "workers": None}
+    elif typed["devices"]:
+        how["engine"] = Devices(listed(typed["devices"]))
+    clip = load_model(typed)
+    store: Any
+    if typed["moments"]:
+        store = extract_moments(clip, manifest, typed["out"], listed(typed["groups"]), **how)
+    else:
+        store = fill(clip, manifest, typed["out"], dtype=typed["dtype"], **how)
+    if store is None:
+        show.facts({"store": typed["out"], "shard": typed["shard"], "complete": False}, as_json=typed["as_json"])
+        return
+    facts = {
+        "store": typed["out"],
+        "images": len(store),
+        "skipped": len(store.skipped),
+        "layers": store.n_layers,
+        "heads": store.n_heads,
+        "model": store.model_name,
+        "fingerprint": store.fingerprint,
+    }
+    if typed["moments"]:
+        facts["groups"] = len(store.cells)
+    show.facts(facts, as_json=typed["as_json"])
+
+
+@command(
+    app,
+    "benchmark",
+    (click.RichArgument(["suite"]),),
+    option("--root", "The data set's folder; testbed draws its own images.", "Data", type=click.Path(path_type=Path)),
+    MODEL,
+    option("--methods", "Methods, separated by commas; all that are registered.", "Method"),
+    option(
+        "--heads-from",
+        "Use heads located elsewhere: the --out folder of another benchmark of this model, a saved audit, a "
+        "located.json, or heads written as L10H10,L11H3.",
+        "Method",
+    ),
+    of_call("evaluate", ["n_random_sets", "n_bootstrap"]),
+    option(
+        "--store", "Where head states are kept; by default OUT/store.zarr.", "Data", type=click.Path(path_type=Path)
+    ),
+    EXTRACTION,
+    option("--seed", "Of every random draw.", "Data", type=int, default=0),
+    out("benchmark"),
+    JSON,
+    example="headlens benchmark testbed",
+)
+def benchmark(typed: Typed) -> None:
+    """Score every method on a data set: one table, in five forms and with figures, beside published numbers.
+
+    SUITE is testbed, waterbirds, celeba, counteranimal, counteranimal-imagenet, genderbias-vl or fairface. Everything
+    is written to --out: the table (Markdown, CSV, JSON, LaTeX), further measures, the located heads, and a report. A
+    run that was stopped goes on where it stopped. `headlens benchmark testbed` needs no data.
+    """
+    from headlens.benchmark.shell import run_benchmark
+
+    run_benchmark(typed.values, arguments(typed, "evaluate"))
+
+
+@command(
+    app,
+    "doctor",
+    (click.RichArgument(["model"], required=False),),
+    tuple(one for one in MODEL if one.name in ("pretrained", "pretrained_tag", "device")),
+    JSON,
+    example="headlens doctor ViT-B-16 --pretrained openai",
+)
+def doctor(typed: Typed) -> None:
+    """Print versions and devices; of a model, what decides its numbers, and how exactly its conversion agrees."""
+    import torch
+
+    from headlens.cli import show
+
+    as_json = typed["as_json"]
+    facts: dict[str, object] = {"headlens": __version__, "python": platform.python_version()}
+    facts |= {package: _installed(package) for package in _PACKAGES}
+    facts["cpu threads"] = torch.get_num_threads()
+    facts["devices"] = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if typed["model"] is None:
+        from headlens.benchmark import SUITES
+        from headlens.datasets import available
+        from headlens.steps import LOCATORS, METHODS
+
+        names: dict[str, Collection[str]] = {
+            "locators": LOCATORS,
+            "methods": METHODS,
+            "data sets": available(),
+            "benchmark suites": SUITES,
+        }
+        facts |= {what: list(known) if as_json else ", ".join(known) for what, known in names.items()}
+    else:
+        from headlens.loading import load
+        from headlens.models import parity
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ModelWarning)  # the description says all of it
+            clip = load(
+                typed["model"],
+                pretrained=typed["pretrained"],
+                device=typed["device"],
+                pretrained_tag=typed["pretrained_tag"],
+            )
+        found = parity(clip)
+        facts |= {"model": clip.name} | clip.description.facts()
+        if as_json:
+            facts["description"] = clip.description.as_dict()
+        facts |= {"fingerprint": clip.fingerprint, "images compared": found.images}
+        facts["parity"] = "passed" if found.passed else "FAILED"
+        rows = found.table().to_dict(orient="records")
+        facts["report"] = rows if as_json else found.table().to_string(index=False)
+    show.facts(facts, as_json=as_json)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    k, slash, n = text.partition("/")
+    if not slash or not k.strip().isdecimal() or not n.strip().isdecimal():
+        raise StoreError(f"--shard {text!r} is not written as K/N.", "For the first of four shares write --shard 0/4.")
+    return int(k), int(n)
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,190 @@
+"""What is doubtful in a data set: findings that shell, JSON and report show beside its numbers.
+
+Nothing here is an error: an image that is in both parts, a group without an image and a value that looks misspelt leave
+an audit possible, and change what its numbers mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from headlens.cells import as_text, nearest
+from headlens.images import is_url
+from headlens.manifest import image_files
+
+Rows = Int[np.ndarray, "row"]
+
+_RARE = 0.05  # share of the images
+_SHOWN = 5
+_EDGE = 4096  # bytes at either end of a file that are compared before all of it is
+
+FindingKind = Literal[
+    "image in both parts", "image twice", "empty group", "class without images", "one class", "rare spelling"
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a data set that changes what the numbers on it mean.
+
+    Attributes:
+        kind: which of the known kinds.
+        sentence: what was found, for people.
+        names: the groups, classes, values or images that it is about; of images the first few.
+        count: how many there are.
+    """
+
+    kind: FindingKind
+    sentence: str
+    names: tuple[str, ...]
+    count: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return asdict(self) | {"names": list(self.names)}
+
+
+def check_splits(
+    manifest: pd.DataFrame,
+    parts: Mapping[str, Rows],
+    labels: Int[np.ndarray, "image"],
+    values: Int[np.ndarray, "image"],
+    classes: Sequence[str],
+    value_names: Sequence[str],
+) -> tuple[Finding, ...]:
+    """What is doubtful in the parts of a data set, such as an image that is in both.
+
+    Args:
+        manifest: the table.
+        parts: row numbers by the part's name: the images to fit on, the images that are scored.
+        labels: the class of every row, as an index.
+        values: the attribute's value of every row, as an index; −1 for none.
+        classes: the classes' names.
+        value_names: the values' names.
+
+    Images are compared by their files' bytes (and box), whatever the files are called. Limits: the same picture in
+    another format or size is another image, and images at addresses are compared by address.
+    """
+    findings = _repeated(manifest, parts)
+    for part, rows in parts.items():
+        there = set(zip(labels[rows].tolist(), values[rows].tolist(), strict=True))
+        present = {label for label, _ in there}
+        absent = tuple(name for label, name in enumerate(classes) if label not in present)
+        empty = tuple(
+            f"{classes[label]}/{name}"
+            for label in sorted(present)
+            for value, name in enumerate(value_names)
+            if (label, value) not in there
+        )
+        if len(present) == 1:
+            sentence = f"All {len(rows)} images of the {part} part are of one class, {classes[min(present)]!r}."
+            findings.append(Finding("one class", sentence, (classes[min(present)],), 1))
+        if absent:
+            sentence = f"{len(absent)} of {len(classes)} classes have no image in the {part} part: {_shown(absent)}."
+            findings.append(Finding("class without images", sentence, absent, len(absent)))
+        if empty:
+            others = len(present) * len(value_names) - len(empty)
+            sentence = (
+                f"No image of the {part} part is in {_shown(empty)}: there, worst group and gap are over the other "
+                f"{others} groups."
+            )
+            findings.append(Finding("empty group", sentence, empty, len(empty)))
+    return tuple(findings)
+
+
+def check_values(column: pd.Series) -> tuple[Finding, ...]:
+    """Rare values of a column that look like a frequent one, perhaps by a typing error: 'watre' beside 'water'."""
+    counts = as_text(column).value_counts()
+    frequent = [str(value) for value, count in counts.items() if count > _RARE * counts.sum()]
+    findings = []
+    for value, count in counts.items():
+        text = str(value)
+        if text in frequent or not re.fullmatch(r"[^\W\d_]{4,}", text):
+            continue
+        if near := nearest(text, frequent):
+            sentence = (
+                f"{column.name!r} is {text!r} for {count} images, which looks like {near!r} and is another value."
+            )
+            findings.append(Finding("rare spelling", sentence, (text, near), int(count)))
+    return tuple(findings)
+
+
+def _repeated(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding]:
+    part_of = {int(row): part for part, rows in parts.items() for row in rows}
+    chosen = manifest.iloc[list(part_of)]
+    files = list(image_files(chosen))
+    contents = _contents(tuple(os.path.normpath(place) if isinstance(place, Path) else place for place, _ in files))
+    where: defaultdict[tuple, list[int]] = defaultdict(list)
+    for number, (content, (_, box)) in enumerate(zip(contents, files, strict=True)):
+        where[content, box].append(number)
+    part_at, paths = list(part_of.values()), [str(path) for path in chosen["path"]]
+    repeated = [same for same in where.values() if len(same) > 1]
+    both = [same for same in repeated if len({part_at[number] for number in same}) > 1]
+    twice = [same for same in repeated if len({part_at[number] for number in same}) == 1]
+    findings = []
+    kinds: list[tuple[FindingKind, list[list[int]], str]] = [
+        (
+            "image in both parts",
+            both,
+            f"are in the {' and in the '.join(parts)} part: corrections are fitted on images that are scored",
+        ),
+        ("image twice", twice, "are in their part more than once, and count as often"),
+    ]
+    for kind, groups, what in kinds:
+        if groups:
+            names = tuple(" = ".join(dict.fromkeys(paths[number] for number in same)) for same in groups)
+            findings.append(
+                Finding(kind, f"{len(groups)} images {what} ({_shown(names)}).", names[:_SHOWN], len(names))
+            )
+    return findings
+
+
+@lru_cache(maxsize=4)
+def _contents(places: tuple[str, ...]) -> tuple[tuple, ...]:
+    """For every file a key that is equal where, and only where, the files' bytes are equal.
+
+    Few files are read in full: one whose size no other file has differs from all others, and of the rest most differ
+    in their first or last bytes. What is not a file of this machine is compared by its name.
+    """
+    keys: list[tuple] = [(place,) if (size := _size(place)) is None else (size,) for place in places]
+    for read in (_ends, _whole):
+        sharing: defaultdict[tuple, set[str]] = defaultdict(set)
+        for place, key in zip(places, keys, strict=True):
+            sharing[key].add(place)
+        keys = [(*key, read(place)) if len(sharing[key]) > 1 else key for place, key in zip(places, keys, strict=True)]
+    return tuple(keys)
+
+
+def _size(place: str) -> int | None:
+    try:
+        return None if is_url(place) else Path(place).stat().st_size
+    except (OSError, ValueError):
+        return None
+
+
+def _ends(place: str) -> bytes:
+    with Path(place).open("rb") as file:
+        first = file.read(_EDGE)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _EDGE))
+        return hashlib.sha256(first + file.read()).digest()
+
+
+def _whole(place: str) -> bytes:
+    with Path(place).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,41 @@
+from .ablate import HeadAblation
+from .collateral import CANDIDATES, CollateralResults, OtherTask
+from .controls import RandomHeads
+from .data import AuditData, Splits
+from .evaluate import Evaluated, Fitted
+from .fairness import ClassEffect, FairnessResults, HeadShare, TotalEffect
+from .locate import LOCATORS, SCORES, Evidence, LocatedHeads
+from .methods import METHODS, Ingredients, Method, method
+from .question import Question
+from .record import Record, Step
+from .verdicts import FairnessRule, FairnessVerdict, Verdict
+
+__all__ = [
+    "CANDIDATES",
+    "LOCATORS",
+    "METHODS",
+    "SCORES",
+    "AuditData",
+    "ClassEffect",
+    "CollateralResults",
+    "Evaluated",
+    "Evidence",
+    "FairnessResults",
+    "FairnessRule",
+    "FairnessVerdict",
+    "Fitted",
+    "HeadAblation",
+    "HeadShare",
+    "Ingredients",
+    "LocatedHeads",
+    "Method",
+    "OtherTask",
+    "Question",
+    "RandomHeads",
+    "Record",
+    "Splits",
+    "Step",
+    "TotalEffect",
+    "Verdict",
+    "method",
+]

@@ -1,0 +1,134 @@
+"""Any set of heads, ablated: group accuracies and the attribute's association before and after, against random heads.
+
+The heads may come from a locator, or from a person who clicked them. Each is replaced by its mean over the reference
+split (direct mean ablation); the test split is scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from headlens.errors import LocateError
+from headlens.heads import HeadId
+from headlens.locate import HeadEffects
+from headlens.metrics import (
+    AssociationChange,
+    Bootstrap,
+    Evaluation,
+    PairedDifference,
+    association_change,
+    evaluate,
+    paired_difference,
+)
+from headlens.steps.controls import Draw, RandomHeads, random_head_control
+from headlens.steps.data import AuditData, predicted
+from headlens.steps.evaluate import scored_images
+from headlens.steps.record import Ablate
+
+
+@dataclass(frozen=True, eq=False)
+class HeadAblation:
+    """What replacing a set of heads by their reference means does to the scored images.
+
+    Attributes:
+        heads: the heads.
+        before, after: accuracies, with intervals.
+        difference: of the accuracies, paired.
+        association: Cramér's V of attribute × predicted class before and after, with paired intervals.
+        control: layer-matched random sets; None where none can be drawn.
+    """
+
+    heads: tuple[HeadId, ...]
+    before: Evaluation
+    after: Evaluation
+    difference: PairedDifference
+    association: AssociationChange
+    control: RandomHeads | None
+
+    def table(self) -> pd.DataFrame:
+        """One row a measure: `measure`, `before`, `after`, `difference`, its interval's ends `low` and `high`, the mean
+        over the `random` sets, and `p`, the control's one-sided p-value, where the random sets are compared by it."""
+        names = {"average": "average", "worst_group": "worst group", "gap": "gap"}
+        names |= {f"groups.{name}": name for name in self.before.groups}
+        random, p = self._random()
+        rows: list[tuple[Any, ...]] = []
+        for key, shown in names.items():
+            before, after = _value(self.before, key), _value(self.after, key)
+            low, high = self.difference.interval[key]
+            rows.append((shown, before, after, after - before, low, high, random.get(key), p.get(key)))
+        change = self.association
+        before, after = change.before.cramers_v, change.after.cramers_v
+        low, high = change.interval["cramers_v"]
+        rows.append(
+            ("Cramér's V", before, after, after - before, low, high, random.get("cramers_v"), p.get("cramers_v"))
+        )
+        columns = ["measure", "before", "after", "difference", "low", "high", "random", "p"]
+        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
+
+    def _random(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The means over the random sets, and the p-values, by measure."""
+        if self.control is None:
+            return {}, {}
+        record: dict[str, Any] = self.control.to_record()
+        v = self.control.comparison("cramers_v")
+        means = {name: record[name] for name in ("average", "worst_group", "gap")}
+        means |= {f"groups.{name}": value for name, value in record["groups"].items()}
+        return means | {"cramers_v": v.mean}, {"worst_group": self.control.comparison().p, "cramers_v": v.p}
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format, na_rep="")
+
+
+def scored_effects(data: AuditData) -> HeadEffects:
+    """What ablating any heads does to the class scores of the test split, means being those of the reference split."""
+    logits = data.logits(data.test.embedding, data.splits.test)
+    return HeadEffects.of_view(logits, data.test, data.reference, data.classifier)
+
+
+def ablate(data: AuditData, call: Ablate, effects: HeadEffects | None = None) -> HeadAblation:
+    """Replace heads by their reference means, and score the test split before and after.
+
+    Args:
+        data: the question's arrays.
+        call: the heads, and how they are compared.
+        effects: `scored_effects(data)`, where several sets are tried in turn.
+
+    Raises:
+        LocateError: for no head, or a head outside the tower.
+
+    Limits: heads that were chosen by looking at these very images are favoured by them; the random sets were not.
+    """
+    if not call.heads:
+        raise LocateError("No head is chosen to ablate.", "Select a head, or locate some first.")
+    effects = scored_effects(data) if effects is None else effects
+    labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
+    before, after = data.zero_shot, predicted(effects.without(call.heads))
+    one, two = (
+        evaluate(labels, classes, groups=groups, method=name, bootstrap=bootstrap)
+        for name, classes in (("zero-shot", before), ("selection ablated", after))
+    )
+    return HeadAblation(
+        heads=call.heads,
+        before=one,
+        after=two,
+        difference=paired_difference(labels, after, baseline=before, groups=groups, bootstrap=bootstrap),
+        association=association_change(labels, after, baseline=before, attribute=data.test_values, bootstrap=bootstrap),
+        control=random_head_control(
+            "the selection",
+            {"spurious": call.heads},
+            lambda cast: predicted(effects.without(cast["spurious"])),
+            scored_images(data),
+            Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed),
+            before=before,
+            after=after,
+        ),
+    )
+
+
+def _value(evaluation: Evaluation, key: str) -> float:
+    group = key.removeprefix("groups.")
+    return float(evaluation.groups[group] if group != key else getattr(evaluation, key))

@@ -1,0 +1,483 @@
+"""A question applied to a store: the one place where prompts and manifest become arrays.
+
+Everything here is derived from the question, the store and the text tower, made when it is first read, and never
+changed. `ReferenceScores` holds what does not depend on the attribute, so that the next question of the same classes
+and images can take it over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from headlens.errors import LocateError, ManifestError, TaskError
+from headlens.extraction import HeadStore
+from headlens.findings import Finding, check_splits, check_values
+from headlens.locate import ConflictingGroups, HeadEffects, concept_directions, conflicting_groups
+from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices
+from headlens.metrics import group_names
+from headlens.models import HookedCLIP
+from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
+from headlens.states import Moments, head_moments
+from headlens.steps.question import Pairs, Question, as_pairs
+from headlens.steps.texts import TextEmbeddings
+
+_NEVER = -1e4  # finite, so that a score minus a head's part stays a number; scores of unit embeddings are within ±1
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Row numbers of the two parts, and how they came about.
+
+    Attributes:
+        reference: rows that heads are located on and corrections are fitted on.
+        test: rows that are scored. The two must not overlap: a mean taken from the scored images would make each
+            image's result depend on the others.
+        note: one sentence or more on where the parts come from, and what was left out.
+    """
+
+    reference: Int[np.ndarray, "reference_image"]
+    test: Int[np.ndarray, "test_image"]
+    note: str
+
+
+class ReferenceScores:
+    """What an audit reads of its reference split whatever the attribute, each made when it is first read.
+
+    Args:
+        store: head states of the reference split.
+        classifier: the class embeddings.
+        allowed: the candidate classes of each image; None for all.
+    """
+
+    def __init__(
+        self,
+        store: HeadStore,
+        classifier: Float[Tensor, "class embed"],
+        allowed: Bool[Tensor, "image class"] | None,
+    ):
+        self.store, self.classifier, self._allowed = store, classifier, allowed
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "image class"]:
+        """Class scores of the unit embeddings."""
+        return among(self.store.embedding @ self.classifier.T.to(self.store.embedding), self._allowed)
+
+    @cached_property
+    def head_logits(self) -> Float[Tensor, "image layer head class"]:
+        """Every head's part of them."""
+        return self.store.project(self.classifier)
+
+    @cached_property
+    def effects(self) -> HeadEffects:
+        """What ablating any heads does to the class scores of these images."""
+        return HeadEffects.of(self.logits, self.head_logits, self.head_logits)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and scatter of every head."""
+        return head_moments(self.store)
+
+    def take_over(self, other: ReferenceScores) -> None:
+        """Use what was made for another question on the same rows of the same store.
+
+        The moments depend on the images alone; the class scores are taken where the classes are the same, too.
+        """
+        names = ["moments"]
+        if torch.equal(self.classifier, other.classifier):
+            names += ["logits", "head_logits", "effects"]
+        for name in names:
+            if name in vars(other):
+                vars(self).setdefault(name, vars(other)[name])
+
+
+@dataclass(frozen=True, eq=False)
+class AuditData:
+    """The arrays of one question.
+
+    Attributes:
+        question: what is asked.
+        store: head states of the data set, with its manifest.
+        clip: the model; None where an audit was loaded without it.
+        texts: embeds prompts, and remembers them.
+
+    Raises:
+        ManifestError: for a manifest without the label or the splits, with labels that are not classes, or a split
+            without two values of the attribute.
+    """
+
+    question: Question
+    store: HeadStore
+    clip: HookedCLIP | None
+    texts: TextEmbeddings
+
+    def __post_init__(self) -> None:
+        question = self.question
+        check_manifest(
+            self.store.manifest,
+            classes=question.task.classes,
+            attribute=None if self.inferred or question.skip_unlabelled else question.attribute.name,
+            files=False,
+        )
+        _ = self.splits  # so that a split that is missing is an error now, and not after the first long step
+
+    def of(self, question: Question) -> AuditData:
+        """The arrays of another question of the same store; what does not depend on the difference is kept."""
+        other = AuditData(question, self.store, self.clip, self.texts)
+        if "scores" in vars(self) and np.array_equal(other.splits.reference, self.splits.reference):
+            other.scores.take_over(self.scores)
+        return other
+
+    # ---- what is known of each image of the store -------------------------------------------------------------------
+
+    @property
+    def inferred(self) -> bool:
+        """Whether the attribute's values are inferred zero-shot, for want of a column of its name."""
+        return self.question.attribute.name not in self.store.manifest.columns
+
+    @cached_property
+    def labels(self) -> Int[np.ndarray, "image"]:
+        """The true class of every image of the store, as an index into the task's classes."""
+        return class_indices(self.store.manifest["label"], self.question.task.classes)
+
+    @cached_property
+    def values(self) -> Int[np.ndarray, "image"]:
+        """The attribute's value of every image, as an index: the manifest's, or inferred zero-shot; −1 for none."""
+        attribute = self.question.attribute
+        if self.inferred:
+            return nearest(self.store.embedding, attribute.prototypes(self.texts))
+        return value_codes(self.store.manifest[attribute.name], attribute, self.question.skip_unlabelled)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The group of every image, written class/value."""
+        classes, values = self.question.task.classes, (*self.question.attribute.value_names, "not labelled")
+        every = group_names(np.repeat(classes, len(values)), np.tile(values, len(classes)))
+        return every.reshape(-1, len(values))[self.labels, self.values]  # −1 is the last name
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The reference and the test part."""
+        question = self.question
+        return choose_splits(
+            self.store.manifest, self.groups, self.values, question.reference, question.test, question.seed
+        )
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is doubtful in the two parts, such as an image that is in both, and in the attribute's column."""
+        manifest, question, splits = self.store.manifest, self.question, self.splits
+        parts = {question.reference: splits.reference, question.test: splits.test}
+        if len(parts) == 1:
+            parts = {"reference": splits.reference, "test": splits.test}
+        doubts = check_splits(
+            manifest, parts, self.labels, self.values, question.task.classes, question.attribute.value_names
+        )
+        return doubts if self.inferred else (*doubts, *check_values(manifest[question.attribute.name]))
+
+    @cached_property
+    def allowed(self) -> Bool[Tensor, "image class"] | None:
+        """The candidate classes of each image, by the manifest's column `candidates`; None for all classes."""
+        manifest, classes = self.store.manifest, self.question.task.classes
+        if "candidates" not in manifest.columns:
+            return None
+        allowed = torch.zeros(len(self.store), len(classes), dtype=torch.bool)
+        for row, candidates in enumerate(candidate_indices(manifest, classes)):
+            allowed[row, slice(None) if candidates is None else list(candidates)] = True
+        return allowed
+
+    # ---- texts ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def classifier(self) -> Float[Tensor, "class embed"]:
+        """The zero-shot class embeddings, unit norm."""
+        return self.question.task.classifier(self.texts)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Text pairs that tell the classes apart: those given, or the class prompts, pair by pair."""
+        given = self.question.pairs
+        return _neighbours(self.question.task.prompts()) if given is None else given
+
+    @cached_property
+    def spurious_pairs(self) -> Pairs:
+        """Text pairs that tell the attribute's values apart: those given, or the values' first prompts."""
+        given = self.question.spurious_pairs
+        return _neighbours(self.question.attribute.first_prompts()) if given is None else given
+
+    @cached_property
+    def crossed_pairs(self) -> Pairs:
+        """Text pairs that name one class and differ in the attribute's value: those given, or made."""
+        question = self.question
+        if question.crossed_pairs is not None:
+            return question.crossed_pairs
+        return as_pairs(cross_pairs(question.task, question.attribute)) or ()
+
+    def encoded(self, pairs: Pairs) -> Float[Tensor, "pair 2 embed"]:
+        """The embeddings of text pairs, not normalised."""
+        return encode_pairs(pairs, self.texts)
+
+    @property
+    def attribute_prompts(self) -> list[str]:
+        """All prompts of all values, one after the other."""
+        return [prompt for prompts in self.question.attribute.values.values() for prompt in prompts]
+
+    @cached_property
+    def directions(self) -> Float[Tensor, "direction embed"]:
+        """The attribute's concept vectors."""
+        return concept_directions(self.question.attribute.prototypes(self.texts))
+
+    @cached_property
+    def bank(self) -> TextBank:
+        """The general texts that heads are explained by: those given, or headlens' own.
+
+        A text tower of few words, which lists them as its tokenizer's `words`, gets the texts that it can read.
+        """
+        if self.question.bank is not None:
+            return self.question.bank
+        words = getattr(getattr(self.clip, "tokenizer", None), "words", None)
+        return default_bank() if words is None else default_bank().within(words)
+
+    # ---- the two parts ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def reference(self) -> HeadStore:
+        """The part of the store that corrections are fitted on."""
+        return self.store.subset(self.splits.reference)
+
+    @cached_property
+    def test(self) -> HeadStore:
+        """The part of the store that is scored."""
+        return self.store.subset(self.splits.test)
+
+    @cached_property
+    def scores(self) -> ReferenceScores:
+        """What is read of the reference split whatever the attribute."""
+        rows = torch.as_tensor(self.splits.reference)
+        return ReferenceScores(self.reference, self.classifier, None if self.allowed is None else self.allowed[rows])
+
+    @property
+    def test_labels(self) -> Int[np.ndarray, "image"]:
+        """The true class of every scored image."""
+        return self.labels[self.splits.test]
+
+    @property
+    def test_values(self) -> Int[np.ndarray, "image"]:
+        """The attribute's value of every scored image."""
+        return self.values[self.splits.test]
+
+    @property
+    def test_groups(self) -> np.ndarray:
+        """The group of every scored image."""
+        return self.groups[self.splits.test]
+
+    # ---- scores -----------------------------------------------------------------------------------------------------
+
+    def logits(
+        self, embedding: Float[Tensor, "image embed"], rows: Int[np.ndarray, "image"] | None = None
+    ) -> Float[Tensor, "image class"]:
+        """Class scores of embeddings, up to a positive factor.
+
+        Args:
+            embedding: of some images.
+            rows: which images of the store these are; where given, a class that is no candidate of an image scores far
+                below all others.
+        """
+        return self.among(embedding @ self.classifier.T.to(embedding), rows)
+
+    def among(
+        self, logits: Float[Tensor, "image class"], rows: Int[np.ndarray, "image"] | None
+    ) -> Float[Tensor, "image class"]:
+        """Class scores of these rows of the store, with classes that are no candidate far below all others."""
+        if rows is None or self.allowed is None:
+            return logits
+        return among(logits, self.allowed[torch.as_tensor(rows)])
+
+    @cached_property
+    def zero_shot(self) -> Int[np.ndarray, "image"]:
+        """The class that zero-shot predicts for every scored image."""
+        return predicted(self.logits(self.test.embedding, self.splits.test))
+
+    def margins(
+        self, logits: Float[Tensor, "image class"], rows: Int[np.ndarray, "image"]
+    ) -> Float[np.ndarray, "image"]:
+        """Each image's score of its true class minus the best score of another candidate.
+
+        Args:
+            logits: class scores of these rows.
+            rows: rows of the store.
+        """
+        true = torch.as_tensor(self.labels[rows])[:, None].to(logits.device)
+        others = self.among(logits, rows).scatter(1, true, -torch.inf).amax(dim=1)
+        return (logits.gather(1, true)[:, 0] - others).detach().cpu().numpy()
+
+    def conflicting(self, named: Sequence[tuple[str, str]] | None = None) -> ConflictingGroups:
+        """The groups of the reference split in which attribute and class conflict.
+
+        Those named; else each class's rarer values; else, where the reference split is balanced, the values on which a
+        class is classified worse.
+
+        Args:
+            named: (class, value) groups.
+
+        Raises:
+            LocateError: for a named group that does not exist, or where no group is classified worse than its class.
+        """
+        return self.conflicting_by(self.values[self.splits.reference], named)
+
+    def conflicting_by(
+        self, values: Int[np.ndarray, "image"], named: Sequence[tuple[str, str]] | None = None
+    ) -> ConflictingGroups:
+        """The same with other values of the reference images, such as inferred ones."""
+        classes = np.asarray(self.question.task.classes, dtype=object)
+        names = np.asarray(self.question.attribute.value_names, dtype=object)
+        true, held = classes[self.labels[self.splits.reference]], names[values]
+        if named is not None:
+            return conflicting_groups(true, held, groups=named)
+        try:
+            return conflicting_groups(true, held)
+        except LocateError:
+            guess = classes[predicted(self.scores.logits)]
+            return conflicting_groups(true, held, rule="accuracy", predictions=guess, margin=0.0)
+
+
+def among(
+    logits: Float[Tensor, "image class"], allowed: Bool[Tensor, "image class"] | None
+) -> Float[Tensor, "image class"]:
+    """Class scores with those that are not allowed far below all others."""
+    return logits if allowed is None else logits.masked_fill(~allowed.to(logits.device), _NEVER)
+
+
+def predicted(logits: Float[Tensor, "image class"]) -> Int[np.ndarray, "image"]:
+    """The class with the highest score."""
+    return logits.argmax(dim=-1).cpu().numpy()
+
+
+def nearest(
+    embedding: Float[Tensor, "image embed"], prototypes: Float[Tensor, "value embed"]
+) -> Int[np.ndarray, "image"]:
+    """The prototype with the highest score for each image."""
+    return predicted(embedding @ prototypes.T.to(embedding))
+
+
+def value_codes(column: pd.Series, attribute: Attribute, missing: bool = False) -> Int[np.ndarray, "image"]:
+    """The index of each image's value among the attribute's; −1 for one that is missing or not among them.
+
+    Args:
+        column: the manifest's column.
+        attribute: the attribute.
+        missing: whether images without a value may be there.
+
+    Raises:
+        ManifestError: for a value that the attribute does not have, where `missing` is not set.
+    """
+    names = attribute.value_names
+    written = as_text(column)
+    unknown = sorted({str(name) for name in written[~written.isin(names)]})
+    if unknown and not missing:
+        raise ManifestError(
+            f"The column {attribute.name!r} has {', '.join(map(repr, unknown[:5]))}"
+            f"{' and more' if len(unknown) > 5 else ''}, which the attribute does not: {', '.join(names)}.",
+            "Correct the column, give these values prompts too, or leave their images out (skip_unlabelled=True; "
+            "--skip-unlabelled in the shell).",
+        )
+    return written.map({name: i for i, name in enumerate(names)}).fillna(-1).to_numpy(dtype=np.int64)
+
+
+def choose_splits(
+    manifest: pd.DataFrame,
+    groups: np.ndarray,
+    values: Int[np.ndarray, "image"],
+    reference: str = "val",
+    test: str = "test",
+    seed: int = 0,
+) -> Splits:
+    """Take the two named splits from the manifest's `split` column, or draw halves of every group without one.
+
+    Args:
+        manifest: the table of images.
+        groups: the group of every row; drawn halves keep its proportions.
+        values: the attribute's value of every row; rows of −1 are left out, which the note counts.
+        reference: the split to fit on.
+        test: the split to score.
+        seed: of the draw.
+
+    Raises:
+        ManifestError: where the column is there but a named split is not, where both names are the same, and where a
+            part has fewer than two values of the attribute.
+    """
+    if "split" in manifest.columns:
+        parts = {name: _named_split(manifest["split"], name) for name in (reference, test)}
+        if reference == test:
+            raise ManifestError(
+                f"The split {reference!r} is named both as reference and as test.",
+                "Name one split to fit on and another to score, or remove the column 'split' to have halves drawn.",
+            )
+        rows = (parts[reference], parts[test])
+        note = f"Heads are located and corrections fitted on the split {reference!r}; {test!r} is scored."
+    else:
+        rows = _halves(groups, seed)
+        note = (
+            f"The manifest names no splits: half of every group (seed {seed}) is the reference, on which heads are "
+            "located and corrections fitted; the rest is scored."
+        )
+    kept = [part[values[part] >= 0] for part in rows]
+    for name, part in zip(("reference", "test"), kept, strict=True):
+        if (held := len(np.unique(values[part]))) < 2:
+            raise ManifestError(
+                f"The {name} part has {len(part)} labelled images with {held} value{'' if held == 1 else 's'} of the "
+                "attribute; at least two are needed.",
+                "Use other splits or add images: an attribute that never varies cannot be told from the rest.",
+            )
+    if left := sum(map(len, rows)) - sum(map(len, kept)):
+        note += f" {left} images without a value of the attribute are left out."
+    return Splits(kept[0], kept[1], note)
+
+
+def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "of_split"]:
+    rows = np.flatnonzero((column.astype(str) == name).to_numpy())
+    if not len(rows):
+        there = ", ".join(f"{one} ({count})" for one, count in column.value_counts().items())
+        raise ManifestError(
+            f"The manifest's column 'split' has no {name!r}; it has {there}.",
+            "Name the two splits to use (--split REFERENCE,TEST in the shell), or remove the column to have halves "
+            "drawn.",
+        )
+    return rows
+
+
+def _halves(groups: np.ndarray, seed: int) -> tuple[Int[np.ndarray, "reference_image"], Int[np.ndarray, "test_image"]]:
+    generator = np.random.default_rng(seed)
+    chosen = np.zeros(len(groups), dtype=bool)
+    for group in np.unique(groups):
+        rows = generator.permutation(np.flatnonzero(groups == group))
+        chosen[rows[: len(rows) // 2]] = True
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+
+
+def _neighbours(prompts: Sequence[str]) -> Pairs:
+    if len(prompts) < 2:
+        raise TaskError(f"There are {len(prompts)} prompts to tell apart.", "Name two or more classes or values.")
+    return tuple(pairwise(prompts))
+
+
+def asking(question: Question, **changes: Any) -> Question:
+    """Another question of the same model and images; pairs of the classes do not outlive the classes.
+
+    Pairs that tell the attribute's values apart, and those that cross both, go with the attribute likewise.
+    """
+    task, attribute = changes.get("task", question.task), changes.get("attribute", question.attribute)
+    if task.classes != question.task.classes:
+        changes = {"pairs": None, "crossed_pairs": None} | changes
+    if attribute != question.attribute:
+        changes = {"spurious_pairs": None, "crossed_pairs": None} | changes
+    return replace(question, **changes)

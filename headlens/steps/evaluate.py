@@ -1,0 +1,230 @@
+"""Fitting corrections on the reference split, and scoring them on the test split, beside zero-shot and random heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+
+from headlens.correct import Correction
+from headlens.heads import HeadId
+from headlens.locate import Located
+from headlens.metrics import Bootstrap, Evaluation, PairedDifference, paired_difference
+from headlens.metrics import evaluate as evaluation_of
+from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, random_head_control
+from headlens.steps.data import AuditData, predicted
+from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
+from headlens.steps.record import Evaluate
+from headlens.steps.verdicts import Judged, Verdict, judge
+
+Predictions = Int[np.ndarray, "image"]
+Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
+"""From an unfitted correction, and what would predict with it, to its predictions: made now, or kept from before."""
+
+FitWith = Callable[[Correction], Correction]
+"""From an unfitted correction to the fitted one: fitted now, or kept from before."""
+
+ZERO_SHOT = "zero-shot"
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted correction, and what it was built on.
+
+    Attributes:
+        correction: the correction.
+        located: the located heads that there were, by role; none for a correction of the user's own.
+        roles: the roles whose heads it uses.
+        locator: whose heads these are; "" where it uses none.
+        given: what of the reference split's labels it was fitted on.
+    """
+
+    correction: Correction
+    located: Cast = field(default_factory=dict)
+    roles: Roles = ()
+    locator: str = ""
+    given: tuple[Given, ...] = ()
+
+    @property
+    def by_role(self) -> Cast:
+        """The located heads that it uses, by role."""
+        return {role: self.located[role] for role in self.roles}
+
+    @property
+    def heads(self) -> tuple[HeadId, ...]:
+        """The heads that it uses: located ones, or those that a correction of the user's own names."""
+        if self.roles:
+            return tuple(head for heads in self.by_role.values() for head in heads)
+        return tuple(getattr(self.correction, "heads", ()))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """The scored methods of an audit.
+
+    Attributes:
+        evaluations: each method's accuracies and their intervals; "zero-shot" comes first.
+        predictions: each method's predicted class of every scored image.
+        differences: each method minus zero-shot, with paired intervals.
+        controls: the random-head controls, by method.
+        verdict: what the numbers allow one to say of one method; None where none was to be judged.
+    """
+
+    evaluations: dict[str, Evaluation]
+    predictions: dict[str, np.ndarray]
+    differences: dict[str, PairedDifference]
+    controls: dict[str, RandomHeads]
+    verdict: Verdict | None
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record a method, controls last, in the form of `evaluation.json`; all accuracies are fractions."""
+        methods = [evaluation.to_dict() for evaluation in self.evaluations.values()]
+        return methods + [control.to_record() for control in self.controls.values()]
+
+    def table(self) -> pd.DataFrame:
+        """One row a method: average, worst group, gap, each with the ends of its 95 % interval, as fractions."""
+        rows = []
+        for record in self.records():
+            row: dict[str, Any] = {"method": record["method"]}
+            for name in ("average", "worst_group", "gap"):
+                low, high = record["interval"][name]
+                row |= {name: record[name], f"{name}_low": low, f"{name}_high": high}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+
+
+def ingredients(data: AuditData, located: Cast) -> Ingredients:
+    """What registered methods build on, with these located heads."""
+    rows = data.splits.reference
+    return Ingredients(
+        spurious=located.get("spurious", ()),
+        salient=located.get("salient", ()),
+        pairs=data.encoded(data.pairs),
+        spurious_pairs=data.encoded(data.spurious_pairs),
+        cross_pairs=data.encoded(data.crossed_pairs),
+        classifier=data.classifier,
+        spurious_prompts=data.texts(data.attribute_prompts),
+        reference_labels=torch.as_tensor(data.labels[rows]),
+        reference_values=torch.as_tensor(data.values[rows]),
+        seed=data.question.seed,
+    )
+
+
+def fit_method(data: AuditData, method: Method, located: Located | None, fit: FitWith | None = None) -> Fitted:
+    """Build a registered method on located heads, and fit it on the reference split.
+
+    Args:
+        data: the question's arrays.
+        method: the method.
+        located: the heads; None for a method that uses none.
+        fit: fits the correction, where not on the reference split here and now.
+    """
+    heads: Cast = {}
+    if located is not None:
+        heads = {role: tuple(HeadId(*head) for head in getattr(located, role)) for role in ROLES}
+    unfitted = method.build(ingredients(data, heads))
+    correction = unfitted.fit(data.reference) if fit is None else fit(unfitted)
+    locator = located.method if located is not None and method.roles else ""
+    return Fitted(correction, heads, method.roles, locator, method.given)
+
+
+def scored_images(data: AuditData) -> Scored:
+    """The test split, as controls score it."""
+    return Scored(data.test_labels, data.test_values, data.test_groups, len(data.question.task.classes))
+
+
+def predict(data: AuditData, correction: Correction) -> Predictions:
+    """The class of every scored image under a fitted correction."""
+    logits = correction.logits(data.test, data.classifier.to(data.test.embedding))
+    return predicted(data.among(logits, data.splits.test))
+
+
+def evaluate(
+    data: AuditData,
+    call: Evaluate,
+    fitted: Mapping[str, Fitted],
+    methods: Mapping[str, Method],
+    *,
+    before: Evaluated | None = None,
+    cache: Cache | None = None,
+) -> Evaluated:
+    """Score zero-shot and fitted corrections on the test split, with intervals, controls and a verdict.
+
+    Args:
+        data: the question's arrays.
+        call: what is scored, and how.
+        fitted: the corrections, by name.
+        methods: how those with a control are built, by the correction's name.
+        before: an earlier evaluation of the same corrections under the same settings; its rows are not made again.
+        cache: keeps what random heads predict, for a run that may be interrupted.
+    """
+    old = before or Evaluated({}, {}, {}, {}, None)
+    labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
+    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed)
+    new = Evaluated({}, {}, {}, {}, None)
+    for name in (ZERO_SHOT, *call.methods):
+        if name in old.predictions:
+            new.predictions[name], new.evaluations[name] = old.predictions[name], old.evaluations[name]
+        else:
+            classes = data.zero_shot if name == ZERO_SHOT else predict(data, fitted[name].correction)
+            new.predictions[name] = classes
+            new.evaluations[name] = evaluation_of(labels, classes, groups=groups, method=name, bootstrap=bootstrap)
+        if name in old.differences:
+            new.differences[name] = old.differences[name]
+        elif name != ZERO_SHOT:
+            new.differences[name] = paired_difference(
+                labels, new.predictions[name], baseline=data.zero_shot, groups=groups, bootstrap=bootstrap
+            )
+    for name in call.controls:
+        control = old.controls.get(name) or _control(
+            data, name, fitted[name], methods[name], draw, new.predictions[name], cache
+        )
+        if control is not None:
+            new.controls[name] = control
+    return new if call.judged is None else replace(new, verdict=_verdict(call.judged, fitted[call.judged], new))
+
+
+def _control(
+    data: AuditData,
+    name: str,
+    fitted: Fitted,
+    method: Method,
+    draw: Draw,
+    after: Predictions,
+    cache: Cache | None,
+) -> RandomHeads | None:
+    known = ingredients(data, fitted.located)
+
+    def with_heads(cast: Cast) -> Predictions:
+        correction = method.build(known.recast(cast))
+
+        def now() -> Predictions:
+            return predict(data, correction.fit(data.reference))
+
+        return now() if cache is None else cache(correction, now)
+
+    return random_head_control(
+        name,
+        fitted.by_role,
+        with_heads,
+        scored_images(data),
+        draw,
+        before=data.zero_shot,
+        after=after,
+        exclude=[head for heads in fitted.located.values() for head in heads],
+    )
+
+
+def _verdict(name: str, fitted: Fitted, scored: Evaluated) -> Verdict:
+    judged = Judged(name, bool(fitted.roles), len(fitted.by_role.get("spurious", fitted.heads)), fitted.heads)
+    change = scored.differences[name]
+    return judge(judged, change.difference["worst_group"], change.interval["worst_group"], scored.controls.get(name))

@@ -1,0 +1,327 @@
+"""The fairness audit: does ablating the candidates loosen the tie between attribute and prediction, and do others?
+
+Steps, after Yasser et al. 2026 (arXiv 2603.11793), on the scored split:
+
+1. Cramér's V of attribute × predicted class, and accuracy, before and after direct mean ablation of the candidates,
+   with paired bootstrap intervals; and what V the true classes alone account for (`metrics.within_class`).
+2. The same with layer-matched random heads.
+3. Each candidate alone; each class by itself; where the changed predictions went.
+4. The total effect: the same heads replaced inside the forward pass, where later layers react. It needs the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from headlens.heads import HeadId
+from headlens.locate import HeadEffects
+from headlens.metrics import (
+    AssociationChange,
+    Bootstrap,
+    WithinClass,
+    association_change,
+    cramers_v,
+    v_of_tables,
+    within_class,
+)
+from headlens.steps.controls import Draw, RandomHeads, random_head_control
+from headlens.steps.data import AuditData, predicted
+from headlens.steps.evaluate import scored_images
+from headlens.steps.locate import LocatedHeads
+from headlens.steps.record import Fairness
+from headlens.steps.total import total_predictions
+from headlens.steps.verdicts import FairnessVerdict, judge_fairness
+
+_NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be given
+
+
+@dataclass(frozen=True)
+class HeadShare:
+    """One candidate ablated alone.
+
+    Attributes:
+        head: the head.
+        cramers_v, accuracy: with this head alone ablated.
+        change: of V, against no ablation.
+        share: of the change that all candidates together make; None where they make none. Shares need not add up to
+            one: heads may repeat each other, or only matter together.
+    """
+
+    head: HeadId
+    cramers_v: float
+    accuracy: float
+    change: float
+    share: float | None
+
+
+@dataclass(frozen=True)
+class TotalEffect:
+    """The same ablation inside the forward pass, where later layers react, beside the direct one on the same images.
+
+    Attributes:
+        images: how many scored images were passed again.
+        tokens: at which tokens the heads were replaced: "class" or "all".
+        direct, total: the association's change by each.
+    """
+
+    images: int
+    tokens: str
+    direct: AssociationChange
+    total: AssociationChange
+
+
+@dataclass(frozen=True)
+class ClassEffect:
+    """What the ablation does to one class.
+
+    Attributes:
+        name: the class.
+        images: scored images of it.
+        accuracy_before, accuracy_after: share of them that are right.
+        v_before, v_after: Cramér's V of attribute × (predicted as this class or not), over all scored images.
+        gap_before, gap_after: largest less smallest accuracy on this class over the attribute's values.
+        changed: its images whose prediction changed; `corrected` of these became right, `newly_wrong` became wrong.
+    """
+
+    name: str
+    images: int
+    accuracy_before: float
+    accuracy_after: float
+    v_before: float
+    v_after: float
+    gap_before: float
+    gap_after: float
+    changed: int
+    corrected: int
+    newly_wrong: int
+
+
+@dataclass(frozen=True, eq=False)
+class FairnessResults:
+    """One fairness audit, scored.
+
+    Attributes:
+        attribute: its name; `values`: its values' names; `inferred`: whether the values were inferred zero-shot.
+        locator: how the candidates were located.
+        classes: the classes' names.
+        candidates: the heads that were ablated.
+        change: Cramér's V (plain and corrected) and accuracy before and after, with paired intervals.
+        within: what the true classes alone would give.
+        labels_v: V of attribute × true class, for comparison.
+        control: layer-matched random heads; None where none can be drawn.
+        shares: each candidate alone.
+        total: the effect inside the forward pass; None where it was not measured, and `total_note` says why.
+        by_class: one entry a class.
+        transitions: how many images moved from one predicted class (row) to another (column); zero on the diagonal.
+        fate: of the changed predictions: "corrected", "newly wrong", "wrong before and after".
+        predictions: predicted classes of the scored images, "before" and "after".
+        located: the locator's own result; None for candidates that were named.
+        verdict: what this allows one to say.
+    """
+
+    attribute: str
+    values: tuple[str, ...]
+    inferred: bool
+    locator: str
+    classes: tuple[str, ...]
+    candidates: tuple[HeadId, ...]
+    change: AssociationChange
+    within: WithinClass
+    labels_v: float
+    control: RandomHeads | None
+    shares: tuple[HeadShare, ...]
+    total: TotalEffect | None
+    total_note: str
+    by_class: tuple[ClassEffect, ...]
+    transitions: Int[np.ndarray, "class class_after"]
+    fate: dict[str, int]
+    predictions: dict[str, np.ndarray]
+    located: LocatedHeads | None
+    verdict: FairnessVerdict
+
+    def table(self) -> pd.DataFrame:
+        """One row a measure: `measure`, `before`, `after`, `difference`, and the paired interval's ends."""
+        rows = []
+        for name in ("cramers_v", "corrected", "accuracy"):
+            low, high = self.change.interval[name]
+            before, after = getattr(self.change.before, name), getattr(self.change.after, name)
+            rows.append((name, before, after, after - before, low, high))
+        return pd.DataFrame(rows, columns=["measure", "before", "after", "difference", "low", "high"])
+
+    def class_table(self) -> pd.DataFrame:
+        """One row a class, in the fields of `ClassEffect`."""
+        return pd.DataFrame([asdict(effect) for effect in self.by_class])
+
+    def share_table(self) -> pd.DataFrame:
+        """One row a candidate: `head`, `cramers_v`, `accuracy`, `change`, `share`."""
+        rows = [asdict(share) | {"head": str(share.head)} for share in self.shares]
+        return pd.DataFrame(rows, columns=["head", "cramers_v", "accuracy", "change", "share"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: everything but the predictions, which are arrays."""
+        return {
+            "attribute": self.attribute,
+            "values": list(self.values),
+            "attribute_inferred": self.inferred,
+            "locator": self.locator,
+            "classes": list(self.classes),
+            "candidates": [list(head) for head in self.candidates],
+            "change": asdict(self.change),
+            "within_class": asdict(self.within),
+            "labels_v": self.labels_v,
+            "control": None if self.control is None else self.control.to_dict("cramers_v"),
+            "shares": [asdict(share) | {"head": list(share.head)} for share in self.shares],
+            "total": None if self.total is None else asdict(self.total),
+            "total_note": self.total_note,
+            "by_class": [_without_nan(asdict(effect)) for effect in self.by_class],
+            "transitions": self.transitions.tolist(),
+            "fate": self.fate,
+            "verdict": self.verdict.to_dict(),
+        }
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+
+
+def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no NaN: a class without images has no accuracy.
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in record.items()}
+
+
+def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> FairnessResults:
+    """Ablate the candidates and judge whether the attribute's hold on the predictions is focal.
+
+    Args:
+        data: the question's arrays.
+        call: how it is measured; `call.heads` are the candidates where `located` is None.
+        located: what the call's locator found.
+    """
+    heads = tuple(call.heads or ()) if located is None else tuple(HeadId(*h) for h in located.located.spurious)
+    values, labels, seed = data.test_values, data.test_labels, data.question.seed
+    effects = HeadEffects.of_view(
+        data.logits(data.test.embedding, data.splits.test), data.test, data.reference, data.classifier
+    )
+    before, after = data.zero_shot, predicted(effects.without(heads))
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
+    change = association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
+    within = within_class(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
+    control = random_head_control(
+        "the candidates",
+        {"spurious": heads},
+        lambda cast: predicted(effects.without(cast["spurious"])),
+        scored_images(data),
+        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed),
+        before=before,
+        after=after,
+    )
+    classes, moved = tuple(data.question.task.classes), before != after
+    transitions = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(transitions, (before[moved], after[moved]), 1)
+    total, total_note = _total(data, heads, after, call)
+    return FairnessResults(
+        attribute=data.question.attribute.name,
+        values=tuple(data.question.attribute.value_names),
+        inferred=data.inferred,
+        locator=call.locator,
+        classes=classes,
+        candidates=heads,
+        change=change,
+        within=within,
+        labels_v=cramers_v(values, labels),
+        control=control,
+        shares=_shares(data, effects, heads, change),
+        total=total,
+        total_note=total_note,
+        by_class=tuple(_class_effect(c, name, values, labels, before, after) for c, name in enumerate(classes)),
+        transitions=transitions,
+        fate={
+            "corrected": int((moved & (after == labels)).sum()),
+            "newly wrong": int((moved & (before == labels)).sum()),
+            "wrong before and after": int((moved & (before != labels) & (after != labels)).sum()),
+        },
+        predictions={"before": before, "after": after},
+        located=located,
+        verdict=judge_fairness(
+            data.question.attribute.name,
+            heads,
+            data.store.n_layers * data.store.n_heads,
+            change,
+            within,
+            control,
+            call.verdict_rule,
+        ),
+    )
+
+
+def _shares(
+    data: AuditData, effects: HeadEffects, heads: Sequence[HeadId], change: AssociationChange
+) -> tuple[HeadShare, ...]:
+    scored, whole = scored_images(data), change.difference["cramers_v"]
+    shares = []
+    for head in heads:
+        alone = scored.statistics(predicted(effects.without([head])))
+        moved = float(alone.cramers_v) - change.before.cramers_v
+        share = moved / whole if abs(whole) > _NOTHING else None
+        shares.append(HeadShare(head, float(alone.cramers_v), float(alone.average), moved, share))
+    return tuple(shares)
+
+
+def _class_effect(
+    number: int,
+    name: str,
+    values: Int[np.ndarray, "image"],
+    labels: Int[np.ndarray, "image"],
+    before: Int[np.ndarray, "image"],
+    after: Int[np.ndarray, "image"],
+) -> ClassEffect:
+    mine = labels == number
+    as_this_class = np.zeros((2, int(values.max()) + 1, 2))
+    for table, classes in zip(as_this_class, (before, after), strict=True):
+        np.add.at(table, (values, (classes == number).astype(int)), 1)
+    v = v_of_tables(as_this_class)
+
+    def accuracy(classes: np.ndarray, where: np.ndarray) -> float:
+        return float((classes[where] == number).mean()) if where.any() else float("nan")
+
+    def gap(classes: np.ndarray) -> float:
+        by_value = [accuracy(classes, mine & (values == value)) for value in np.unique(values[mine])]
+        return max(by_value) - min(by_value) if by_value else float("nan")
+
+    changed = mine & (before != after)
+    return ClassEffect(
+        name=name,
+        images=int(mine.sum()),
+        accuracy_before=accuracy(before, mine),
+        accuracy_after=accuracy(after, mine),
+        v_before=float(v[0]),
+        v_after=float(v[1]),
+        gap_before=gap(before),
+        gap_after=gap(after),
+        changed=int(changed.sum()),
+        corrected=int((changed & (after == number)).sum()),
+        newly_wrong=int((changed & (before == number)).sum()),
+    )
+
+
+def _total(
+    data: AuditData, heads: Sequence[HeadId], after: Int[np.ndarray, "image"], call: Fairness
+) -> tuple[TotalEffect | None, str]:
+    made = total_predictions(data, heads, call.total, call.tokens)
+    if isinstance(made, str):
+        return None, made
+    rows, seed = data.splits.test[made.places], data.question.seed
+    values, labels = data.values[rows], data.labels[rows]
+    if len(np.unique(values)) < 2:
+        return None, f"The {len(rows)} images that were passed again have one value of the attribute alone."
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
+    direct, total = (
+        association_change(labels, classes, baseline=made.before, attribute=values, bootstrap=bootstrap)
+        for classes in (after[made.places], made.after)
+    )
+    return TotalEffect(len(rows), call.tokens, direct, total), ""

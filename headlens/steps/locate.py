@@ -1,0 +1,411 @@
+"""Locating heads, and scoring every head, on the reference split of a question.
+
+A locator is a function from `Evidence` and its own options to a result with `spurious` and `salient` heads; a score is
+one to `HeadScores`. Adding either, also from a notebook cell, is one decorated function:
+
+    @hl.steps.LOCATORS.register("largest heads")
+    def mine(evidence, count=3):
+        ...
+        return hl.locate.Located("largest heads", heads)
+
+    @hl.steps.SCORES.register("variance")
+    def variance(evidence):
+        return hl.HeadScores("variance", hl.locate.head_variance(evidence.moments, evidence.store.basis))
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from headlens.errors import LocateError, TaskError
+from headlens.extraction import HeadStore
+from headlens.heads import HeadScores
+from headlens.locate import LOCATORS as ON_ARRAYS
+from headlens.locate import (
+    Candidates,
+    ConceptRule,
+    ConceptScores,
+    ConceptSpans,
+    ConflictingGroups,
+    Decisions,
+    HeadEffects,
+    Located,
+    Location,
+    Objective,
+    ObjectiveName,
+    SearchResult,
+    concept_candidates,
+    concept_scores,
+    concept_spans,
+    contrast_spans,
+    contrastive_from_margins,
+    greedy_sweep,
+    head_variance,
+    margins_of,
+    single_head_sweep,
+)
+from headlens.prompts import Attribute, TextBank, ZeroShotTask
+from headlens.registry import Registry
+from headlens.states import Moments
+from headlens.steps.data import AuditData, nearest
+from headlens.steps.record import GIVEN, Groups, Locate
+from headlens.steps.texts import TextEmbeddings
+
+
+class Evidence:
+    """What a locator may read: the reference split seen through a question, each part made when it is first read.
+
+    Args:
+        data: the question's arrays.
+        conflicting: the conflicting groups, where the user names them.
+    """
+
+    def __init__(self, data: AuditData, conflicting: Groups | None = None):
+        self.data, self._named = data, conflicting
+
+    @property
+    def store(self) -> HeadStore:
+        """Head states of the reference split."""
+        return self.data.reference
+
+    @property
+    def task(self) -> ZeroShotTask:
+        """The classes."""
+        return self.data.question.task
+
+    @property
+    def attribute(self) -> Attribute:
+        """The attribute."""
+        return self.data.question.attribute
+
+    @property
+    def seed(self) -> int:
+        """Of every draw."""
+        return self.data.question.seed
+
+    @property
+    def texts(self) -> TextEmbeddings:
+        """Embeds prompts, and remembers them."""
+        return self.data.texts
+
+    @property
+    def classifier(self) -> Float[Tensor, "class embed"]:
+        """The class embeddings, unit norm."""
+        return self.data.classifier
+
+    @cached_property
+    def labels(self) -> Int[Tensor, "image"]:
+        """The true class of each image, as an index."""
+        return torch.as_tensor(self.data.labels[self.data.splits.reference])
+
+    @cached_property
+    def values(self) -> Int[Tensor, "image"]:
+        """The attribute's value of each image, as an index."""
+        return torch.as_tensor(self.data.values[self.data.splits.reference])
+
+    @property
+    def logits(self) -> Float[Tensor, "image class"]:
+        """Class scores of the unit embeddings."""
+        return self.data.scores.logits
+
+    @property
+    def head_logits(self) -> Float[Tensor, "image layer head class"]:
+        """Every head's part of them."""
+        return self.data.scores.head_logits
+
+    @cached_property
+    def margins(self) -> tuple[Float[Tensor, "image layer head"], Decisions]:
+        """Each head's part of the score of the predicted class minus that of the class compared with it."""
+        return margins_of(self.head_logits, self.logits, self.labels)
+
+    @property
+    def effects(self) -> HeadEffects:
+        """What ablating any heads does to the class scores of these images."""
+        return self.data.scores.effects
+
+    @property
+    def moments(self) -> Moments:
+        """Mean and scatter of every head."""
+        return self.data.scores.moments
+
+    @cached_property
+    def conflicting(self) -> ConflictingGroups:
+        """The groups in which attribute and class conflict."""
+        return self.data.conflicting(self._named)
+
+    @property
+    def directions(self) -> Float[Tensor, "direction embed"]:
+        """The attribute's concept vectors."""
+        return self.data.directions
+
+    @cached_property
+    def prompts(self) -> Float[Tensor, "prompt embed"]:
+        """The embeddings of all of the attribute's prompts, not normalised, in the order of the values."""
+        return self.texts(self.data.attribute_prompts)
+
+    @property
+    def bank(self) -> TextBank:
+        """The general texts."""
+        return self.data.bank
+
+    @cached_property
+    def bank_embeddings(self) -> Float[Tensor, "text embed"]:
+        """Their embeddings, not normalised."""
+        return self.texts(self.bank.texts)
+
+
+LOCATORS: Registry[Callable[..., Located]] = Registry("locator")
+SCORES: Registry[Callable[..., HeadScores]] = Registry("score")
+
+
+@dataclass(frozen=True, eq=False)
+class LocatedHeads:
+    """The located heads of an audit.
+
+    Attributes:
+        located: the locator's own result.
+        note: the groups that it compared, in a sentence; "" for a locator that compares none.
+    """
+
+    located: Location | Candidates | SearchResult | Located
+    note: str = ""
+
+
+def locate(data: AuditData, call: Locate) -> LocatedHeads:
+    """Find the heads that carry the attribute into the task.
+
+    Raises:
+        UnknownNameError: for an unknown locator.
+        LocateError: for an option that it does not have, a group that does not exist, or nothing to contrast.
+    """
+    if call.spurious is not None:
+        given = Located(call.source or GIVEN, call.spurious, call.salient)
+        return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
+    evidence = Evidence(data, call.conflicting)
+    found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, dict(call.options)))
+    # A locator that did not ask for the conflicting groups has nothing to say about them.
+    note = _groups_in_words(evidence.conflicting) if "conflicting" in vars(evidence) else ""
+    return LocatedHeads(found, note)
+
+
+def locator_options(rule: ConceptRule | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a locator as one mapping."""
+    return dict(options) | ({} if rule is None else {"rule": rule})
+
+
+def check_options(registry: Registry[Callable[..., Any]], name: str, options: Mapping[str, Any]) -> None:
+    """Raise `LocateError` for an option that the entry of that name does not have."""
+    known = list(inspect.signature(registry[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise LocateError(
+                f"The {registry.kind} {name!r} has no option {option!r}.",
+                f"Its options are {', '.join(known)}." if known else "It has none.",
+            )
+
+
+def run(registry: Registry[Callable[..., Any]], name: str, evidence: Evidence, options: Mapping[str, Any]) -> Any:
+    """The result of a locator or score; raises `LocateError` for an option that it does not have."""
+    check_options(registry, name, options)
+    return registry[name](evidence, **options)
+
+
+def head_scores(evidence: Evidence, name: str, **options: Any) -> HeadScores:
+    """The score of that name for every head, over the reference split.
+
+    Args:
+        evidence: which keeps what several scores share.
+        name: "attribution", "contrastive", "concept" or "effect", or one that was registered.
+        options: the score's own, see the functions of this module.
+
+    Raises:
+        UnknownNameError: for an unknown name.
+        LocateError: for an option that the score does not have, and where there is nothing to score.
+    """
+    return run(SCORES, name, evidence, options)
+
+
+def _groups_in_words(groups: ConflictingGroups) -> str:
+    how = {
+        "named": "as named",
+        "majority": "each class's rarer values in the reference split",
+        "accuracy": "the values on which each class is classified worse, because the reference split is balanced",
+    }[groups.rule]
+    listed = ", ".join(f"{c}/{v} ({n} images)" for (c, v), n in zip(groups.groups, groups.sizes, strict=True))
+    tied = f" No value leads in {', '.join(groups.tied)}, which are left out." if groups.tied else ""
+    return f"Conflicting groups: {listed}; {how}.{tied}"
+
+
+# ---- locators -------------------------------------------------------------------------------------------------------
+
+
+def _on_arrays(name: str) -> Callable[..., Located]:
+    def locate(evidence: Evidence) -> Located:
+        return ON_ARRAYS[name](*evidence.margins, evidence.conflicting.mask)
+
+    return locate
+
+
+for _name in ON_ARRAYS:
+    LOCATORS.add(_name, _on_arrays(_name))
+
+
+@LOCATORS.register("contrastive-inferred")
+def _contrastive_inferred(evidence: Evidence) -> Location:
+    """The contrastive locator where the attribute is labelled nowhere: its values are inferred zero-shot."""
+    values = nearest(evidence.store.embedding, evidence.attribute.prototypes(evidence.texts))
+    groups = evidence.data.conflicting_by(values)
+    found = contrastive_from_margins(*evidence.margins, groups.mask)
+    return replace(found, method="contrastive-inferred")
+
+
+def _concept_scores(evidence: Evidence, rule: ConceptRule | None) -> ConceptScores:
+    return concept_scores(
+        evidence.store.project(evidence.directions),
+        evidence.values,
+        head_variance(evidence.moments, evidence.store.basis),
+        evidence.directions,
+        rule,
+        # In real data an attribute goes together with the classes; a head that carries these alone is no candidate.
+        evidence.labels,
+    )
+
+
+def _spans(evidence: Evidence, first: int, minimum_share: float | int, enter: str) -> ConceptSpans:
+    moments, basis = evidence.moments, evidence.store.basis
+    if enter == "vectors":
+        bank = evidence.bank_embeddings
+        return contrast_spans(moments, basis, bank, evidence.directions, first, minimum_share)
+    if enter != "prompts":
+        raise LocateError(
+            f"The attribute cannot enter the bank as {enter!r}.", "Pass enter='vectors' or enter='prompts'."
+        )
+    # Of two equal texts only the first can ever be chosen: the bank gives way to the attribute's own prompts.
+    whole = evidence.bank.extended(list(dict.fromkeys(evidence.data.attribute_prompts)), "attribute")
+    general = whole.take(i for i, category in enumerate(whole.categories) if category != "attribute")
+    return concept_spans(moments, basis, evidence.texts(general.texts), evidence.prompts, first, minimum_share)
+
+
+@LOCATORS.register("concept")
+def _concept(evidence: Evidence, rule: ConceptRule | None = None) -> Candidates:
+    scores = _concept_scores(evidence, rule)
+    return Candidates("concept", scores.flagged, concept=scores)
+
+
+@LOCATORS.register("textspan")
+def _textspan(
+    evidence: Evidence, first: int = 5, minimum_share: float | int = 0.0, enter: str = "vectors"
+) -> Candidates:
+    spans = _spans(evidence, first, minimum_share, enter)
+    return Candidates("textspan", spans.flagged, spans=spans)
+
+
+@LOCATORS.register("concept+textspan")
+def _both(
+    evidence: Evidence,
+    rule: ConceptRule | None = None,
+    first: int = 5,
+    minimum_share: float | int = 0.0,
+    enter: str = "vectors",
+) -> Candidates:
+    scores, spans = _concept_scores(evidence, rule), _spans(evidence, first, minimum_share, enter)
+    return Candidates("concept+textspan", concept_candidates(scores, spans), concept=scores, spans=spans)
+
+
+@LOCATORS.register("single-head sweep")
+def _sweep(
+    evidence: Evidence, objective: ObjectiveName = "balanced_v", minimum: float | int = 0.01, count: int | None = None
+) -> SearchResult:
+    wanted = Objective(objective, evidence.labels, evidence.values)
+    return single_head_sweep(evidence.effects, wanted, minimum=minimum, count=count)
+
+
+@LOCATORS.register("greedy sweep")
+def _greedy(
+    evidence: Evidence, objective: ObjectiveName = "balanced_v", count: int = 4, minimum: float | int = 0.01
+) -> SearchResult:
+    wanted = Objective(objective, evidence.labels, evidence.values)
+    return greedy_sweep(evidence.effects, wanted, count, minimum=minimum)
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------------
+
+
+def direction_between(evidence: Evidence, between: Sequence[str] | None) -> tuple[Float[Tensor, "embed"], str]:
+    """t_a − t_b, of unit texts each, and the names of both; a name that is no class is read as a prompt of its own.
+
+    Args:
+        evidence: whose classes and text tower.
+        between: a and b; the first two classes by default.
+
+    Raises:
+        TaskError: unless there are two, and different ones.
+    """
+    names = list(evidence.task.classes[:2]) if between is None else list(between)
+    if len(names) != 2 or names[0] == names[1] or not all(name.strip() for name in names):
+        raise TaskError(f"{names!r} are not two different classes or texts to compare.", "Name one for each end.")
+    rows = [
+        evidence.classifier[evidence.task.classes.index(name)]
+        if name in evidence.task.classes
+        else normalize(evidence.texts([name]), dim=-1)[0].to(evidence.classifier)
+        for name in names
+    ]
+    return rows[0] - rows[1], f"{names[0]} − {names[1]}"
+
+
+@SCORES.register("attribution")
+def _attribution(evidence: Evidence, between: Sequence[str] | None = None) -> HeadScores:
+    """The mean over the reference images of x_h·(t_a − t_b): what a head adds to the score of a over that of b.
+
+    Limit: a head may say the same of every image; the mean then is large, though the head tells no images apart.
+    """
+    direction, names = direction_between(evidence, between)
+    classes = evidence.task.classes
+    a, b = classes[:2] if between is None else between
+    if a in classes and b in classes:  # whose parts a locator has made, or will want
+        along = evidence.head_logits[..., classes.index(a)] - evidence.head_logits[..., classes.index(b)]
+    else:
+        along = evidence.store.project(direction[None])[..., 0]
+    return HeadScores(f"attribution, {names}", along.mean(0, dtype=torch.float64))
+
+
+@SCORES.register("contrastive")
+def _contrastive(evidence: Evidence) -> HeadScores:
+    """V_W − V_C of contrastive attribution, the spurious heads selected."""
+    return LOCATORS["contrastive"](evidence).scores()
+
+
+@SCORES.register("concept")
+def _concept_score(evidence: Evidence, measure: str = "part", rule: ConceptRule | None = None) -> HeadScores:
+    """A score of the concept test, the flagged heads selected; see `headlens.locate.ConceptScores.scores`."""
+    return _concept_scores(evidence, rule).scores(measure)
+
+
+OBJECTIVES = {
+    "cramers_v": "decrease in Cramér's V",
+    "balanced_v": "decrease in balanced V",
+    "worst_group": "gain in worst-group accuracy",
+    "average": "gain in accuracy",
+}
+"""What an improvement of each objective of the score "effect" is called: V is better where it is lower."""
+
+
+@SCORES.register("effect")
+def _effect(evidence: Evidence, objective: ObjectiveName = "cramers_v", minimum: float | int = 0.01) -> HeadScores:
+    """How much better the objective gets when a head alone is replaced by its reference mean; below zero, worse.
+
+    V gets better by falling. Limit: labels, attribute and objective are all read on the same images.
+    """
+    wanted = Objective(objective, evidence.labels, evidence.values)
+    swept = single_head_sweep(evidence.effects, wanted, minimum=minimum)
+    name = f"ablated alone: {OBJECTIVES.get(objective, objective)}"
+    return HeadScores(name, swept.improvement, float(minimum), swept.spurious)

@@ -1,0 +1,102 @@
+"""What an audit asks: the frozen question, its identity, and how two questions differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from headlens.prompts import Attribute, TextBank, ZeroShotTask
+
+Pairs = tuple[tuple[str, str], ...]
+"""Text pairs, each two texts that differ in what is to be told apart."""
+
+
+def as_pairs(pairs: Sequence[Sequence[str]] | None) -> Pairs | None:
+    """Text pairs in their frozen form."""
+    return None if pairs is None else tuple((str(first), str(second)) for first, second in pairs)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task and an attribute, asked of one model on one data set.
+
+    Attributes:
+        model: the model's name.
+        fingerprint: the digest of the model's weights and settings.
+        manifest: the digest of the table of images.
+        task: the classes; the manifest's `label` column holds their names.
+        attribute: the attribute; the manifest's column of that name holds its values. Without such a column they are
+            inferred zero-shot.
+        reference: the split on which heads are located and corrections are fitted.
+        test: the split that is scored.
+        pairs: text pairs that tell the classes apart by true features, for knowledge injection. None: the class prompts
+            themselves, pair by pair, which is a weak stand-in.
+        spurious_pairs: text pairs that tell the attribute's values apart. None: the values' first prompts.
+        crossed_pairs: text pairs that name one class and differ in the attribute's value, for classifier calibration.
+            None: each class prompt joined with two values' prompts.
+        bank: the general texts that heads are explained by. None: headlens' own, in words that the model knows.
+        seed: of every random draw.
+        skip_unlabelled: leave out images whose value of the attribute is missing or not among its values.
+    """
+
+    model: str
+    fingerprint: str
+    manifest: str
+    task: ZeroShotTask
+    attribute: Attribute
+    reference: str = "val"
+    test: str = "test"
+    pairs: Pairs | None = None
+    spurious_pairs: Pairs | None = None
+    crossed_pairs: Pairs | None = None
+    bank: TextBank | None = None
+    seed: int = 0
+    skip_unlabelled: bool = False
+
+    @property
+    def identity(self) -> str:
+        """A digest of every field but the model's name, which says nothing that the fingerprint does not."""
+        asked = {name: value for name, value in self.to_dict().items() if name != "model"}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return plain | {
+            "task": self.task.to_dict(),
+            "attribute": self.attribute.to_dict(),
+            "bank": None if self.bank is None else [self.bank.texts, self.bank.categories],
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Question:
+        """The inverse of `to_dict`."""
+        bank = plain["bank"]
+        asked = dict(plain) | {
+            "task": ZeroShotTask(**plain["task"]),
+            "attribute": Attribute(**plain["attribute"]),
+            "bank": None if bank is None else TextBank(tuple(bank[0]), tuple(bank[1])),
+        }
+        return cls(**asked | {name: as_pairs(plain[name]) for name in ("pairs", "spurious_pairs", "crossed_pairs")})
+
+    def differences(self, other: Question) -> list[str]:
+        """The fields in which another question differs, in words: "seed 0 → 1"."""
+        found = []
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(other, one.name)
+            if mine != theirs and not (one.name == "model" and self.fingerprint == other.fingerprint):
+                found.append(f"{one.name.replace('_', ' ')} {_short(mine)} → {_short(theirs)}")
+        return found
+
+
+def _short(value: object) -> str:
+    if isinstance(value, ZeroShotTask):
+        return f"{list(value.classes)} in {list(value.templates)}"
+    if isinstance(value, Attribute):
+        return f"{value.name}: {list(value.value_names)}"
+    if isinstance(value, tuple):
+        return f"{len(value)} pairs"
+    return "the default" if value is None else str(value)

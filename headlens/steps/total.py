@@ -1,0 +1,88 @@
+"""Ablation in its total meaning on images of an audit: the heads are replaced inside the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from headlens.correct import Tokens, mean_z, total_ablation_hooks
+from headlens.errors import ImageError
+from headlens.extraction import HeadStore
+from headlens.heads import HeadId
+from headlens.images import read_image
+from headlens.manifest import image_files
+from headlens.models import HookedCLIP
+from headlens.progress import progress
+from headlens.steps.data import AuditData, predicted
+
+_BATCH = 32
+_REFERENCE_IMAGES = 500  # of which the mean z is taken: a mean of so many moves little with more
+
+
+@dataclass(frozen=True, eq=False)
+class TotalPredictions:
+    """Predictions of some scored images, passed through the model again.
+
+    Attributes:
+        places: which of the scored images.
+        before: their predicted classes.
+        after: the same with the heads replaced.
+    """
+
+    places: Int[np.ndarray, "image"]
+    before: Int[np.ndarray, "image"]
+    after: Int[np.ndarray, "image"]
+
+
+def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tokens: Tokens) -> TotalPredictions | str:
+    """Predictions of up to `images` scored images, before and after, with the heads' z replaced by reference means.
+
+    Returns:
+        The predictions; or in a sentence why there are none.
+    """
+    if not images:
+        return "It was not asked for."
+    if not heads:
+        return "There is no head to ablate."
+    if data.clip is None:
+        return "The audit was opened without its model."
+    vision, seed = data.clip.vision, data.question.seed
+    chosen = _some(len(data.test), images, seed)
+    means_from = data.reference.subset(_some(len(data.reference), _REFERENCE_IMAGES, seed))
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    try:
+        means = mean_z(vision, _pixels(data.clip, means_from, "Means for the total effect"), heads, tokens)
+        hooks = total_ablation_hooks(means, tokens)
+        with torch.no_grad():
+            for pixels in _pixels(data.clip, data.test.subset(chosen), "Total effect"):
+                before.append(vision(pixels))
+                after.append(vision.run_with_hooks(pixels, fwd_hooks=hooks))
+    except ImageError as error:
+        return f"An image file is not at hand. {error.problem}"
+
+    def classes(parts: list[Tensor]) -> Int[np.ndarray, "image"]:
+        return predicted(data.logits(normalize(torch.cat(parts), dim=-1), data.splits.test[chosen]))
+
+    return TotalPredictions(chosen, classes(before), classes(after))
+
+
+def _some(available: int, wanted: int, seed: int) -> Int[np.ndarray, "image"]:
+    if available <= wanted:
+        return np.arange(available)
+    return np.sort(np.random.default_rng([seed, 11]).choice(available, wanted, replace=False))
+
+
+def _pixels(clip: HookedCLIP, store: HeadStore, title: str) -> Iterator[Float[Tensor, "image channel height width"]]:
+    files = list(image_files(store.manifest))
+    with progress(title, len(files)) as advance:
+        for start in range(0, len(files), _BATCH):
+            part = [clip.preprocess(read_image(path, box)) for path, box in files[start : start + _BATCH]]
+            yield torch.stack(part).to(clip.vision.device, clip.vision.dtype)
+            advance(len(part))
