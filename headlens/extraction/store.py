@@ -37,6 +37,7 @@ from headlens.manifest import (
     manifest_root,
     split_mask,
 )
+from headlens.models.description import ModelDescription
 from headlens.states.basis import HeadBasis
 from headlens.states.projection import Projection
 
@@ -245,6 +246,11 @@ class HeadStore:
     @property
     def model_name(self) -> str:
         return self.plan.model
+
+    @property
+    def model_description(self) -> ModelDescription | None:
+        """What decides the model's numbers, as it was when the store was made; None in stores of early versions."""
+        return self.plan.model_description
 
     @property
     def fingerprint(self) -> str:
