@@ -31,9 +31,9 @@ from rates import photograph
 from store_size import write_store
 
 import headlens as hl
-from headlens.steps.texts import TextEmbeddings
 from headlens.explore import ExplorerState, tables
 from headlens.models.open_clip_import import open_clip
+from headlens.steps.texts import TextEmbeddings
 
 Step = Callable[[int], object]
 

@@ -139,11 +139,11 @@ class Bench:
     @cached_property
     def effects(self) -> dict[str, HeadEffects]:
         """By split; the means are those of the reference split, for both."""
-        audit = self.audit
-        reference = audit.data.reference.project(audit.data.classifier)
+        data = self.audit.data
+        reference, test = (part.project(data.classifier) for part in (data.reference, data.test))
         return {
-            "reference": HeadEffects.of(audit.data.logits(audit.data.reference.embedding), reference, reference),
-            "test": HeadEffects.of(audit.data.logits(audit.data.test.embedding), audit.data.test.project(audit.data.classifier), reference),
+            "reference": HeadEffects.of(data.logits(data.reference.embedding), reference, reference),
+            "test": HeadEffects.of(data.logits(data.test.embedding), test, reference),
         }
 
     def columns(self, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -144,7 +144,7 @@ def test_kill_9_at_random_steps_of_the_file_system(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=True,
         )
         return [tuple(json.loads(line)) for line in told.stdout.splitlines()]

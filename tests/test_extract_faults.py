@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from tiny_clip import TinyClip, contents, tiny_clip, write_images
 
 import headlens.extraction.extraction as extraction
-from headlens.errors import ImageError, StoreError
-from headlens.extraction import HeadStore, extract, extract_moments
+from headlens.errors import HeadlensError, ImageError, StoreError
+from headlens.extraction import HeadStore, MomentStore, extract, extract_moments
 from headlens.extraction.storage import Storage
 from headlens.extraction.store_folder import StoreFolder
 
@@ -224,6 +226,59 @@ def test_a_store_of_the_first_format_is_still_read(tmp_path: Path) -> None:
     assert record["attributes"]["headlens"].pop("stem") is True
     del record["attributes"]["headlens"]["convention"]
     file.write_text(json.dumps(record))
+    (tmp_path / "acts.zarr" / "complete.json").write_text(json.dumps({"blocks": 3, "skipped": []}))
     again = HeadStore.open(tmp_path / "acts.zarr", clip)
     torch.testing.assert_close(again.stem, store.stem, rtol=0, atol=0)
     assert len(run(clip, frame, tmp_path / "acts.zarr")) == COUNT
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[np.ndarray]]]:
+    folder = tmp_path_factory.mktemp("flipped")
+    clip, frame = tiny_clip(), write_images(folder / "images", COUNT)
+    run(clip, frame, folder / "states")
+    run(clip, frame, folder / "moments", keep="moments", groups=["label"])
+    return {keep: (folder / keep, read_all(keep, folder / keep)) for keep in ("states", "moments")}
+
+
+def read_all(keep: str, path: Path) -> list[np.ndarray]:
+    if keep == "moments":
+        store = MomentStore.open(path)
+        arrays = [store.mean, store.scatter, store.mean_embedding, store.subset(label="cat").mean, store.basis.beta]
+        return [array.numpy() for array in arrays]
+    store = HeadStore.open(path)
+    parts = [store.embedding, store.mlps, store.stem, store.constant, store.project(torch.eye(7))]
+    return [part.numpy() for part in parts] + [store.manifest.to_numpy(dtype=str), store.skipped.to_numpy()]
+
+
+@settings(deadline=None, max_examples=60)
+@given(keep=st.sampled_from(["states", "moments"]), data=st.data())
+def test_a_flipped_byte_is_an_error_or_changes_nothing(written: dict, keep: str, data: st.DataObject) -> None:
+    path, expected = written[keep]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.stat().st_size)
+    file = data.draw(st.sampled_from(files))
+    content = file.read_bytes()
+    place = data.draw(st.integers(0, len(content) - 1))
+    flipped = bytearray(content)
+    flipped[place] ^= data.draw(st.integers(1, 255))
+    file.write_bytes(flipped)
+    try:
+        found = read_all(keep, path)
+    except HeadlensError:
+        return
+    finally:
+        file.write_bytes(content)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_is_gone_is_an_error(clip: TinyClip, frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = run(clip, frame, tmp_path / "acts.zarr").path
+    for name in ("z/c/1/0/0/0", "embedding/c/2/0", "basis.safetensors", "manifest.parquet", "zarr.json"):
+        content = (path / name).read_bytes()
+        (path / name).unlink()
+        for in_memory in (True, False):
+            with pytest.raises(StoreError):
+                HeadStore.open(path, in_memory=in_memory).project(torch.eye(7))
+        (path / name).write_bytes(content)
+    assert len(HeadStore.open(path).project(torch.eye(7))) == COUNT

@@ -1,5 +1,6 @@
 """A store answers as the dense decomposition does, from the compact form alone."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_clip import D_HEAD, EMBED, HEADS, LAYERS, TinyClip, pixels, tiny_clip, write_images
 
+import headlens as hl
 import headlens.extraction.store as store_module
 from headlens.errors import ManifestError, StoreError
 from headlens.extraction import HeadStore, extract
@@ -400,3 +402,13 @@ def test_the_whole_way_with_an_open_clip_model(tmp_path: Path) -> None:
     other = HookedCLIP.from_open_clip(model, oc.image_transform(20, is_train=False), tokenizer=lambda texts: texts)
     with pytest.raises(StoreError, match=other.fingerprint):
         store.check_model(other)
+
+
+def test_a_store_keeps_how_its_model_described_itself(tmp_path: Path) -> None:
+    clip, frame = hl.load("testbed"), hl.testbed.images(tmp_path / "images", n=32)
+    store = hl.extract(clip, frame, tmp_path / "acts.zarr")
+    moments = hl.extract_moments(clip, frame, tmp_path / "moments")
+    for one in (store, HeadStore.open(store.path), moments):
+        assert one.model_description == clip.description
+    old = dataclasses.replace(store.plan, description=None)
+    assert old.model_description is None

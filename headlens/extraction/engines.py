@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from queue import Full, Queue
-from threading import Event, Thread
+from threading import Event
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -27,7 +26,6 @@ from headlens.extraction.store_folder import StoreFolder
 from headlens.progress import Advance
 
 _MOMENTS_OF = ("z", "embedding")
-_AHEAD = 2  # blocks that a device may have done before they are taken
 
 
 @runtime_checkable
@@ -103,8 +101,8 @@ class Devices:
     """Several devices of this machine: a thread for each, with a copy of the tower and every n-th block.
 
     Threads are enough: PyTorch's kernels and Pillow's decoding run outside of Python's lock. What they give is handed
-    on in the order of the blocks, and none is more than a few blocks ahead, so that moments are those of one device,
-    bit for bit.
+    on in the order of the blocks, and none is more than a block ahead, so that moments are those of one device, bit for
+    bit.
 
     Args:
         names: as torch names devices; one that is named twice gets two threads.
@@ -132,40 +130,29 @@ class Devices:
     def __call__(self, job: Job, model: Model, blocks: Sequence[int], advance: Advance) -> Generator[Totals]:
         """What the threads give, in the order of the blocks. Raises what any of them raises."""
         copies = {name: Tower.of(model, torch.device(name)) for name in dict.fromkeys(self.names)}
-        towers = [copies[name] for name in self.names]
-        job = replace(job, workers=-(-job.workers // len(towers)))
+        towers = [copies[name] for name in self.names][: len(blocks)]
+        job = replace(job, workers=-(-job.workers // len(self.names)))
         stop = Event()
-        queues: list[Queue[Any]] = [Queue(_AHEAD) for _ in towers]
 
         def counted(count: int) -> None:
             if stop.is_set():
                 raise InterruptedError
             advance(count)
 
-        def put(queue: Queue[Any], item: object) -> None:
-            while not stop.is_set():
-                try:
-                    return queue.put(item, timeout=0.1)
-                except Full:
-                    continue
-
-        def run(place: int) -> None:
+        parts = [do_blocks(job, tower, blocks[place :: len(towers)], counted) for place, tower in enumerate(towers)]
+        with ThreadPoolExecutor(len(self.names), thread_name_prefix="headlens-device") as pool:
+            waiting = [pool.submit(next, part) for part in parts]
             try:
-                for totals in do_blocks(job, towers[place], blocks[place :: len(towers)], counted):
-                    put(queues[place], totals)
-            except BaseException as error:  # whatever it is, it is the caller's
-                put(queues[place], error)
-
-        threads = [Thread(target=run, args=(place,), name=f"headlens-device-{place}") for place in range(len(towers))]
-        for thread in threads:
-            thread.start()
-        try:
-            for number in range(len(blocks)):
-                result = queues[number % len(queues)].get()
-                if isinstance(result, BaseException):
-                    raise result
-                yield result
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
+                for number in range(len(blocks)):
+                    place = number % len(parts)
+                    totals = waiting[place].result()
+                    if number + len(parts) < len(blocks):
+                        waiting[place] = pool.submit(next, parts[place])
+                    yield totals
+                for part in parts:
+                    next(part, None)  # to its end
+            finally:
+                stop.set()
+                wait(waiting)
+                for part in parts:
+                    part.close()

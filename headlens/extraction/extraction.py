@@ -295,7 +295,7 @@ def _reported(job: Job, todo: Sequence[int], whole: Callable[[], int]) -> Iterat
 
 def _with_table(folder: StoreFolder, clip: Model, frame: pd.DataFrame, plan: Plan) -> HeadStore:
     """A complete store with the table that was asked for, as long as that names images of the store alone."""
-    store = HeadStore.open(folder.path, clip)
+    store = HeadStore.open(folder.path)
     if plan.manifest == store.manifest_digest:
         return store
     if folder.is_of(plan):

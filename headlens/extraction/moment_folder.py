@@ -18,6 +18,7 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,17 @@ from torch import Tensor
 from headlens.errors import StoreError
 from headlens.extraction.plan import Plan
 from headlens.extraction.storage import WHOLE, Shard, Storage
-from headlens.extraction.store_folder import Skip, basis_bytes, load_basis, refuse_unexpected_files
+from headlens.extraction.store_folder import (
+    Skip,
+    basis_bytes,
+    load_basis,
+    reading,
+    refuse_unexpected_files,
+    sealed,
+    unsealed,
+)
 from headlens.manifest import as_text
+from headlens.serialization import digest
 from headlens.states.basis import HeadBasis
 from headlens.states.moments import Moments
 
@@ -108,15 +118,18 @@ class Totals:
             "blocks": blocks,
             "skipped": [asdict(skip) for skip in self.skipped],
         }
+        record["digest"] = digest([record, dict(sorted(arrays.items()))])
         text = np.frombuffer(json.dumps(record).encode(), dtype=np.uint8)
         arrays[_RECORD] = torch.from_numpy(text.copy())
         return save({name: array.contiguous() for name, array in arrays.items()})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> tuple[Totals, int]:
-        """The inverse of `to_bytes`."""
+        """The inverse of `to_bytes`. Raises `ValueError` where something is not what was written."""
         arrays = load(content)
         record = json.loads(arrays.pop(_RECORD).numpy().tobytes())
+        if "digest" in record and record.pop("digest") != digest([record, dict(sorted(arrays.items()))]):
+            raise ValueError("it is not what was written")
         cells = {
             tuple(key): Cell(
                 Moments(count, arrays[f"{place}.mean"], arrays[f"{place}.scatter"]), arrays[f"{place}.embedding"]
@@ -142,8 +155,9 @@ class MomentFolder:
         columns: the group columns.
     """
 
-    def __init__(self, storage: Storage, plan: Plan, columns: tuple[str, ...]):
+    def __init__(self, storage: Storage, plan: Plan, columns: tuple[str, ...], basis_digest: str | None):
         self.storage = storage
+        self._basis_digest = basis_digest
         self.path = storage.path
         self.plan = plan
         self.columns = columns
@@ -159,10 +173,11 @@ class MomentFolder:
         try:
             if not cls.begun(storage):
                 raise KeyError(_PLAN)
-            record = json.loads(storage.read(_PLAN))
+            record = unsealed(storage.read(_PLAN))
             version, columns = record.pop("format"), tuple(record.pop("columns"))
+            basis_digest = record.pop("basis", None)
             plan = Plan(**record) if version == _FORMAT else None
-        except (KeyError, ValueError, TypeError) as error:
+        except Exception as error:
             states = storage.exists("zarr.json")
             raise StoreError(
                 f"{str(storage.path)!r} {'is a store of head states' if states else 'holds no moments'}.",
@@ -176,7 +191,7 @@ class MomentFolder:
                 f"format {version!r} at {str(storage.path)!r}",
                 "Read them with the version of headlens that wrote them, or extract again into another folder.",
             )
-        return cls(storage, plan, columns)
+        return cls(storage, plan, columns, basis_digest)
 
     @classmethod
     def create(cls, storage: Storage, plan: Plan, columns: Sequence[str], basis: HeadBasis) -> MomentFolder:
@@ -185,11 +200,13 @@ class MomentFolder:
         Where another process was faster, what it began is opened.
         """
         cls.check_free(storage)
-        record = {"format": _FORMAT, "columns": list(columns), **asdict(plan)}
+        weights = basis_bytes(basis)
+        digests = {"basis": sha256(weights).hexdigest()}
+        record = {"format": _FORMAT, "columns": list(columns), **digests, **asdict(plan)}
         with storage.reporting("cannot be written to"):
-            storage.write(_BASIS, basis_bytes(basis))
+            storage.write(_BASIS, weights)
             with suppress(FileExistsError):
-                storage.write(_PLAN, json.dumps(record).encode(), new=True)
+                storage.write(_PLAN, sealed(record), new=True)
         return cls.open(storage)
 
     @staticmethod
@@ -210,7 +227,10 @@ class MomentFolder:
     def state(self, shard: Shard = WHOLE) -> tuple[Totals, int]:
         """The cells of a shard's first blocks, and how many those are."""
         name = _state_of(shard)
-        return Totals.from_bytes(self.storage.read(name)) if self.storage.exists(name) else (Totals(), 0)
+        if not self.storage.exists(name):
+            return Totals(), 0
+        with reading(self.path, name):
+            return Totals.from_bytes(self.storage.read(name))
 
     def save(self, totals: Totals, blocks: int, shard: Shard = WHOLE) -> None:
         """Put a state in place.
@@ -237,7 +257,11 @@ class MomentFolder:
         return best
 
     def basis(self) -> HeadBasis:
-        return load_basis(self.storage.read(_BASIS))
+        with reading(self.path, _BASIS):
+            content = self.storage.read(_BASIS)
+            if self._basis_digest and sha256(content).hexdigest() != self._basis_digest:
+                raise ValueError("it is not what was written")
+            return load_basis(content)
 
 
 def _listed(value: str | tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ from headlens.extraction.moment_folder import Cell, Key, MomentFolder, merge_cel
 from headlens.extraction.plan import HasFingerprint, Plan
 from headlens.extraction.storage import Storage
 from headlens.manifest import as_text
+from headlens.models.description import ModelDescription
 from headlens.states.basis import HeadBasis
 from headlens.states.moments import Moments
 from headlens.states.scores import MomentScores, moment_scores
@@ -128,6 +129,11 @@ class MomentStore(Moments):
     @property
     def model_name(self) -> str:
         return self.plan.model
+
+    @property
+    def model_description(self) -> ModelDescription | None:
+        """What decides the model's numbers, as it was when the store was made; None in stores of early versions."""
+        return self.plan.model_description
 
     @property
     def fingerprint(self) -> str:

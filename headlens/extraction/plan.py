@@ -21,6 +21,8 @@ from torch import Tensor
 from headlens.errors import StoreError, StoreWarning
 from headlens.fingerprint import same_model
 from headlens.manifest import images_digest, manifest_digest
+from headlens.models.description import ModelDescription
+from headlens.serialization import unpack
 
 FORMAT = 3
 READABLE = (1, 2, 3)  # 1 kept the stem of every image, also where all have the same; 3 may hold other tools' arrays
@@ -82,6 +84,7 @@ class Plan:
         autocast: the type that the model computed in, if that was not its own.
         convention: of arrays that another tool exported, where biases and means went: 'separate' or 'spread'. z is then
             a head's contribution itself, and `rest` is whatever no head contributes. None for what headlens extracted.
+        description: how the model described itself, as plain values; None in stores of early versions.
     """
 
     model: str
@@ -97,6 +100,7 @@ class Plan:
     batch_size: int | None = None
     autocast: str | None = None
     convention: str | None = None
+    description: Mapping[str, Any] | None = None
 
     @classmethod
     def of_states(cls, clip: Model, frame: pd.DataFrame, block: int | None, dtype: str) -> Plan:
@@ -127,7 +131,13 @@ class Plan:
             sizes={"layer": cfg.n_layers, "head": cfg.n_heads, "d_head": cfg.d_head, "embed": cfg.d_embed},
             stem=cfg.pool != "tok",
             autocast=None if autocast is None else str(autocast).removeprefix("torch."),
+            description=None if (told := getattr(clip, "description", None)) is None else told.as_dict(),
         )
+
+    @property
+    def model_description(self) -> ModelDescription | None:
+        """Where the model came from, what decides its numbers, and what of that was assumed; None where unrecorded."""
+        return None if self.description is None else unpack(self.description, ModelDescription, {})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -157,7 +167,7 @@ class Plan:
         return np.dtype(np.uint16 if self.type_of(name) == _BFLOAT16 else self.type_of(name))
 
     def shape_of(self, name: str, rows: int) -> tuple[int, ...]:
-        return (rows, *(self.sizes[dimension] for dimension in DIMENSIONS[name][1:]))
+        return (rows, *(self.sizes.get(dimension, 1) for dimension in DIMENSIONS[name][1:]))
 
     def fill_of(self, name: str) -> float | int:
         """What stands for an image that is not there: NaN."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor
 from headlens.errors import StoreError
 from headlens.extraction.plan import UNKNOWN_MODEL, HasFingerprint, Plan, block_sizes, from_disk, to_disk
 from headlens.extraction.storage import Storage
-from headlens.extraction.store_folder import StoreFolder
+from headlens.extraction.store_folder import StoreFolder, damaged, reading
 from headlens.manifest import (
     as_manifest,
     check_manifest,
@@ -37,6 +37,7 @@ from headlens.manifest import (
     manifest_root,
     split_mask,
 )
+from headlens.models.description import ModelDescription
 from headlens.states.basis import HeadBasis
 from headlens.states.projection import Projection
 
@@ -101,6 +102,7 @@ class HeadStore:
                 "are missing.",
                 "Run extract with the same model and manifest again: it goes on after the blocks that are whole.",
             )
+        folder.check_intact()
         skips = folder.skipped()
         whole = folder.manifest()
         rows = np.delete(np.arange(folder.plan.rows), [skip.row for skip in skips])
@@ -244,6 +246,11 @@ class HeadStore:
     @property
     def model_name(self) -> str:
         return self.plan.model
+
+    @property
+    def model_description(self) -> ModelDescription | None:
+        """What decides the model's numbers, as it was when the store was made; None in stores of early versions."""
+        return self.plan.model_description
 
     @property
     def fingerprint(self) -> str:
@@ -483,17 +490,28 @@ class HeadStore:
     def _whole(self, name: str) -> Tensor:
         memory = cast(dict[str, Tensor], self._memory)
         if name not in memory:
-            memory[name] = from_disk(np.asarray(self._arrays[name][...]), self.plan.type_of(name))
+            memory[name] = self._decoded(name, lambda array: array[...])
+            self._check_there(name, memory[name][torch.from_numpy(self.rows)])
         return memory[name]
 
     def _from_disk(self, name: str, selection: tuple) -> Tensor:
         rows, *rest = selection
-        array, first, last = self._arrays[name], int(rows.min()), int(rows.max())
+        first, last = int(rows.min()), int(rows.max())
         if last - first >= 2 * len(rows):
-            values = np.asarray(array.oindex[(rows, *rest)])
+            values = self._decoded(name, lambda array: array.oindex[(rows, *rest)])
         else:
-            values = np.asarray(array[(slice(first, last + 1), *rest)])[rows - first]
-        return from_disk(values, self.plan.type_of(name))
+            values = self._decoded(name, lambda array: array[(slice(first, last + 1), *rest)])[rows - first]
+        self._check_there(name, values)
+        return values
+
+    def _decoded(self, name: str, select: Callable[[Any], Any]) -> Tensor:
+        with reading(self.path, f"the array {name}"):
+            return from_disk(np.asarray(select(self._arrays[name])), self.plan.type_of(name))
+
+    def _check_there(self, name: str, values: Tensor) -> None:
+        """Zarr takes a file that is gone for one that holds nothing but NaN."""
+        if bool(torch.isnan(values.reshape(len(values), -1)[:, :1]).any()):
+            raise damaged(self.path, f"images have no values in the array {name}")
 
 
 def _in_full(values: Tensor) -> Tensor:

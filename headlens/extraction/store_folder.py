@@ -6,15 +6,16 @@
         basis.safetensors      the weights that z is read through
         manifest.parquet       the manifest that was asked for
         blocks/000003.json     written last for each block: it is whole; which of its images were skipped
-        complete.json          written last of all
+        complete.json          written last of all: skipped images, and digests of the files above
 
 A block's arrays are written first and its marker afterwards: a run that is stopped at any moment leaves blocks that are
 whole, and blocks that the next run writes again. The group's own zarr.json is likewise the last thing that is made when
 a store is begun. Zarr encodes in memory; it is `Storage` that writes.
 
 Shards are cut in chunks of some images and one layer, so that a head of all images and all heads of some images are
-both cheap to read. Chunks are compressed without loss: the bytes of a number are set apart first, since signs and
-exponents repeat and mantissas do not.
+both cheap to read. Chunks carry a checksum, so that a byte that changes on a disk is an error and not another number,
+and are compressed without loss: the bytes of a number are set apart first, since signs and exponents repeat and
+mantissas do not.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -35,14 +37,15 @@ import pandas as pd
 import torch
 import zarr
 from safetensors.torch import load, save
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from headlens.errors import StoreError
+from headlens.errors import HeadlensError, StoreError
 from headlens.extraction.plan import DIMENSIONS, FORMAT, READABLE, Plan
 from headlens.extraction.storage import DRAFT, LOCK, Storage
 from headlens.manifest import as_text, boxes, images_digest, manifest_root
+from headlens.serialization import digest
 from headlens.states.basis import HeadBasis
 
 _GROUP, _MANIFEST, _BASIS, _COMPLETE = "zarr.json", "manifest.parquet", "basis.safetensors", "complete.json"
@@ -83,7 +86,7 @@ class StoreFolder:
             record: dict[str, Any] = dict(cast(Any, group.attrs["headlens"]))
             version = record.pop("format", None)
             plan = Plan(**record) if version in READABLE else None
-        except (KeyError, ValueError, TypeError) as error:
+        except Exception as error:  # Zarr raises many kinds
             kind = "is something else" if storage.exists() else "is not there"
             if storage.exists("moments.json"):
                 kind = "holds moments alone"
@@ -159,8 +162,9 @@ class StoreFolder:
         rows = self.plan.rows_of(block)
         with self.storage.reporting(f"cannot take block {block} of {self.plan.n_blocks}"):
             for name, values in arrays.items():
-                self._encoders[name][rows.start : rows.stop] = values
-                file = f"{name}/c/{block}" + "/0" * (values.ndim - 1)
+                encoder = self._encoders[name]
+                encoder[rows.start : rows.stop] = values.reshape(len(rows), *encoder.shape[1:])  # early: one scale each
+                file = f"{name}/c/{block}" + "/0" * (encoder.ndim - 1)
                 if file in self._encoded:  # Zarr leaves a shard out that holds nothing but its fill value
                     self.storage.write(file, self._encoded.pop(file).to_bytes())
             marker = json.dumps({"skipped": [asdict(skip) for skip in skipped]})
@@ -182,20 +186,37 @@ class StoreFolder:
         skipped = []
         with self.storage.reporting("cannot be written to"):
             for marker in self.storage.read_all([_marker(block) for block in range(self.plan.n_blocks)]):
-                skipped += json.loads(marker)["skipped"]
-            record = {"blocks": self.plan.n_blocks, "skipped": skipped}
-            self.storage.write(_COMPLETE, json.dumps(record).encode())
+                with reading(self.path, "a block's marker"):
+                    skipped += json.loads(marker)["skipped"]
+            digests = {name: sha256(self.storage.read(name)).hexdigest() for name in (_GROUP, _MANIFEST, _BASIS)}
+            record = {"blocks": self.plan.n_blocks, "skipped": skipped, "digests": digests}
+            self.storage.write(_COMPLETE, sealed(record))
+
+    def check_intact(self) -> None:
+        """Raise `StoreError` where a file of a complete store is not what was written."""
+        for name in (_GROUP, _MANIFEST, _BASIS):
+            with reading(self.path, name):
+                expected = self._completion.get("digests", {}).get(name)  # early versions took none
+                if expected and sha256(self.storage.read(name)).hexdigest() != expected:
+                    raise ValueError("it is not what was written")
 
     def skipped(self) -> list[Skip]:
         """The images of a complete store that could not be read."""
-        return [Skip(**skip) for skip in json.loads(self.storage.read(_COMPLETE))["skipped"]]
+        return [Skip(**skip) for skip in self._completion["skipped"]]
 
     def manifest(self) -> pd.DataFrame:
         """The manifest that was asked for, skipped images included."""
-        return pd.read_parquet(BytesIO(self.storage.read(_MANIFEST)))
+        with reading(self.path, _MANIFEST):
+            return pd.read_parquet(BytesIO(self.storage.read(_MANIFEST)))
 
     def basis(self) -> HeadBasis:
-        return load_basis(self.storage.read(_BASIS))
+        with reading(self.path, _BASIS):
+            return load_basis(self.storage.read(_BASIS))
+
+    @cached_property
+    def _completion(self) -> dict[str, Any]:
+        with reading(self.path, _COMPLETE):
+            return unsealed(self.storage.read(_COMPLETE))
 
 
 def refuse_unexpected_files(storage: Storage, ours: set[str]) -> None:
@@ -232,6 +253,36 @@ def storable(manifest: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: as_text(frame[name]) for name in frame.columns if frame[name].dtype.kind == "O"})
 
 
+def sealed(record: dict[str, Any]) -> bytes:
+    """A record as JSON, with its digest in it."""
+    return json.dumps(record | {"digest": digest(record)}).encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """The inverse of `sealed`; of early versions without a digest, too. Raises `ValueError` for another digest."""
+    record: dict[str, Any] = json.loads(content)
+    if "digest" in record and record.pop("digest") != digest(record):
+        raise ValueError("it is not what was written")
+    return record
+
+
+def damaged(path: Path | str | None, what: str) -> StoreError:
+    """The error for a store of which something is not what was written."""
+    return StoreError(f"The store at {str(path)!r} is damaged: {what}.", "Restore it from a copy, or extract again.")
+
+
+@contextmanager
+def reading(path: Path | str | None, what: str) -> Iterator[None]:
+    """Raise whatever a library makes of a damaged file as a `StoreError`."""
+    try:
+        yield
+    except HeadlensError:
+        raise
+    except Exception as error:
+        said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise damaged(path, f"{what} cannot be read ({said})") from error
+
+
 def basis_bytes(basis: HeadBasis) -> bytes:
     """A basis as a safetensors file, every array in float32 at least, so that a store answers without its model."""
     arrays = {field.name: getattr(basis, field.name) for field in dataclasses.fields(basis)}
@@ -258,7 +309,7 @@ def _metadata(plan: Plan) -> dict[str, bytes]:
             dtype=dtype,
             chunks=chunk,
             shards=(plan.block, *inner),
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize),
+            compressors=(BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize), Crc32cCodec()),
             fill_value=plan.fill_of(name),
             dimension_names=DIMENSIONS[name],
             attributes={"dtype": plan.type_of(name)},

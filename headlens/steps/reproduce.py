@@ -22,6 +22,8 @@ from headlens.steps.record import GIVEN, Call, Correct, Record
 
 PAIRS, BANK, ATTRIBUTE, CLASSES = "pairs.yaml", "bank.csv", "attribute.yaml", "classes.txt"
 """Files beside a saved audit, for what a shell option cannot hold."""
+IN_MEMORY = "acts.zarr"
+"""Where a store in memory would have to be saved."""
 
 _VERBS = {
     "Locate": "locate",
@@ -83,7 +85,7 @@ def script(data: AuditData, record: Record, folder: Path | None = None) -> str:
         "import headlens as hl",
         "",
         f"clip = hl.load({literal(model.name)}{pretrained})",
-        f"store = hl.HeadStore.open({literal(str(data.store.path))}, clip)",
+        f"store = hl.HeadStore.open({literal(str(data.store.path or IN_MEMORY))}, clip)",
         f"task = hl.ZeroShotTask({literal(question.task.classes)}, {literal(question.task.templates)})",
         f"attribute = {literal(question.attribute)}",
     ]
@@ -175,7 +177,7 @@ def _question_options(data: AuditData, folder: Path) -> list[str]:
     written = ["--model", model.name]
     if model.pretrained is not None:
         written += ["--pretrained", model.pretrained]
-    written += ["--store", str(data.store.path)]
+    written += ["--store", str(data.store.path or IN_MEMORY)]
     names = ",".join(question.task.classes)
     plain = not any(mark in name for name in question.task.classes for mark in ",\n")
     written += ["--classes", names if plain else str(folder / CLASSES)]

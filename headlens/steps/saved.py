@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 
 from headlens._version import __version__
 from headlens.correct import load_correction
-from headlens.errors import HeadlensError, OutputError
+from headlens.errors import HeadlensError, OutputError, StoreError
 from headlens.explain import Explanation
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
@@ -139,7 +139,7 @@ def save(data: AuditData, record: Record, folder: Path, overwrite: bool = False)
             "identity": data.question.identity,
             "question": data.question.to_dict(),
             "inferred": data.inferred,
-            "store": _relative(data.store.path, folder),
+            "store": _relative(_store_path(data), folder),
             "images": len(data.store),
             "splits": data.splits.note,
             "findings": _findings(data),
@@ -291,6 +291,16 @@ def _remove_unnamed(folder: Path, files: set[str], corrections: set[str]) -> Non
     for path in (folder / "corrections").glob("*"):
         if f"corrections/{path.name}" not in corrections and (path / "correction.json").is_file():
             shutil.rmtree(path)
+
+
+def _store_path(data: AuditData) -> Path | str:
+    if data.store.path is None:
+        raise StoreError(
+            "The store of this audit lies in memory alone.",
+            "Save it first, store.save('acts.zarr'), and audit what that returns.",
+        )
+    path: Path | str = data.store.path
+    return path
 
 
 def _relative(path: Path | str, folder: Path) -> str:

@@ -1,0 +1,21 @@
+from .clip import HookedCLIP
+from .config import VisionConfig
+from .description import LoadOptions, ModelDescription, Preprocessing
+from .open_clip_weights import rebuild_open_clip, to_open_clip
+from .parity_report import ParityReport, parity
+from .state_dicts import tensors_of
+from .vision_transformer import HookedVisionTransformer
+
+__all__ = [
+    "HookedCLIP",
+    "HookedVisionTransformer",
+    "LoadOptions",
+    "ModelDescription",
+    "ParityReport",
+    "Preprocessing",
+    "VisionConfig",
+    "parity",
+    "rebuild_open_clip",
+    "tensors_of",
+    "to_open_clip",
+]
