@@ -9,7 +9,6 @@ from tiny_clip import EMBED, HEADS, LAYERS, tiny_clip, write_images
 
 from headlens.errors import LocateError
 from headlens.explain import ExplainError, LabelRule, explain_heads, image_parts, overview, textspan_heads, top_images
-from headlens.explain.label import label
 from headlens.extraction import HeadStore, extract
 from headlens.states import HeadBasis, Moments, head_moments, merge_all
 
@@ -39,12 +38,19 @@ def micro(images: int = 64) -> tuple[Moments, HeadBasis, torch.Tensor]:
 
 def test_a_head_worked_out_by_hand() -> None:
     moments, basis, _ = micro()
-    rule = LabelRule(leading=9, minimum_lift=1)
-    explanations = explain_heads(moments, BANK, AXES, 3, basis=basis, rule=rule)
+    explanations = explain_heads(moments, BANK, AXES, 3, basis=basis, rule=LabelRule(texts=1))
     place, colour, mixed, even = explanations.values()
     assert (place.texts, place.categories) == (("water", "forest"), ("place", "place"))
     assert place.share == pytest.approx((16 / 17, 1 / 17))
-    assert (place.label, place.explained) == ("place, mostly water", pytest.approx(1))
+    assert place.explained == pytest.approx(1)
+    (pole,) = place.poles  # the second direction holds 1/17 of the variance, less than the rule asks for
+    assert (pole.high[0], pole.share) == ("water", pytest.approx(16 / 17))
+    torch.testing.assert_close(pole.direction, AXES[0])
+    assert pole.high_scores == pytest.approx((6 / 7,))  # e0 less the texts' mean, along e0
+    # The head writes along e0 and e1 alone, where all texts but these two coincide.
+    assert pole.alignment == pytest.approx(1)
+    assert pole.faithfulness is None
+    assert [round(one.share * 19.25, 2) for one in colour.poles] == [9, 6.25, 4]
     assert colour.texts == ("red", "green", "blue")
     assert place.by_category == pytest.approx({"place": 1.0})
     assert mixed.by_category == pytest.approx({"place": 4 / 10.85, "colour": 3.61 / 10.85, "animal": 3.24 / 10.85})
@@ -57,8 +63,7 @@ def test_a_head_worked_out_by_hand() -> None:
     assert colour.shared[1:] == (1, 1)
     assert place.again is None
     assert place.image_stability is None
-    # A quarter of the width is one text: red 3²/19.25 is 0.47 of the variance.
-    assert colour.label == "colour, mostly red"
+    assert even.poles == ()  # seven directions with a seventh of the variance each
     assert even.label == "no clear meaning"
     frame = overview(explanations)
     assert frame["head"].tolist() == ["L0H0", "L0H1", "L0H2", "L0H3"]
@@ -81,28 +86,10 @@ def test_an_explanation_shows_itself() -> None:
     assert "&lt;b&gt;" in one._repr_html_()
     assert "<b>0.2" not in one._repr_html_()
     plain = json.loads(json.dumps(one.to_dict(), allow_nan=False))
-    assert plain["label"] == one.label == "place, mostly <b>"
-    assert plain["rule"]["leading"] == 5
-
-
-@pytest.mark.parametrize(
-    ("categories", "share", "width", "expected"),
-    [
-        ("aab", (0.3, 0.1, 0.1), 64, "a, mostly 0"),
-        ("aab", (0.2, 0.2, 0.1), 64, "a, mostly 0"),
-        ("aaab", (0.2, 0.19, 0.18, 0.1), 64, "a"),
-        ("abcd", (0.2, 0.19, 0.18, 0.17), 64, "mixed: a and b"),
-        ("abb", (0.3, 0.25, 0.2), 64, "b, mostly 1"),
-        ("ab", (0.1, 0.1), 64, "no clear meaning"),  # less than 0.25
-        ("aaaa", (0.09, 0.08, 0.05, 0.04), 16, "no clear meaning"),  # less than 1.5 times 4 / 16
-        ("aaaa", (0.2, 0.1, 0.09, 0.08), 16, "a"),
-        ("aaaa", (0.2, 0.1, 0.09, 0.08), None, "a"),
-        ("", (), 64, "no clear meaning"),
-        ("bbbbbaaaaa", (0.06,) * 5 + (0.05,) * 5, 64, "b"),  # the sixth text on is not looked at
-    ],
-)
-def test_the_label_rule(categories: str, share: tuple[float, ...], width: int | None, expected: str) -> None:
-    assert label([str(i) for i in range(len(share))], categories, share, width, LabelRule()) == expected
+    assert plain["label"] == one.label
+    assert plain["rule"]["texts"] == 5
+    assert [pole["share"] for pole in plain["poles"]] == pytest.approx([4 / 10.85, 3.61 / 10.85, 3.24 / 10.85])
+    assert len(plain["chance"]) == 3
 
 
 def test_a_head_that_does_not_vary_has_no_meaning() -> None:

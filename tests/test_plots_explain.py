@@ -11,7 +11,7 @@ from PIL import Image
 
 from headlens import plots
 from headlens.errors import HeadlensError, LocateError
-from headlens.explain import Explanation, LabelRule, TextSpan
+from headlens.explain import Explanation, Faithfulness, LabelRule, Pole, TextSpan
 from headlens.heads import HeadId
 from headlens.plots.pictures import SIDE, data_uri
 
@@ -24,10 +24,13 @@ def explanation(
     count = len(texts)
     variance = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.25][:count], dtype=torch.float64)
     span = TextSpan(torch.arange(count), variance, 10.0, torch.zeros(11), torch.eye(11)[:count], torch.ones(7, count))
+    seen = Faithfulness(90, 0.7, (0.6, 0.8), 0.9, (0.8, 0.95), 0.4)
+    pole = Pole(torch.eye(11)[0], 0.6, texts[:2], texts[-2:], (1.0, 0.5)[:count], (-1.0, -0.5)[:count],
+                (texts[0], texts[-1]) if texts else None, 0.9, seen, 0.001, 0.01, clear=bool(texts))  # fmt: skip
     return Explanation(
         HeadId(*head), span, tuple(texts), tuple(categories), (1, 3, 2, 1, 1)[:count], 5,
         {"vehicle": 0.25, "water": 0.5, "colour": 0.25} | dict.fromkeys(categories, 0.1),
-        (1.0, 0.5, 0.0, 0.5, 0.5)[:count] if again else None, 0.75, LabelRule(),
+        (1.0, 0.5, 0.0, 0.5, 0.5)[:count] if again else None, 0.75, LabelRule(), (pole,), (0.1, 0.2, 0.3),
     )  # fmt: skip
 
 
@@ -45,9 +48,12 @@ def test_texts_stand_in_the_order_of_choice_beside_their_categories():
 
 def test_the_title_names_head_label_and_variance_explained():
     figure = plots.textspan(explanation())
-    assert figure.layout.title.text == "L3H1: vehicle, mostly a red boat"
+    assert figure.layout.title.text == "L3H1: a red boat ↔ blue"
     notes = [note.text for note in figure.layout.annotations]
-    assert any(note.startswith("70% of its variance explained by 3 texts<br>") for note in notes)
+    assert any(
+        note.startswith("70% of its variance explained by 3 texts; the first 3 explain 70%, random directions 30%<br>")
+        for note in notes
+    )
     assert any("halves of the bank agree by 75%" in note for note in notes)
     words = plots.describe(figure)
     assert "3 texts explain 70.0% of its variance" in words
@@ -75,7 +81,10 @@ def test_the_overview_places_every_head_and_leaves_the_others_blank():
     assert "a lake" in figure.data[0].text[4][1]
     assert figure.data[0].text[3][3].endswith("not explained")
     marks = figure.data[1]
-    assert list(zip(marks.x, marks.y, marks.text, strict=True)) == [(2, 0, "vehicle"), (1, 4, "vehicle")]
+    assert list(zip(marks.x, marks.y, marks.text, strict=True)) == [
+        (2, 0, "a red boat<br>blue"),
+        (1, 4, "a red boat<br>blue"),
+    ]
     assert "2 heads are explained, 0 of them without a clear meaning" in plots.describe(figure)
 
 

@@ -41,11 +41,12 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
     assert len(page.verdict) == 2
     assert page.tone == ("neutral" if verdict.word == "not shown" else "caution")
     first, second, *_ = audit.location.spurious
-    assert titles(page)[:6] == [
+    assert titles(page)[:7] == [
         "Does presentation go together with the predictions?",
         "Which heads",
         "What heads encode",
         f"What head {first} encodes",
+        f"Texts of head {first}",
         f"Images of head {first}",
         f"What head {second} encodes",
     ]
@@ -104,8 +105,11 @@ def test_fates_part_the_transitions():
 
 def test_each_candidate_has_its_texts_and_its_images(audit, page):
     for head in audit.location.spurious:
-        texts, images = section(page, f"What head {head}"), section(page, f"Images of head {head}")
+        texts, images = section(page, f"Texts of head {head}"), section(page, f"Images of head {head}")
         assert texts.table["text"].tolist() == list(audit.explanations[head].texts)
+        first = section(page, f"What head {head}").text
+        assert first.startswith(audit.encoding(head).sentences[0])
+        assert f"Label: {audit.explanations[head].label}." in first
         assert len(images.table) == 16
         assert len(images.figure.layout.images) == 16
         assert images.table["end"].tolist() == ["towards masculine"] * 8 + ["towards feminine"] * 8

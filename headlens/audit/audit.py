@@ -30,8 +30,8 @@ import numpy as np
 
 from headlens.audit.figures import Figures
 from headlens.correct import Correction, Tokens
-from headlens.errors import CorrectionError, HeadlensWarning
-from headlens.explain import Explanation, LabelRule, explain_heads
+from headlens.errors import CorrectionError, ExplainError, HeadlensWarning
+from headlens.explain import AttributeEncoding, Explanation, LabelRule, attribute_encoding, explain_heads
 from headlens.extraction import HeadStore
 from headlens.findings import Finding
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
@@ -303,7 +303,10 @@ class Audit:
         n_bootstrap: int = 5,
         rule: LabelRule | None = None,
     ) -> dict[HeadId, Explanation]:
-        """Say what heads encode, by the texts of the bank that span their contributions to the reference images.
+        """Say what heads encode: what they tell apart in the reference images, in texts of the bank, tested on others.
+
+        A head's principal directions have texts at both ends; a head is labelled by a pair of them where these predict
+        its part of the scored images better than random directions would, else it has no clear meaning.
 
         Args:
             heads: the heads to explain; all by default. Uniqueness is among these.
@@ -317,6 +320,26 @@ class Audit:
         chosen = None if heads is None else self._heads(heads)
         call = calls.Explain(chosen, k, n_bootstrap, rule or LabelRule())
         return self._take(call, lambda: self._explain(call))
+
+    def encoding(self, head: HeadLike) -> AttributeEncoding:
+        """How an explained head encodes the audited attribute: its share, its rank, the separation of its values.
+
+        Shares are of the reference images, the separation is measured on the scored ones.
+
+        Raises:
+            ExplainError: for a head that was not explained, or a value of fewer than two scored images.
+        """
+        (one,) = self._heads([head])
+        if one not in self.explanations:
+            raise ExplainError(f"Head {one} was not explained.", f"Call audit.explain(['{one}']) first.")
+        return attribute_encoding(
+            self.explanations[one],
+            self.data.test,
+            self.evidence.moments,
+            self.data.directions,
+            self.data.test_values,
+            (self.attribute.name, self.attribute.value_names),
+        )
 
     def correct(
         self,
@@ -651,12 +674,14 @@ class Audit:
     def _explain(self, call: calls.Explain) -> dict[HeadId, Explanation]:
         evidence = self.evidence
         return explain_heads(
-            evidence.store if call.n_bootstrap else evidence.moments,
+            evidence.store,
             evidence.bank,
             evidence.bank_embeddings,
             min(call.k, len(evidence.bank)),
             heads=call.heads,
             basis=evidence.store.basis,
+            held_out=self.data.test,
+            parts=None if call.n_bootstrap else [evidence.moments],
             draws=call.n_bootstrap,
             seed=self.question.seed,
             rule=call.rule,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headlens.audit import Audit
-    from headlens.explain import Explanation
+    from headlens.explain import Explanation, Pole
     from headlens.heads import HeadId
 
 
@@ -81,6 +81,7 @@ def explanations(explained: Mapping[HeadId, Explanation], texts: bool) -> None:
         console.print(_overview(explained))
         return
     for one in explained.values():
+        console.print(_poles(one))
         console.print(_texts(one))
 
 
@@ -99,15 +100,32 @@ def frame(table: pd.DataFrame, notes: Sequence[str] = ()) -> None:
 
 def _overview(explained: Mapping[HeadId, Explanation]) -> Table:
     table = Table(title="What heads encode", title_justify="left", box=None, pad_edge=False)
-    for name in ("head", "label", "explained, %", "first texts"):
-        table.add_column(name, justify="right" if name.startswith("explained") else "left")
+    for name in ("head", "label", "variance, %", "predicts the head"):
+        table.add_column(name, justify="right" if name.startswith("variance") else "left")
     for head, one in explained.items():
-        table.add_row(str(head), Text(one.label), f"{100 * one.explained:.0f}", Text("; ".join(one.texts[:2])))
+        share = "–" if one.pole is None else f"{100 * one.pole.share:.0f}"
+        table.add_row(str(head), Text(one.label), share, _predicts(one.pole))
+    return table
+
+
+def _predicts(pole: Pole | None) -> str:
+    if pole is None or pole.faithfulness is None:
+        return "–"
+    return "{:+.2f} ({:+.2f} to {:+.2f})".format(pole.faithfulness.rank_correlation, *pole.faithfulness.interval)
+
+
+def _poles(one: Explanation) -> Table:
+    table = Table(title=Text(f"Head {one.head}: {one.label}"), title_justify="left", box=None, pad_edge=False)
+    for name in ("one end", "other end", "variance, %", "predicts the head", "q"):
+        table.add_column(name)
+    for pole in one.poles:
+        ends = (Text("; ".join(end)) for end in (pole.high, pole.low))
+        table.add_row(*ends, f"{100 * pole.share:.0f}", _predicts(pole), f"{pole.q:.3f}")
     return table
 
 
 def _texts(one: Explanation) -> Table:
-    table = Table(title=Text(f"Head {one.head}: {one.label}"), title_justify="left", box=None, pad_edge=False)
+    table = Table(title="Its texts (TextSpan)", title_justify="left", box=None, pad_edge=False)
     for name in ("text", "category", "variance, %", "heads with it", "chosen again, %"):
         table.add_column(name, justify="left" if name in ("text", "category") else "right")
     again = one.again or [float("nan")] * len(one.texts)

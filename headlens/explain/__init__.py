@@ -1,22 +1,30 @@
 """What a head does: the texts that span it, the images that have most of it, and where in an image it reads."""
 
 from headlens.errors import ExplainError
+from headlens.explain.attribute import AttributeEncoding, Separation, attribute_encoding
 from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.explain.explanation import Explanation, overview
 from headlens.explain.heads import explain_heads, image_parts
-from headlens.explain.label import LabelRule
+from headlens.explain.label import NO_CLEAR_MEANING, LabelRule
+from headlens.explain.poles import Faithfulness, Pole
 from headlens.explain.textspan import textspan, textspan_heads
 from headlens.explain.token_maps import token_maps
 from headlens.explain.top_images import TopImages, top_images
 from headlens.locate.textspan import TextSpan
 
 __all__ = [
+    "NO_CLEAR_MEANING",
+    "AttributeEncoding",
     "CaptionShares",
     "ExplainError",
     "Explanation",
+    "Faithfulness",
     "LabelRule",
+    "Pole",
+    "Separation",
     "TextSpan",
     "TopImages",
+    "attribute_encoding",
     "caption_shares",
     "explain_heads",
     "image_parts",

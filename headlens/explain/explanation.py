@@ -1,21 +1,25 @@
-"""What one head encodes, in words: its texts, their categories, a label by a stated rule, and how far to trust them."""
+"""What one head encodes, in words: its poles and its TextSpan, a label by a stated rule, and how far to trust them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from headlens.explain.label import LabelRule, label
+from headlens.explain.label import NO_CLEAR_MEANING, LabelRule
+from headlens.explain.poles import Pole
 from headlens.heads import HeadId
 from headlens.locate.textspan import TextSpan
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """The texts that span a head's contributions, and what holds when texts or images are changed.
+    """What a head tells apart, the texts that span its contributions, and what holds when texts or images are changed.
 
     Attributes:
         head: the head.
@@ -31,6 +35,11 @@ class Explanation:
             the smaller of both halves' shares of the variance that they explain. None for a bank of one text,
             or a head that does not vary.
         rule: the rule behind `label`.
+        poles: its principal directions with the texts at both ends, largest share first.
+        chance: the share of the head's variance that the first text, the first two and the first three explain where
+            random directions with the bank's mean and covariance, as many as the bank has texts, stand instead.
+        along: for every text of the bank, less the bank's mean and of unit norm before that, the share of the head's
+            variance along it, in the space that the head can write to.
     """
 
     head: HeadId
@@ -43,6 +52,9 @@ class Explanation:
     again: tuple[float, ...] | None
     bank_stability: float | None
     rule: LabelRule
+    poles: tuple[Pole, ...] = ()
+    chance: tuple[float, ...] = ()
+    along: Float[Tensor, "text"] = field(default_factory=lambda: torch.zeros(0))
 
     @property
     def share(self) -> tuple[float, ...]:
@@ -60,10 +72,14 @@ class Explanation:
         return shares_by_category(self.categories, self.share)
 
     @property
+    def pole(self) -> Pole | None:
+        """The pole that the head is labelled by: the first one that is clear; None where none is."""
+        return next((pole for pole in self.poles if pole.clear), None)
+
+    @property
     def label(self) -> str:
-        """One line, by the rule: see `LabelRule`."""
-        width = None if self.span.fold is None else len(self.span.fold)
-        return label(self.texts, self.categories, self.share, width, self.rule)
+        """The pair of texts at the ends of `pole`, 'dry land ↔ open water', or 'no clear meaning'."""
+        return NO_CLEAR_MEANING if self.pole is None else self.pole.pair
 
     @property
     def unique(self) -> tuple[float, ...]:
@@ -97,6 +113,30 @@ class Explanation:
         rows = [(name, part, self.categories.count(name), self.bank[name]) for name, part in self.by_category.items()]
         return pd.DataFrame(rows, columns=["category", "share", "texts", "bank"])
 
+    def pole_table(self) -> pd.DataFrame:
+        """One row a pole: its pair, its share, texts at both ends, faithfulness with interval, `p`, `q`, `clear`."""
+        rows = []
+        for pole in self.poles:
+            seen = pole.faithfulness
+            rows.append(
+                {
+                    "pole": pole.pair,
+                    "share": pole.share,
+                    "high": "; ".join(pole.high),
+                    "low": "; ".join(pole.low),
+                    "rank correlation": None if seen is None else seen.rank_correlation,
+                    "interval": None if seen is None else "{:+.2f} to {:+.2f}".format(*seen.interval),
+                    "AUROC": None if seen is None else seen.auroc,
+                    "random labels": None if seen is None else seen.random,
+                    "p": pole.p,
+                    "q": pole.q,
+                    "clear": pole.clear,
+                    "consistency": pole.consistency,
+                    "consistency p": pole.consistency_p,
+                }
+            )
+        return pd.DataFrame(rows)
+
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
@@ -105,6 +145,8 @@ class Explanation:
             "explained": self.explained,
             "texts": self.table().to_dict("records") if self.again is not None else _without_again(self.table()),
             "by_category": self.by_category,
+            "chance": list(self.chance),
+            "poles": self.pole_table().to_dict("records"),
             "uniqueness": self.uniqueness,
             "image_stability": self.image_stability,
             "bank_stability": self.bank_stability,
@@ -113,8 +155,11 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         title = f"Head {self.head}: {self.label} ({100 * self.explained:.0f} % of its variance explained)"
-        table = self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
-        return f"<p><b>{escape(title)}</b></p>{table}"
+        tables = [
+            one.to_html(index=False, escape=True, float_format="{:.3f}".format)
+            for one in (self.pole_table(), self.table())
+        ]
+        return f"<p><b>{escape(title)}</b></p>{''.join(tables)}"
 
 
 def shares_by_category(categories: tuple[str, ...], share: tuple[float, ...]) -> dict[str, float]:
@@ -126,11 +171,13 @@ def shares_by_category(categories: tuple[str, ...], share: tuple[float, ...]) ->
 
 
 def overview(explanations: Mapping[HeadId, Explanation]) -> pd.DataFrame:
-    """One row a head: `head`, `label`, `explained`, its first three texts, `uniqueness` and both stabilities."""
+    """One row a head: `head`, `label`, the labelling pole's `share`, `rank_correlation` and `q`; what its texts
+    explain, the first three of them, `uniqueness` and both stabilities."""
     rows = [
         (
             str(head),
             one.label,
+            *_of_pole(one.pole),
             one.explained,
             "; ".join(one.texts[:3]),
             one.uniqueness,
@@ -139,8 +186,14 @@ def overview(explanations: Mapping[HeadId, Explanation]) -> pd.DataFrame:
         )
         for head, one in explanations.items()
     ]
-    columns = ["head", "label", "explained", "texts", "uniqueness", "image_stability", "bank_stability"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["head", "label", "share", "rank_correlation", "q", "explained", "texts", "uniqueness"]
+    return pd.DataFrame(rows, columns=[*columns, "image_stability", "bank_stability"])
+
+
+def _of_pole(pole: Pole | None) -> tuple[float | None, float | None, float | None]:
+    if pole is None:
+        return None, None, None
+    return pole.share, None if pole.faithfulness is None else pole.faithfulness.rank_correlation, pole.q
 
 
 def _weighted(values: tuple[float, ...], weights: tuple[float, ...]) -> float | None:

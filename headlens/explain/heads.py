@@ -1,8 +1,9 @@
-"""Explain every head of a store by a text bank, and say how stable the explanations are.
+"""Explain every head of a store by a text bank, and say how far to trust the explanations.
 
-Steps: the TextSpan of every head from its moments; how many heads chose each text; the same with two halves of the bank
-(drawn within its categories); the same with bootstrap samples of the images. A bootstrap sample draws whole parts of
-the images, so that it is a merge of moments: no image is read again (a block bootstrap with random blocks).
+Steps: the poles of every head, tested together (`headlens.explain.poles`); its TextSpan from its moments, beside that
+of random directions with the bank's mean and covariance; how many heads chose each text; the same with two halves of
+the bank (drawn within its categories); the same with bootstrap samples of the images. A bootstrap sample draws whole
+parts of the images, so that it is a merge of moments: no image is read again (a block bootstrap with random blocks).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from headlens.errors import ExplainError
 from headlens.explain.explanation import Explanation, shares_by_category
 from headlens.explain.label import LabelRule
+from headlens.explain.poles import find_poles, shares_along
 from headlens.explain.textspan import moments_of, textspan_heads
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
@@ -25,6 +29,7 @@ from headlens.locate.textspan import TextSpan
 from headlens.states import HeadBasis, Moments, group_moments, merge_all
 
 _PARTS = 20
+_FIRST = 3  # texts that random directions are compared with: more of them span a narrow head whatever they are
 
 
 @runtime_checkable
@@ -51,6 +56,7 @@ def explain_heads(
     heads: Iterable[tuple[int, int]] | None = None,
     *,
     basis: HeadBasis | None = None,
+    held_out: HeadStore | None = None,
     parts: Sequence[Moments] | None = None,
     draws: int = 5,
     seed: int = 0,
@@ -66,10 +72,12 @@ def explain_heads(
         rank: as in `textspan`.
         heads: the heads to explain; all by default. Uniqueness is among these.
         basis: `store.basis`, where moments are given.
+        held_out: images that are not among the source's, on which labels have to predict the heads, such as
+            `store.subset(split="test")`; without them poles are tested by where their texts lie alone.
         parts: moments of random parts of the images, for the bootstrap; a store makes its own, see `image_parts`.
         draws: bootstrap samples of the images; 0 leaves that stability out. Each costs as much as the explanation.
-        seed: of the halves and the samples.
-        rule: of the label.
+        seed: of every draw.
+        rule: of the labels.
 
     Raises:
         ExplainError: for as many texts, categories or embeddings as there are not of the others, fewer than no draws,
@@ -93,6 +101,18 @@ def explain_heads(
         moments, basis = moments_of(source, basis)
     chosen = None if heads is None else list(heads)
     spans = textspan_heads(moments, embeddings, count, rank, chosen, basis=basis)
+    random = textspan_heads(moments, _alike(embeddings, seed), min(_FIRST, count), rank, chosen, basis=basis)
+    unit = normalize(embeddings.double(), dim=1)
+    poles = find_poles(
+        list(spans),
+        moments,
+        basis,
+        (texts, categories, embeddings),
+        chosen_on=source if isinstance(source, HeadStore) else None,
+        held_out=held_out,
+        rule=rule,
+        seed=seed,
+    )
     again = _chosen_again(spans, parts, basis, embeddings, count, rank, draws, seed) if parts and draws else None
     halves = _halves(categories, seed)
     profiles = [
@@ -118,9 +138,21 @@ def explain_heads(
             again=None if again is None else again[head],
             bank_stability=_overlap(profiles[0][head], profiles[1][head]) if len(profiles) == 2 else None,
             rule=rule or LabelRule(),
+            poles=poles[head],
+            chance=tuple(random[head].share.cumsum(0).tolist()),
+            along=shares_along(head, moments, basis, unit - unit.mean(0)).float(),
         )
         for head, span in spans.items()
     }
+
+
+def _alike(embeddings: Float[Tensor, "text embed"], seed: int) -> Float[Tensor, "text embed"]:
+    """As many random directions, with the mean and the covariance of the texts."""
+    generator = torch.Generator().manual_seed(seed)
+    texts = embeddings.detach().double().cpu()
+    mean = texts.mean(0)
+    mixed = torch.randn(len(texts), len(texts), generator=generator, dtype=torch.float64) / len(texts) ** 0.5
+    return mean + mixed @ (texts - mean)
 
 
 def image_parts(store: HeadStore, parts: int = _PARTS, seed: int = 0) -> list[Moments]:

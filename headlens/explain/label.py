@@ -1,8 +1,7 @@
-"""A head's label: one line from its first texts and their categories, by a rule that is written down."""
+"""The written rule by which a head gets a label, or none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 NO_CLEAR_MEANING = "no clear meaning"
@@ -10,48 +9,23 @@ NO_CLEAR_MEANING = "no clear meaning"
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How a label is made. Looked at are a head's first `leading` texts, at most a quarter of its width.
+    """How poles are found, tested and named; see `headlens.explain.poles` for the steps.
 
-    1. Where they explain less than `minimum_explained` of the head's variance, or less than `minimum_lift` times what
-       as many of its directions hold on average (their number / the head's width): 'no clear meaning'.
-    2. Else, where the leading category holds at least `minimum_category` of what they explain: its name; and where one
-       of its texts holds at least `minimum_text` of that: 'name, mostly text'.
-    3. Else the two leading categories, as 'mixed: name and name'.
+    Attributes:
+        poles: principal directions of a head that are looked at.
+        minimum_share: of the head's variance; a direction with less is not tested and names nothing.
+        texts: texts at each end of a pole.
+        nearest: a text is a candidate where it is among this many nearest ones of at least one image; 0 for all texts.
+        false_discoveries: the expected share of chance labels among the labels of all heads together.
+        draws: random directions behind the null, over all heads together.
 
-    The rule reads a bank's categories: it cannot name what the bank does not hold, and a label is a summary to check
-    against the head's images, not a finding.
+    A bank can only name what is in it, and a label is a summary to check against the head's images. What a head does
+    to a decision only an intervention shows.
     """
 
-    leading: int = 5
-    minimum_explained: float | int = 0.25
-    minimum_lift: float | int = 1.5
-    minimum_category: float | int = 0.5
-    minimum_text: float | int = 0.5
-
-
-def label(
-    texts: Sequence[str], categories: Sequence[str], share: Sequence[float], width: int | None, rule: LabelRule
-) -> str:
-    """Apply the rule.
-
-    Args:
-        texts: in the order of choice.
-        categories: of each text.
-        share: of the head's variance, of each text.
-        width: d of the head; None where only its contributions are known, and then nothing is said of it.
-        rule: the thresholds.
-    """
-    leading = rule.leading if width is None else min(rule.leading, max(1, width // 4))
-    first = list(zip(texts, categories, share, strict=True))[:leading]
-    explained = sum(part for _, _, part in first)
-    even = 0.0 if width is None else leading / width
-    if explained <= 0 or explained < max(rule.minimum_explained, rule.minimum_lift * even):
-        return NO_CLEAR_MEANING
-    held: dict[str, float] = {}
-    for _, category, part in first:
-        held[category] = held.get(category, 0.0) + part
-    ranked = sorted(held, key=lambda name: -held[name])
-    if held[ranked[0]] < rule.minimum_category * explained:
-        return f"mixed: {ranked[0]} and {ranked[1]}"
-    text, part = max(((t, p) for t, c, p in first if c == ranked[0]), key=lambda pair: pair[1])
-    return f"{ranked[0]}, mostly {text}" if part >= rule.minimum_text * held[ranked[0]] else ranked[0]
+    poles: int = 3
+    minimum_share: float | int = 0.15
+    texts: int = 5
+    nearest: int = 5
+    false_discoveries: float | int = 0.05
+    draws: int = 40_000

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from headlens.heads import as_heads
 from headlens.models import HookedVisionTransformer
-from headlens.states import HeadBasis
+from headlens.states.kept_basis import kept_basis
 
 
 def token_maps(
@@ -42,7 +42,7 @@ def token_maps(
     """
     cfg = vision.cfg
     chosen = as_heads(heads, cfg.n_layers, cfg.n_heads)
-    basis = HeadBasis.from_vision(vision)
+    basis = kept_basis(vision)
     maps = []
     with torch.no_grad():
         for image, direction in zip(images, directions, strict=True):

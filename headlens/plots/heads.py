@@ -13,7 +13,6 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from headlens.explain import Explanation
-from headlens.explain.label import NO_CLEAR_MEANING
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import Candidates, Location
 from headlens.plots import palette, style
@@ -148,10 +147,12 @@ def candidates(candidates: Candidates, title: str | None = None) -> go.Figure:
 def overview(
     explanations: Mapping[HeadId, Explanation], title: str = "", shape: tuple[int, int] | None = None
 ) -> go.Figure:
-    """A heatmap of the share of every head's variance that its texts explain; the pointer shows label and texts.
+    """A heatmap of how well every head's label predicts it; the pointer shows its poles.
 
-    Where the heads of a layer are few, each cell names the head's leading category; where they are many, a dash marks
-    the heads without a clear meaning. Heads that were not explained are left blank.
+    The colour is the rank correlation of the label's text score with the head on held-out images, or where there were
+    none its share of the head's variance; heads without a clear meaning are at zero. Where the heads of a layer are few
+    each cell holds the pair of texts, where they are many a dash marks heads without a clear meaning. Heads that were
+    not explained are left blank.
 
     Args:
         explanations: `audit.explain()`.
@@ -168,27 +169,28 @@ def overview(
     values = np.full((n_layers, n_heads), np.nan)
     text = [[f"<b>{HeadId(i, j)}</b>: not explained" for j in range(n_heads)] for i in range(n_layers)]
     for head, one in explanations.items():
-        values[head] = one.explained
+        values[head] = 0.0 if one.pole is None else one.pole.share
+        if one.pole is not None and one.pole.faithfulness is not None:
+            values[head] = one.pole.faithfulness.rank_correlation
         text[head.layer][head.head] = _explained(one)
     words = n_heads <= _MOST_WITH_WORDS
     low, high = _extent(values)
-    clear = [one for one in explanations.values() if one.label != NO_CLEAR_MEANING]
-    best = "; ".join(
-        f"{one.head} {one.label} ({one.explained:.0%})" for one in sorted(clear, key=lambda one: -one.explained)[:5]
-    )
+    clear = [one for one in explanations.values() if one.pole is not None]
+    best = "; ".join(f"{one.head} {one.label}" for one in sorted(clear, key=lambda one: -values[one.head])[:5])
+    tested = any(pole.faithfulness is not None for one in explanations.values() for pole in one.poles)
     grid = _Grid(
         values,
         text,
         (min(low, high - _LEAST), high),
-        {"title": {"text": "variance<br>explained"}, "tickformat": ".0%"},
-        marks={h: _category(one) for h, one in explanations.items() if words or one.label == NO_CLEAR_MEANING},
+        {"title": {"text": "rank<br>correlation" if tested else "share of<br>variance"}},
+        marks={h: _ends(one) for h, one in explanations.items() if words or one.pole is None},
         cell=(_WORDS, 40) if words else (40, 30),
     )
     return grid.figure(
         title,
-        f"A heatmap of {n_layers} layers by {n_heads} heads: the share of a head's variance that its texts explain."
+        f"A heatmap of {n_layers} layers by {n_heads} heads: how well the label of a head predicts it."
         f" {len(explanations)} heads are explained, {len(explanations) - len(clear)} of them without a clear meaning."
-        + (f" Best explained: {best}." if best else ""),
+        + (f" Best predicted: {best}." if best else ""),
     )
 
 
@@ -474,18 +476,18 @@ def _tested(candidates: Candidates, head: HeadId) -> str:
 
 
 def _explained(one: Explanation) -> str:
-    texts = zip(one.texts[:5], one.share, strict=False)
-    lines = [
-        f"<b>{one.head}: {style.label(one.label, 70)}</b>",
-        f"{one.explained:.0%} of its variance explained by {len(one.texts)} texts",
-        *(f"{share:.1%} {style.label(text, 70)}" for text, share in texts),
-    ]
-    if one.uniqueness is not None:
-        lines.append(f"uniqueness of its texts {one.uniqueness:.2f}")
+    lines = [f"<b>{one.head}: {style.label(one.label, 70)}</b>"]
+    for pole in one.poles:
+        ends = f"{style.label('; '.join(pole.high[:3]), 70)} ↔ {style.label('; '.join(pole.low[:3]), 70)}"
+        seen = pole.faithfulness
+        tested = "" if seen is None else f", rank correlation {seen.rank_correlation:+.2f}"
+        lines.append(f"{pole.share:.0%} of its variance{tested}, q {pole.q:.3f}: {ends}")
+    lines.append(f"{one.explained:.0%} of its variance explained by {len(one.texts)} texts")
     return "<br>".join(lines)
 
 
-def _category(one: Explanation) -> str:
-    """The leading category on at most two lines; a dash for a head without a clear meaning."""
-    unclear = one.label == NO_CLEAR_MEANING or not one.by_category
-    return "–" if unclear else style.lines(next(iter(one.by_category)), 12)
+def _ends(one: Explanation) -> str:
+    """The pair of texts, an end a line; a dash for a head without a clear meaning."""
+    if one.pole is None or one.pole.name is None:
+        return "–"
+    return "<br>".join(style.label(text, 14) for text in one.pole.name)

@@ -80,7 +80,8 @@ def textspan(explanation: Explanation, title: str | None = None) -> go.Figure:
     figure.update_annotations(font_size=13)
     figure.add_annotation(
         x=0, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom", yshift=30, showarrow=False,
-        text=f"{one.explained:.0%} of its variance explained by {len(one.texts)} texts<br>{_stability(one)}",
+        text=f"{one.explained:.0%} of its variance explained by {len(one.texts)} texts{_chance(one)}"
+        f"<br>{_stability(one)}",
         font={"color": palette.INK_SOFT}, align="left",
     )  # fmt: skip
     told = "; ".join(f"{t} ({c}, {s:.1%})" for t, c, s in zip(one.texts, one.categories, one.share, strict=True))
@@ -94,6 +95,14 @@ def textspan(explanation: Explanation, title: str | None = None) -> go.Figure:
         margin={"t": 78, "b": 84, "l": 60},
         bargap=0.28,
     ).update_layout(showlegend=True, legend={"y": -52 / (_ROW * rows), "yanchor": "top", "x": 1, "xanchor": "right"})
+
+
+def _chance(one: Explanation) -> str:
+    if not one.chance:
+        return ""
+    count = len(one.chance)
+    own = sum(one.share[:count])
+    return f"; the first {count} explain {own:.0%}, random directions {one.chance[-1]:.0%}"
 
 
 def _stability(one: Explanation) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from headlens import plots
 from headlens.audit.figures import thumbnails
-from headlens.explain import Explanation, TopImages, top_images
+from headlens.explain import Explanation, Pole, TopImages, top_images
 from headlens.heads import HeadId
 from headlens.locate import Candidates
 from headlens.report.asked import attribute_name, location_of
@@ -44,7 +44,7 @@ def encoded_sections(audit: Audit, images: int = 8) -> list[Section]:
         sections.append(_overview(audit))
     for head in heads:
         if head in audit.explanations:
-            sections.append(_texts(audit, audit.explanations[head]))
+            sections += [_poles(audit, audit.explanations[head]), _texts(audit, audit.explanations[head])]
         if images:
             sections.append(_gallery(audit, head, images))
     return sections
@@ -57,12 +57,43 @@ def _overview(audit: Audit) -> Section:
     few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
     return Section(
         "What heads encode",
-        "Each cell is a head. Its colour is the share of its variation over the images that a few short texts explain; "
-        "its word is the kind of text that explains most. A label is a summary to check against the head's images, not "
-        f"a finding.{few}",
+        "Each cell is a head; its words are texts that lie at the two ends of what it tells apart. Its colour says how "
+        "well these texts predict the head's part of images that did not choose them, as a rank correlation. A label "
+        f"is a summary to check against the head's images, not a finding.{few}",
         plots.overview(audit.explanations, shape=shape),
-        caption="A stroke marks a head without a clear meaning: its first texts explain too little of it.",
+        caption="A dash marks a head without a clear meaning: no text says more of it than chance would.",
     )
+
+
+def _poles(audit: Audit, one: Explanation) -> Section:
+    table = one.pole_table()
+    shown = pd.DataFrame({"one end": table["high"], "other end": table["low"]}) if len(table) else pd.DataFrame()
+    if len(table):
+        shown["variance, %"] = [percent(pole.share) for pole in one.poles]
+        shown["predicts the head"] = [_predicts(pole) for pole in one.poles]
+        shown["random labels"] = ["" if p.faithfulness is None else f"{p.faithfulness.random:+.2f}" for p in one.poles]
+        shown["q"] = [f"{pole.q:.3f}" for pole in one.poles]
+    said = (
+        "No direction of it is described by texts better than random directions of the same head would be."
+        if one.pole is None
+        else f"It tells images apart along {len(one.poles)} directions that hold enough of its variance; the label is "
+        "that of the first whose texts predict the head on images that chose neither."
+    )
+    return Section(
+        f"What head {one.head} encodes",
+        "\n\n".join((" ".join(audit.encoding(one.head).sentences), f"Label: {one.label}. {said}")),
+        table=shown if len(table) else None,
+        table_caption="Its principal directions. 'Predicts the head': rank correlation of the texts' score of the "
+        "embedding without this head with the head's own part, with interval; 'random labels': the 95 % quantile of "
+        "random directions' texts; q: false discoveries among all heads explained together.",
+    )
+
+
+def _predicts(pole: Pole) -> str:
+    seen = pole.faithfulness
+    if seen is None:
+        return "not tested"
+    return "{:+.2f} ({:+.2f} to {:+.2f})".format(seen.rank_correlation, *seen.interval)
 
 
 def _texts(audit: Audit, one: Explanation) -> Section:
@@ -79,15 +110,23 @@ def _texts(audit: Audit, one: Explanation) -> Section:
     figure = plots.textspan(one, title="")  # the heading and the label say it
     figure.update_layout(height=figure.layout.height - _TITLE, margin_t=figure.layout.margin.t - _TITLE)
     return Section(
-        f"What head {one.head} encodes",
-        f"Label: {one.label}. {len(one.texts)} texts of a bank of general ones explain {percent(one.explained)} % of "
-        "what varies in the head over the reference images: what it tells images apart by.",
+        f"Texts of head {one.head}",
+        f"{len(one.texts)} texts of a bank of general ones explain {percent(one.explained)} % of what varies in the "
+        f"head over the reference images.{_beside(one)}",
         figure,
         caption="Each text counts for what is left when its turn comes. The bank can only name what is in it.",
         table=table,
         table_caption=f"The texts of head {one.head}, in the order of choice.",
         table_folded=True,
     )
+
+
+def _beside(one: Explanation) -> str:
+    if not one.chance:
+        return ""
+    count = len(one.chance)
+    own, chance = percent(sum(one.share[:count])), percent(one.chance[-1])
+    return f" The first {count} explain {own} %; random directions of the bank's mean and covariance {chance} %."
 
 
 def _gallery(audit: Audit, head: HeadId, images: int) -> Section:

@@ -1,0 +1,387 @@
+"""What a head tells apart: its principal directions, the texts at both ends, and whether these say more than chance.
+
+Steps, for every head with contributions x_h = z B, z of covariance Σ:
+
+1. **Poles.** The principal directions u of the contributions: the leading eigenvectors of BᵀΣB, from moments alone,
+   each with its share of the head's variance.
+2. **Candidates.** A text that no image of the data resembles more than others is no candidate: those remain that are
+   among the nearest texts (by cosine) of at least one image.
+3. **Ends.** With t̂ the texts' unit embeddings and t̄ the candidates' mean, a text lies at (t̂ − t̄)·u: at the ends of a
+   pole stand texts that differ along it, whatever their norm. δ is the mean of the texts at the high end minus that of
+   those at the low end.
+4. **Alignment.** The cosine of u with δ inside the space that the head can write to.
+5. **Faithfulness.** On images that chose neither the direction nor the texts, the correlation of δ·(x − x_h), the text
+   score of the embedding *without this head*, with the head's own projection x_h·u.
+6. **Null.** The same for random directions of the same head's row space: each gets ends of its own by the same rule,
+   and its δ is compared with it, and with the head's projection, in the same way. The statistic is alignment times
+   faithfulness; it is standardised by the mean and deviation of the head's own draws, and all heads' standardised draws
+   together are the null distribution, so that p can be as small as many heads ask for. Benjamini-Hochberg over all
+   tested poles of all heads.
+
+Where only moments are at hand, steps 2 and 5 are left out, and the statistic is the alignment.
+
+Why not the variance that texts explain: d texts of any kind span a head of width d, and directions drawn with the
+bank's own mean and covariance explain a trained head nearly as well as the bank does, because the bank varies most
+where the heads do (`Explanation.chance` reports them). In a head of random weights the direction that varies has no
+relation to where the texts lie, nor the texts to what the images show elsewhere: that is what the rotation tests.
+The measured rates are in the docs ('Measured on known heads'). All of this is ours; step 1 and the texts' ranking
+follow the habit of naming principal directions, TextSpan stays in `headlens.locate.textspan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import atanh, sqrt, tanh
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import false_discovery_control, rankdata
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from headlens.errors import ExplainError
+from headlens.explain.label import LabelRule
+from headlens.extraction import HeadStore
+from headlens.heads import HeadId
+from headlens.locate.textspan import row_space
+from headlens.states import HeadBasis, Moments
+
+MOST_IMAGES = 2_000  # held-out images behind the null's correlations; the faithfulness itself uses all
+_DRAWS = (60, 1_000)  # at least and at most, of a head
+_Z = 1.959964  # of a 95 % interval
+_CHUNK = 4_096  # images whose cosines with the bank are held at a time
+_FEWEST = 10
+_NEARLY = 1 - 1e-12  # Fisher's z of a correlation of one is infinite
+_LEAST = 1e-30
+_SHUFFLES = 999
+
+Texts = tuple[tuple[str, ...], tuple[str, ...], Float[Tensor, "text embed"]]
+"""A bank: its texts, their categories, their embeddings."""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Does a pole's text score predict the head, on images that chose neither?
+
+    Attributes:
+        n: held-out images.
+        rank_correlation: Spearman's, of δ·(x − x_h) with x_h·u.
+        interval: its 95 % interval (Fisher's z with the variance (1 + ρ²/2)/(n − 3) of Bonett and Wright 2000).
+        auroc: of the text score for images above the head's median projection.
+        auroc_interval: its 95 % interval (Hanley and McNeil 1982).
+        random: the 95 % quantile of the plain correlation of random labels with the same projection: the ends of random
+            directions of this head, by the same rule.
+    """
+
+    n: int
+    rank_correlation: float
+    interval: tuple[float, float]
+    auroc: float
+    auroc_interval: tuple[float, float]
+    random: float
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the interval of the rank correlation lies above zero; a label below is withdrawn."""
+        return self.interval[0] > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Pole:
+    """One principal direction of a head, and what lies at its ends.
+
+    Attributes:
+        direction: of unit norm, in the joint space. Its sign is that of the end with the furthest text.
+        share: of the head's variance.
+        high, low: the texts at both ends, the furthest first.
+        high_scores, low_scores: their places, (t̂ − t̄)·u.
+        name: of the texts at the ends, the pair (high, low) whose difference goes along best with the head on the
+            images that it was explained on; the first ones where there were only moments.
+        alignment: the cosine of the direction with the ends' difference, in the head's row space.
+        faithfulness: on held-out images; None where there were none.
+        p: of alignment and faithfulness under random directions; NaN where the pole was not tested.
+        q: p adjusted for all tested poles of all heads.
+        clear: whether the texts say more than chance does: q within the rule, and faithfulness above chance.
+        consistency: the share of pairs of texts at one end that have one category.
+        consistency_p: the probability of at least that under random texts of the candidates.
+    """
+
+    direction: Float[Tensor, "embed"]
+    share: float
+    high: tuple[str, ...]
+    low: tuple[str, ...]
+    high_scores: tuple[float, ...]
+    low_scores: tuple[float, ...]
+    name: tuple[str, str] | None
+    alignment: float
+    faithfulness: Faithfulness | None
+    p: float
+    q: float = float("nan")
+    clear: bool = False
+    consistency: float = float("nan")
+    consistency_p: float = float("nan")
+
+    @property
+    def pair(self) -> str:
+        """Its name as a pair, 'dry land ↔ open water'."""
+        return "" if self.name is None else f"{self.name[0]} ↔ {self.name[1]}"
+
+
+def candidate_texts(
+    embedding: Float[Tensor, "image embed"], texts: Float[Tensor, "text embed"], nearest: int
+) -> Int[Tensor, "candidate"]:
+    """The texts that are among the `nearest` ones, by cosine, of at least one image; all of them for 0."""
+    if not 0 < nearest < len(texts):
+        return torch.arange(len(texts))
+    unit = normalize(texts.float(), dim=1).mT
+    seen = torch.zeros(len(texts), dtype=torch.bool)
+    for rows in embedding.float().split(_CHUNK):
+        seen[(rows @ unit).topk(nearest, dim=1).indices.flatten()] = True
+    return seen.nonzero()[:, 0]
+
+
+def shares_along(
+    head: HeadId, moments: Moments, basis: HeadBasis, directions: Float[Tensor, "direction embed"]
+) -> Float[Tensor, "direction"]:
+    """The share of the head's variance along each direction's projection on the space that it can write to.
+
+    tᵀCt / (‖Pt‖² tr C), with C the covariance of the contributions and P the projection; zero where Pt is.
+    """
+    parts = basis.B[head].double()[None], moments.mean[head][None], moments.covariance(*head)[None]
+    axes, spread, total = (one[0] for one in row_space(*parts))
+    inside = directions.double() @ axes.mT
+    squares = inside.square().sum(1) * total
+    return torch.where(squares > 0, (inside @ spread * inside).sum(1) / squares.clamp_min(1e-300), 0.0)
+
+
+def find_poles(
+    heads: Sequence[HeadId],
+    moments: Moments,
+    basis: HeadBasis,
+    bank: Texts,
+    *,
+    chosen_on: HeadStore | None = None,
+    held_out: HeadStore | None = None,
+    rule: LabelRule | None = None,
+    seed: int = 0,
+) -> dict[HeadId, tuple[Pole, ...]]:
+    """The poles of heads, tested together.
+
+    Args:
+        heads: which; false discoveries are controlled over these.
+        moments: of the images that heads are explained on.
+        basis: the weights that the moments are read through.
+        bank: texts, their categories and their embeddings.
+        chosen_on: those images themselves, for the candidates and the names; None where only moments are at hand.
+        held_out: other images of the same kind, for the faithfulness; None for none.
+        rule: thresholds and counts.
+        seed: of the draws.
+
+    Returns:
+        For each head its poles with at least the rule's share of the variance, at most the rule's number; none for a
+        head that does not vary, or a bank of fewer than two candidates.
+
+    Raises:
+        ExplainError: for held-out images of which there are fewer than ten.
+    """
+    rule = rule or LabelRule()
+    if held_out is not None and len(held_out) < _FEWEST:
+        raise ExplainError(
+            f"{len(held_out)} held-out images cannot show whether a label predicts a head.",
+            f"Hold out {_FEWEST} or more, or none.",
+        )
+    search = _Search.of(bank, rule, chosen_on, held_out)
+    if search.ends == 0:
+        return dict.fromkeys(heads, ())
+    generator = torch.Generator().manual_seed(seed)
+    draws = int(np.clip(rule.draws // max(1, len(heads)), *_DRAWS))
+    found: dict[HeadId, list[Pole]] = {}
+    tested: list[tuple[HeadId, int]] = []
+    scores, null = [], []
+    for head in heads:
+        found[head] = []
+        weights, covariance = basis.B[head].double(), moments.covariance(*head)
+        axes, spread, total = (one[0] for one in row_space(weights[None], moments.mean[head][None], covariance[None]))
+        if float(total) <= 0:
+            continue
+        inside = axes.norm(dim=1) > 0.5  # axes beyond the rank are zero
+        axes, spread = axes[inside], spread[inside][:, inside]
+        values, vectors = torch.linalg.eigh(spread)
+        shares = (values.flip(0) / total).tolist()
+        leading = [place for place, share in enumerate(shares[: rule.poles]) if share >= rule.minimum_share]
+        turned = normalize(torch.randn(len(axes), draws, generator=generator, dtype=torch.float64), dim=0)
+        for place in leading:
+            pole, own, random = search.pole(head, axes, vectors[:, -1 - place], shares[place], turned)
+            if float(random.std()) > 0:
+                tested.append((head, len(found[head])))
+                scores.append(float((own - random.mean()) / random.std()))
+                null.append(((random - random.mean()) / random.std()).numpy())
+            found[head].append(pole)
+    p = pooled_p(np.array(scores), np.concatenate(null) if null else np.zeros(0))
+    q = false_discovery_control(p) if len(p) else p
+    for (head, place), own_p, own_q in zip(tested, p.tolist(), q.tolist(), strict=True):
+        pole = found[head][place]
+        predicts = pole.faithfulness is None or pole.faithfulness.above_chance
+        clear = own_q <= rule.false_discoveries and predicts
+        found[head][place] = replace(pole, p=own_p, q=own_q, clear=clear)
+    consistent, category = _Consistency(search.categories, search.ends, seed), dict(zip(*bank[:2], strict=True))
+    return {head: tuple(consistent.of(pole, category) for pole in poles) for head, poles in found.items()}
+
+
+def pooled_p(scores: Float[np.ndarray, "pole"], null: Float[np.ndarray, "draw"]) -> Float[np.ndarray, "pole"]:
+    """(1 + draws that reach the score) / (1 + draws), the draws of all poles together."""
+    ordered = np.sort(null)
+    return (1 + len(ordered) - np.searchsorted(ordered, scores)) / (1 + len(ordered))
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What all heads' poles are searched with.
+
+    Attributes:
+        texts, categories: the candidates.
+        unit: their embeddings, of unit norm.
+        ends: texts at each end.
+        chosen_on, held_out: the images.
+    """
+
+    texts: tuple[str, ...]
+    categories: tuple[str, ...]
+    unit: Float[Tensor, "text embed"]
+    ends: int
+    chosen_on: HeadStore | None
+    held_out: HeadStore | None
+
+    @classmethod
+    def of(cls, bank: Texts, rule: LabelRule, chosen_on: HeadStore | None, held_out: HeadStore | None) -> _Search:
+        texts, categories, embeddings = bank
+        nearest = rule.nearest if chosen_on is not None else 0
+        kept = candidate_texts(embeddings if chosen_on is None else chosen_on.embedding, embeddings, nearest)
+        return cls(
+            tuple(texts[i] for i in kept.tolist()),
+            tuple(categories[i] for i in kept.tolist()),
+            normalize(embeddings[kept].float(), dim=1),
+            min(rule.texts, len(kept) // 2),
+            chosen_on,
+            held_out,
+        )
+
+    def pole(
+        self,
+        head: HeadId,
+        axes: Float[Tensor, "axis embed"],
+        vector: Float[Tensor, "axis"],
+        share: float,
+        turned: Float[Tensor, "axis draw"],
+    ) -> tuple[Pole, Float[Tensor, ""], Float[Tensor, "draw"]]:
+        """One pole, its statistic, and that of random directions."""
+        projected = (self.unit - self.unit.mean(0)) @ axes.float().mT
+        directions = torch.cat([vector[:, None], turned], dim=1).float()
+        placed = (projected @ directions).mT.contiguous()
+        high, low = placed.topk(self.ends, dim=1), (-placed).topk(self.ends, dim=1)
+        if float(low.values[0, 0]) > float(high.values[0, 0]):  # the furthest text is at the high end
+            vector, directions = -vector, torch.cat([-directions[:, :1], directions[:, 1:]], dim=1)
+            high.values[0], low.values[0] = low.values[0].clone(), high.values[0].clone()
+            high.indices[0], low.indices[0] = low.indices[0].clone(), high.indices[0].clone()
+        inside = projected[high.indices].mean(1) - projected[low.indices].mean(1)
+        alignment = (inside * directions.mT).sum(1) / inside.norm(dim=1).clamp_min(_LEAST)
+        direction = axes.mT @ vector
+        statistic, faithfulness = alignment, None
+        if self.held_out is not None:
+            apart = self.unit[high.indices].mean(1) - self.unit[low.indices].mean(1)
+            part = slice(0, MOST_IMAGES)
+            along, rest = self._of_images(self.held_out, head, direction)
+            together = correlation(rest[part] @ apart.mT, along[part])
+            statistic = alignment * together
+            faithfulness = faithful((rest @ apart[0]).numpy(), along.numpy(), together[1:].numpy())
+        ends = [[self.texts[i] for i in end.indices[0].tolist()] for end in (high, low)]
+        pole = Pole(
+            direction=direction,
+            share=share,
+            high=tuple(ends[0]),
+            low=tuple(ends[1]),
+            high_scores=tuple(high.values[0].tolist()),
+            low_scores=tuple((-low.values[0]).tolist()),
+            name=self._name(head, direction, high.indices[0], low.indices[0]),
+            alignment=float(alignment[0]),
+            faithfulness=faithfulness,
+            p=float("nan"),
+        )
+        return pole, statistic[0].double(), statistic[1:].double()
+
+    def _name(
+        self, head: HeadId, direction: Float[Tensor, "embed"], high: Int[Tensor, "end"], low: Int[Tensor, "end"]
+    ) -> tuple[str, str]:
+        place = 0
+        if self.chosen_on is not None:
+            along, rest = self._of_images(self.chosen_on, head, direction)
+            scores = rest @ torch.cat([self.unit[high], self.unit[low]]).mT
+            pairs = (scores[:, : self.ends, None] - scores[:, None, self.ends :]).flatten(1)
+            place = int(correlation(pairs, along).argmax())
+        return self.texts[int(high[place // self.ends])], self.texts[int(low[place % self.ends])]
+
+    @staticmethod
+    def _of_images(
+        store: HeadStore, head: HeadId, direction: Float[Tensor, "embed"]
+    ) -> tuple[Float[Tensor, "image"], Float[Tensor, "image embed"]]:
+        """The head's projection, and the embedding without the head."""
+        own = store.heads(*head).float()
+        return own @ direction.float(), store.embedding.float() - own
+
+
+def correlation(scores: Float[Tensor, "image score"], along: Float[Tensor, "image"]) -> Float[Tensor, "score"]:
+    """Pearson's, of each column with the last argument; zero where either does not vary."""
+    scores, along = scores - scores.mean(0), along - along.mean()
+    return (along @ scores) / (scores.norm(dim=0) * along.norm()).clamp_min(_LEAST)
+
+
+def faithful(
+    scores: Float[np.ndarray, "image"], along: Float[np.ndarray, "image"], random: Float[np.ndarray, "draw"]
+) -> Faithfulness:
+    """How well scores predict a head's projections, both of the same images; `random` are correlations by chance."""
+    n = len(scores)
+    ranks, own = rankdata(scores), rankdata(along)
+    spread = float(ranks.std() * own.std())
+    rho = float(((ranks - ranks.mean()) * (own - own.mean())).mean()) / spread if spread > 0 else 0.0
+    step = _Z * sqrt((1 + rho**2 / 2) / (n - 3))
+    ends = [atanh(min(max(rho, -_NEARLY), _NEARLY)) + sign * step for sign in (-1, 1)]
+    above = along > np.median(along)
+    inside, outside = int(above.sum()), int((~above).sum())
+    area, error = 0.5, float("nan")
+    if inside and outside:
+        area = (float(ranks[above].sum()) - inside * (inside + 1) / 2) / (inside * outside)
+        first, second = area / (2 - area), 2 * area**2 / (1 + area)
+        squares = (inside - 1) * (first - area**2) + (outside - 1) * (second - area**2)
+        error = _Z * sqrt(max(0.0, area * (1 - area) + squares) / (inside * outside))
+    return Faithfulness(
+        n=n,
+        rank_correlation=rho,
+        interval=(tanh(ends[0]), tanh(ends[1])),
+        auroc=area,
+        auroc_interval=(max(0.0, area - error), min(1.0, area + error)),
+        random=float(np.quantile(random, 0.95)) if len(random) else float("nan"),
+    )
+
+
+class _Consistency:
+    """How many pairs of texts at one end share a category, and how often that many do by chance."""
+
+    def __init__(self, categories: tuple[str, ...], ends: int, seed: int):
+        self.of_text = categories
+        codes = np.unique(np.array(categories, dtype=object).astype(str), return_inverse=True)[1]
+        generator = np.random.default_rng([seed, 3])
+        drawn = np.array([codes[generator.permutation(len(codes))[: 2 * ends]] for _ in range(_SHUFFLES)])
+        self.null = np.array([self._share(row[:ends]) + self._share(row[ends:]) for row in drawn]) / 2
+
+    @staticmethod
+    def _share(codes: np.ndarray) -> float:
+        pairs = len(codes) * (len(codes) - 1)
+        return float((codes[:, None] == codes[None]).sum() - len(codes)) / pairs if pairs else float("nan")
+
+    def of(self, pole: Pole, category: Mapping[str, str]) -> Pole:
+        """The pole with its consistency."""
+        share = np.mean([self._share(np.array([category[t] for t in end])) for end in (pole.high, pole.low)])
+        p = (1 + int((self.null >= share - 1e-12).sum())) / (1 + len(self.null))
+        return replace(pole, consistency=float(share), consistency_p=p)

@@ -1,0 +1,77 @@
+"""What is said first of a head that was selected for an attribute."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import headlens as hl
+from headlens.explain import ExplainError, LabelRule, attribute_encoding, explain_heads
+from headlens.explain.attribute import separation
+from headlens.states import head_moments
+
+IMAGES, EMBED = 211, 13
+
+
+def made(towards: int, far: float) -> tuple:
+    """One head that writes along axis `towards` as a value has it, and along axis 2 by chance."""
+    g = torch.Generator().manual_seed(2)
+    value = torch.arange(IMAGES) % 2
+    head = torch.zeros(IMAGES, 1, 2, EMBED)
+    head[:, 0, 0, towards] = far * (2 * value - 1) + 0.5 * torch.randn(IMAGES, generator=g)
+    head[:, 0, 0, 2] = 0.3 * torch.randn(IMAGES, generator=g)
+    head[:, 0, 1] = torch.randn(IMAGES, EMBED, generator=g)
+    store = hl.HeadStore.from_arrays(
+        head, torch.randn(IMAGES, EMBED, generator=g), pd.DataFrame({"path": [f"{i}.png" for i in range(IMAGES)]}),
+        convention="separate", normalized=False,
+    )  # fmt: skip
+    return store, value.numpy()
+
+
+def encoding(towards: int, far: float) -> hl.explain.AttributeEncoding:
+    store, values = made(towards, far)
+    texts = torch.eye(EMBED)
+    bank = SimpleNamespace(texts=tuple(map(str, range(EMBED))), categories=("a",) * EMBED)
+    one = explain_heads(store, bank, texts, 2, draws=0, rule=LabelRule(nearest=0))[0, 0]
+    direction = torch.zeros(1, EMBED)
+    direction[0, 4] = 1
+    return attribute_encoding(one, store, head_moments(store), direction, values, ("place", ("in", "out")))
+
+
+def test_a_head_that_writes_along_the_attributes_texts() -> None:
+    one = encoding(towards=4, far=2.0)
+    assert (one.attribute, one.value, one.rank, one.n_texts) == ("place", "out", 1, EMBED)
+    assert one.share > 0.9
+    assert one.separation.shown
+    assert 6 < one.separation.difference < 8
+    assert one.pole == 0
+    assert one.sentences[0].startswith("Along the texts of place lies 9")
+    assert "its rank among the 13 texts of the bank is 1" in one.sentences[0]
+    assert one.table()["direction"].tolist() == ["texts", "pole 1"]
+
+
+def test_a_head_that_carries_it_where_its_texts_do_not_point() -> None:
+    one = encoding(towards=6, far=2.0)
+    assert one.share == pytest.approx(0, abs=1e-9)
+    assert one.pole == 0
+    assert any("whatever words the bank has for it" in said for said in one.sentences)
+
+
+def test_a_head_that_does_not_carry_it_says_so() -> None:
+    one = encoding(towards=6, far=0.0)
+    assert one.pole is None
+    assert "selection and explanation disagree" in one.sentences[1]
+
+
+def test_the_separation_by_hand() -> None:
+    along = np.array([0.0, 2, 5, 7])
+    inside = np.array([False, False, True, True])
+    one = separation(along, inside, ~inside)
+    assert one.difference == pytest.approx(5 / 2**0.5)  # pooled variance (2 + 2) / 2
+    assert one.high - one.difference == pytest.approx(1.959964 * (1 + 12.5 / 8) ** 0.5)
+    assert str(one).startswith("+3.54 (+0.40 to ")
+    assert separation(np.ones(4), inside, ~inside).difference == 0
+    with pytest.raises(ExplainError, match="1 and 3 images cannot be told apart"):
+        separation(along, np.array([True, False, False, False]), np.array([False, True, True, True]))
