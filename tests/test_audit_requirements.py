@@ -22,7 +22,6 @@ EVALUATION = Evaluation(
         "groups.a.b/c": (0.55, 0.7),
         "groups.d/e": (0.8, 0.95),
     },
-    n_bootstrap=100,
 )
 BEFORE = Association(0.4, 0.38, 0.8, {"cramers_v": (0.35, 0.45), "corrected": (0.33, 0.43), "accuracy": (0.75, 0.85)})
 AUDIT = SimpleNamespace(

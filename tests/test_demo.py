@@ -220,7 +220,7 @@ def test_ctrl_c_says_that_nothing_is_lost_and_the_same_command_goes_on(world: Pa
         # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not (store / "blocks").is_dir() and running.poll() is None:
+    while not store.is_dir() and running.poll() is None:  # which is made before the first image is read
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=120)
