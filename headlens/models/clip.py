@@ -81,7 +81,7 @@ class HookedCLIP(nn.Module):
                 modules, …), weights that are not finite, and a transform with random steps.
         """
         model = unaltered(model)
-        vision = HookedVisionTransformer.from_open_clip(model.visual, copy=copy)
+        vision = HookedVisionTransformer.from_open_clip(getattr(model, "visual", model), copy=copy)
         _check_encoding(model, vision)
         text = None
         if tokenizer is not None:
@@ -90,7 +90,7 @@ class HookedCLIP(nn.Module):
             text._modules = {key: module for key, module in model._modules.items() if key != "visual"}
             if copy:
                 text = copying.deepcopy(text)
-            check_finite(text)
+            check_finite(text.state_dict())
             text.eval()
         description = ModelDescription(
             name, nonlinearity=getattr(vision.cfg, "act", None), preprocessing=Preprocessing.of(preprocess)

@@ -1,25 +1,26 @@
-"""From open_clip's `VisionTransformer` to the hooked tower and back, tensor for tensor."""
+"""open_clip's own `VisionTransformer`: CLIP, and CoCa with its attentional pool."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
-from headlens.models.altered import refuse_differences, unaltered
+from headlens.models.altered import refuse_differences
 from headlens.models.config import VisionConfig
+from headlens.models.families.layout import Family, Layout, Place, linear_places, mlp_places, norm_places, to_theirs
 from headlens.models.open_clip_config import read_config
 from headlens.models.open_clip_import import open_clip
 from headlens.models.vision_transformer import HookedVisionTransformer
 
 
-def check_finite(module: nn.Module, prefix: str = "") -> None:
+def check_finite(weights: Mapping[str, Tensor], prefix: str = "") -> None:
     """Raise `ModelError`, naming the tensor, for a weight that is not a finite number."""
-    for name, tensor in module.state_dict().items():
+    for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             bad = int((~tensor.isfinite()).sum())
             raise ModelError(
@@ -29,117 +30,67 @@ def check_finite(module: nn.Module, prefix: str = "") -> None:
             )
 
 
-def _to_hooked(weights: dict[str, Tensor], cfg: VisionConfig) -> dict[str, Tensor]:
-    """open_clip's tensors, renamed and seen by head. Every result is a view of what it came from."""
-
-    def by_head(flat: Tensor) -> Tensor:
-        if flat.ndim == 1:
-            return rearrange(flat, "(head d_head) -> head d_head", head=cfg.n_heads)
-        return rearrange(flat, "(head d_head) d_model -> head d_model d_head", head=cfg.n_heads)
-
-    out = {
-        "W_E": weights["conv1.weight"],
-        "class_token": weights["class_embedding"],
-        "W_pos": weights["positional_embedding"],
-        "W_P": weights["proj"],
-        "ln_final.w": weights["ln_post.weight"],
-        "ln_final.b": weights["ln_post.bias"],
-    }
-    if cfg.ln_pre:
-        out |= {"ln_pre.w": weights["ln_pre.weight"], "ln_pre.b": weights["ln_pre.bias"]}
-    for layer in range(cfg.n_layers):
-        old, new = f"transformer.resblocks.{layer}.", f"blocks.{layer}."
-        for letter, w, b in zip(
-            "QKV",
-            weights[f"{old}attn.in_proj_weight"].chunk(3),
-            weights[f"{old}attn.in_proj_bias"].chunk(3),
-            strict=True,
-        ):
-            out |= {f"{new}attn.W_{letter}": by_head(w), f"{new}attn.b_{letter}": by_head(b)}
-        w_out = weights[f"{old}attn.out_proj.weight"]
-        out |= {
-            f"{new}attn.W_O": rearrange(w_out, "d_model (head d_head) -> head d_head d_model", head=cfg.n_heads),
-            f"{new}attn.b_O": weights[f"{old}attn.out_proj.bias"],
-            f"{new}mlp.W_in": weights[f"{old}mlp.c_fc.weight"].T,
-            f"{new}mlp.b_in": weights[f"{old}mlp.c_fc.bias"],
-            f"{new}mlp.W_out": weights[f"{old}mlp.c_proj.weight"].T,
-            f"{new}mlp.b_out": weights[f"{old}mlp.c_proj.bias"],
-        }
-        for n in (1, 2):
-            out |= {f"{new}ln{n}.w": weights[f"{old}ln_{n}.weight"], f"{new}ln{n}.b": weights[f"{old}ln_{n}.bias"]}
-        if cfg.layer_scale:
-            out |= {
-                f"{new}attn.scale": weights[f"{old}ls_1.gamma"],
-                f"{new}mlp.scale": weights[f"{old}ls_2.gamma"],
-            }
-    return out
-
-
-def convert(visual: nn.Module, copy: bool = True) -> HookedVisionTransformer:
-    """A hooked tower with the weights of `visual`, an open_clip `VisionTransformer`, in evaluation mode.
-
-    Args:
-        visual: the tower.
-        copy: own the weights; without it they share the original's memory.
-
-    Raises:
-        ModelError: for a setting that is not understood, or for weights that are not finite, each by name.
-    """
-    visual = unaltered(visual)
+def _read(visual: Any) -> Layout:
     cfg = read_config(visual)
-    reference = _empty_open_clip(cfg, type(cast(Any, visual).transformer.resblocks[0]).__name__)
+    reference = _empty_open_clip(cfg, type(visual.transformer.resblocks[0]).__name__)
     transformer = open_clip().transformer
     norms = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
     refuse_differences(visual, reference, (norms, frozenset({transformer.PatchDropout, nn.Identity})))
-    check_finite(visual, "visual.")
-    with torch.device("meta"):
-        hooked = HookedVisionTransformer(cfg)
-    weights = {name: tensor.detach() for name, tensor in visual.state_dict().items()}
-    if copy:
-        weights = {name: tensor.clone() for name, tensor in weights.items()}
-    for name, tensor in reference.state_dict().items():
-        if name not in weights:  # a missing bias is one of zeros, a norm's missing weight one of ones
-            fill = torch.zeros if name.endswith("bias") else torch.ones
-            weights[name] = fill(tensor.shape, dtype=weights["proj"].dtype, device=weights["proj"].device)
-    hooked.load_state_dict(_to_hooked(weights, cfg), assign=True)
-    return hooked.eval()
+    return Layout(cfg)
+
+
+def _places(cfg: VisionConfig) -> Iterable[Place]:
+    yield Place("W_E", "conv1.weight")
+    yield Place("class_token", "class_embedding")
+    yield Place("W_pos", "positional_embedding")
+    yield Place("W_P", "proj")
+    yield from norm_places("ln_pre", "ln_pre")
+    for layer in range(cfg.n_layers):
+        mine, theirs = f"blocks.{layer}.", f"transformer.resblocks.{layer}."
+        for k, letter in enumerate("QKV"):
+            yield from linear_places(f"{mine}attn", f"{theirs}attn.in_proj_", letter, "heads", (k, 3))
+        yield from linear_places(f"{mine}attn", f"{theirs}attn.out_proj.", "O", "out")
+        yield from norm_places(f"{mine}ln1", f"{theirs}ln_1")
+        yield from mlp_places(mine, f"{theirs}mlp.", ("c_fc", "c_proj"), norm=f"{theirs}ln_2")
+        yield Place(f"{mine}attn.scale", f"{theirs}ls_1.gamma")
+        yield Place(f"{mine}mlp.scale", f"{theirs}ls_2.gamma")
+    if cfg.attention_pool is None:
+        yield from norm_places("ln_final", "ln_post")
+        return
+    yield from norm_places("ln_final", "attn_pool.ln_k")
+    yield from norm_places("pool.ln_query", "attn_pool.ln_q")
+    yield from norm_places("pool.ln_post", "ln_post")
+    yield Place("pool.query", "attn_pool.query")
+    together = cfg.attention_pool.d_query == cfg.d_model  # torch then keeps the three maps in one
+    for k, letter in enumerate("QKV"):
+        name, part = ("in_proj_weight", (k, 3)) if together else (f"{letter.lower()}_proj_weight", (0, 1))
+        yield Place(f"pool.attn.W_{letter}", f"attn_pool.attn.{name}", "heads", part)
+        yield Place(f"pool.attn.b_{letter}", "attn_pool.attn.in_proj_bias", "heads", (k, 3))
+    yield from linear_places("pool.attn", "attn_pool.attn.out_proj.", "O", "out")
+
+
+FAMILY = Family(
+    name="open_clip",
+    title="CLIP as open_clip has it, CoCa",
+    recognises=lambda tower: type(tower) is open_clip().transformer.VisionTransformer,
+    read=_read,
+    places=_places,
+)
 
 
 def to_open_clip(vision: HookedVisionTransformer) -> dict[str, Tensor]:
     """The tower's weights under open_clip's names, as `visual.load_state_dict` takes them.
 
-    Bitwise the inverse of `convert`. Tensors are contiguous copies, ready to be written to a file.
+    Bitwise the inverse of the conversion. Tensors are contiguous copies, ready to be written to a file.
     """
-    cfg, mine = vision.cfg, {name: tensor.detach() for name, tensor in vision.state_dict().items()}
-    out = {
-        "class_embedding": mine["class_token"],
-        "positional_embedding": mine["W_pos"],
-        "proj": mine["W_P"],
-        "conv1.weight": mine["W_E"],
-    }
-    for old, new in (("ln_pre", "ln_pre"), ("ln_final", "ln_post")):
-        if f"{old}.w" in mine:
-            out |= {f"{new}.weight": mine[f"{old}.w"], f"{new}.bias": mine[f"{old}.b"]}
-    for layer in range(cfg.n_layers):
-        old, new = f"blocks.{layer}.", f"transformer.resblocks.{layer}."
-        in_proj = [rearrange(mine[f"{old}attn.W_{x}"], "head d_model d_head -> (head d_head) d_model") for x in "QKV"]
-        out |= {
-            f"{new}attn.in_proj_weight": torch.cat(in_proj),
-            f"{new}attn.in_proj_bias": torch.cat([mine[f"{old}attn.b_{x}"].flatten() for x in "QKV"]),
-            f"{new}attn.out_proj.weight": rearrange(
-                mine[f"{old}attn.W_O"], "head d_head d_model -> d_model (head d_head)"
-            ),
-            f"{new}attn.out_proj.bias": mine[f"{old}attn.b_O"],
-            f"{new}mlp.c_fc.weight": mine[f"{old}mlp.W_in"].T,
-            f"{new}mlp.c_fc.bias": mine[f"{old}mlp.b_in"],
-            f"{new}mlp.c_proj.weight": mine[f"{old}mlp.W_out"].T,
-            f"{new}mlp.c_proj.bias": mine[f"{old}mlp.b_out"],
-        }
-        for n in (1, 2):
-            out |= {f"{new}ln_{n}.weight": mine[f"{old}ln{n}.w"], f"{new}ln_{n}.bias": mine[f"{old}ln{n}.b"]}
-        if cfg.layer_scale:
-            out |= {f"{new}ls_1.gamma": mine[f"{old}attn.scale"], f"{new}ls_2.gamma": mine[f"{old}mlp.scale"]}
-    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in out.items()}
+    if vision.cfg.family != FAMILY.name:
+        raise ModelError(
+            f"The vision tower is of the family {vision.cfg.family}, not open_clip's own transformer.",
+            "Use headlens.models.families.to_original.",
+        )
+    mine = {name: tensor.detach() for name, tensor in vision.state_dict().items()}
+    places = list(_places(vision.cfg))
+    return to_theirs(mine, vision.cfg, places, {place.theirs for place in places})
 
 
 def rebuild_open_clip(vision: HookedVisionTransformer) -> nn.Module:
@@ -151,7 +102,7 @@ def rebuild_open_clip(vision: HookedVisionTransformer) -> nn.Module:
 
 def _empty_open_clip(cfg: VisionConfig, block: str = "ResidualAttentionBlock") -> nn.Module:
     """open_clip's tower of these settings, without numbers."""
-    transformer = open_clip().transformer
+    transformer, pool = open_clip().transformer, cfg.attention_pool
     norm = transformer.LayerNormFp32 if cfg.norm_in_float32 else transformer.LayerNorm
     activations = {
         "gelu": nn.GELU,
@@ -169,8 +120,11 @@ def _empty_open_clip(cfg: VisionConfig, block: str = "ResidualAttentionBlock") -
             mlp_ratio=(cfg.d_mlp + 0.5) / cfg.d_model,
             ls_init_value=1.0 if cfg.layer_scale else None,
             output_dim=cfg.d_embed,
+            attentional_pool=pool is not None,
+            attn_pooler_queries=pool.n_queries if pool is not None else 1,
+            attn_pooler_heads=pool.n_heads if pool is not None else 1,
             no_ln_pre=not cfg.ln_pre,
-            pool_type=cfg.pool,
+            pool_type="tok" if pool is not None else cfg.pool,
             final_ln_after_pool=cfg.ln_after_pool,
             act_layer=activations[cfg.act],
             norm_layer=partial(norm, eps=cfg.eps),
