@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from tower_factory import random_tower
 from torch import nn
+from tower_factory import random_tower
 
 from headlens.models.open_clip_import import open_clip
 
@@ -76,7 +76,13 @@ def hugging(kind: str, with_text: bool = False, **settings: Any) -> nn.Module:
         config = getattr(transformers, f"{kind}VisionConfig")(**vision)
         suffix = "VisionModelWithProjection" if kind == "CLIP" else "VisionModel"
         return getattr(transformers, kind + suffix)(config)
-    text = {"hidden_size": WIDTH, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
+    text = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 99,
+    }
     if kind != "CLIP":
         text["projection_size"] = WIDTH
     both = {"vision_config": vision, "text_config": text} | ({"projection_dim": 11} if kind == "CLIP" else {})
@@ -103,7 +109,9 @@ RELEASED: dict[str, Callable[[], nn.Module]] = {
     "EVA-01": partial(timm_tower, "eva_giant_patch14_224", "token", "", patch_size=PATCH),
     "EVA-02": partial(timm_tower, "eva02_base_patch16_clip_224", "token", "", patch_size=PATCH),
     "EVA-02 E": partial(timm_tower, "eva02_enormous_patch14_clip_224", "token", "", patch_size=PATCH),
-    "Perception Encoder": partial(timm_tower, "vit_pe_core_base_patch16_224", "map", "", patch_size=PATCH, attn_pool_num_heads=2),
+    "Perception Encoder": partial(
+        timm_tower, "vit_pe_core_base_patch16_224", "map", "", patch_size=PATCH, attn_pool_num_heads=2
+    ),
     "Perception Encoder L": partial(timm_tower, "vit_pe_core_large_patch14_336", "map", "", patch_size=PATCH),
     "MobileCLIP-B": partial(timm_tower, "vit_base_mci_224", "token", "", embed_dim=768, num_heads=12, depth=1),
     "MobileCLIP2-L-14": partial(timm_tower, "vit_large_patch14_clip_224", "token", "", patch_size=PATCH),
@@ -127,4 +135,3 @@ RELEASED: dict[str, Callable[[], nn.Module]] = {
 def tower(name: str) -> nn.Module:
     """The random tower of a family."""
     return filled(RELEASED[name]())
-

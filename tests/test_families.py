@@ -66,7 +66,11 @@ def test_the_compact_form(pair):
     close = {"rtol": 1e-9, "atol": 1e-10}
     torch.testing.assert_close(basis.contributions(states.z), parts.heads, **close)
     torch.testing.assert_close(states.scale @ basis.bias + basis.beta, parts.constant, **close)
-    torch.testing.assert_close(torch.einsum("ihd,hde->ihe", states.z[:, -1], torch.stack([basis.of(-1, h) for h in range(cfg.n_heads)])), parts.heads[:, -1], **close)
+    torch.testing.assert_close(
+        torch.einsum("ihd,hde->ihe", states.z[:, -1], torch.stack([basis.of(-1, h) for h in range(cfg.n_heads)])),
+        parts.heads[:, -1],
+        **close,
+    )
     for name in ("mlps", "stem", "pool"):
         torch.testing.assert_close(getattr(states, name), getattr(parts, name), **close)
     directions = torch.randn(2, cfg.d_embed, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

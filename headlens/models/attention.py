@@ -66,10 +66,10 @@ class Attention(nn.Module):
     b_K: nn.Parameter
     b_V: nn.Parameter
     rope: Tensor | None
+    hook_rot_q: HookPoint  # where a tower rotates
+    hook_rot_k: HookPoint
 
-    def __init__(
-        self, n_heads: int, d_head: int, d_model: int, d_query: int | None = None, d_out: int | None = None
-    ):
+    def __init__(self, n_heads: int, d_head: int, d_model: int, d_query: int | None = None, d_out: int | None = None):
         super().__init__()
         for letter, width in zip("QKV", (d_query or d_model, d_model, d_model), strict=True):
             flat = torch.zeros(n_heads, d_head, width)

@@ -37,6 +37,8 @@ class MLP(nn.Module):
         act: the nonlinearity.
     """
 
+    hook_pre_linear: HookPoint  # of a gated one
+
     def __init__(self, d_model: int, d_mlp: int, act: Activation):
         super().__init__()
         self.W_in = nn.Parameter(torch.zeros(d_mlp, d_model).T)

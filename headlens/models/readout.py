@@ -65,9 +65,7 @@ class Readout:
             beta = beta + vision.b_P.to(dtype)
         return cls(gain, inner, outer, P, bias, beta, norm is not None)
 
-    def __call__(
-        self, x: Float[Tensor, "*batch pool d_model"], centre: bool = True
-    ) -> Float[Tensor, "*batch embed"]:
+    def __call__(self, x: Float[Tensor, "*batch pool d_model"], centre: bool = True) -> Float[Tensor, "*batch embed"]:
         """C(x), or, without `centre`, the same with each summand's own mean left in."""
         if centre and self.centred:
             x = x - x.mean(-1, keepdim=True)
@@ -84,10 +82,10 @@ class Readout:
 
     def ones(self) -> Float[Tensor, "source embed"]:
         """What a residual of all ones would contribute uncentred, for each source of `HeadStates.shift`."""
-        if self.inner is None:
+        if self.inner is None or self.outer is None:
             one = self.gain if self.P is None else self.gain @ self.P
             return one.expand(len(self.bias), -1)
-        by_head = einsum(self.inner_ones(), self.outer, "pool d_pool, pool d_pool embed -> pool embed")
+        by_head: Tensor = einsum(self.inner_ones(), self.outer, "pool d_pool, pool d_pool embed -> pool embed")
         return torch.nn.functional.pad(by_head, (0, 0, 0, len(self.bias) - len(by_head)))
 
     def inner_ones(self) -> Float[Tensor, "pool d_pool"]:

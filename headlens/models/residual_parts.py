@@ -163,9 +163,11 @@ def _parts(vision: HookedVisionTransformer, images: Tensor, per_token: bool) -> 
 
     by_token = None
     if per_token:
-        weights = [einsum(a.to(wide), weight, "image h query key, image pool query -> image h pool key") for a, _ in tokens]
+        weights = [
+            einsum(a.to(wide), weight, "image h query key, image pool query -> image h pool key") for a, _ in tokens
+        ]
         by_token = torch.stack(weights, 1), torch.stack([v.to(wide).transpose(1, 2) for _, v in tokens], 1)
-    scale, shift = weight.sum(2), torch.einsum("ipq,iq->ip", weight, final.mean)
+    scale, shift = weight.sum(2), (weight * final.mean[:, None]).sum(2)
     if biases:
         scale = torch.cat([scale, *(weighted(1 / divisor.to(wide)) for divisor in biases)], dim=1)
     if final.behind is not None:

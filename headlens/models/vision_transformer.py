@@ -110,7 +110,7 @@ class HookedVisionTransformer(HookedRootModule):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights, to which images are cast."""
-        return self.blocks[0].attn.W_O.dtype
+        return self.layers[0].attn.W_O.dtype
 
     @property
     def first_read(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,6 +70,11 @@ class HeadBasis:
             whole: keep the factors also where pool heads × d_head are more than the embedding's width, and a store
                 holds contributions.
         """
+        with torch.autocast(vision.device.type, enabled=False):
+            return cls._folded(vision, whole)
+
+    @classmethod
+    def _folded(cls, vision: HookedVisionTransformer, whole: bool) -> HeadBasis:
         cfg = vision.cfg
         wide = torch.promote_types(vision.dtype, torch.float32)
         readout = vision.readout(wide)
@@ -91,7 +96,9 @@ class HeadBasis:
                 )
                 bias_mean[layer, :sources] = biases[0].mean()
                 kept = (weight - weight.mean(-1, keepdim=True)) * readout.gain
-                kept = einsum(kept, readout.inner, "head d_head d_model, pool d_model d_pool -> head pool d_head d_pool")
+                kept = einsum(
+                    kept, readout.inner, "head d_head d_model, pool d_model d_pool -> head pool d_head d_pool"
+                )
             else:
                 where = [0] if len(biases) == 1 else [0, 1 + layer]
                 layer_bias[layer, where] = readout(biases[:, None])
@@ -114,6 +121,13 @@ class HeadBasis:
             outer=readout.outer if not identity else None,
             inner_ones=readout.inner_ones() if pooled and not identity else None,
             stem=_class_stem(vision, wide) if cfg.pool == "tok" else None,
+        )
+
+    @classmethod
+    def of_weights(cls, B: Float[Tensor, "layer head d_head embed"]) -> HeadBasis:
+        """The basis of heads of which nothing but these weights is known: no biases, no means that were taken off."""
+        return replace(
+            cls.identity(B.shape[0], B.shape[1], B.shape[3], B.dtype), B=B, head_mean=B.new_zeros(B.shape[:3])
         )
 
     @classmethod
@@ -157,12 +171,12 @@ class HeadBasis:
             return self.B[layer, head]
         if self.inner is None or self.outer is None:
             return torch.eye(len(self.beta), dtype=self.beta.dtype, device=self.beta.device)
-        blocks = einsum(self.inner[layer, head], self.outer, "pool d_head d_pool, pool d_pool embed -> pool d_head embed")
+        blocks = einsum(
+            self.inner[layer, head], self.outer, "pool d_head d_pool, pool d_pool embed -> pool d_head embed"
+        )
         return blocks.flatten(0, 1)
 
-    def in_parts(
-        self, heads: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[slice, Float[Tensor, "head d_state embed"]]]:
+    def in_parts(self, heads: Sequence[tuple[int, int]]) -> Iterator[tuple[slice, Float[Tensor, "head d_state embed"]]]:
         """B of chosen heads, with their places: all at once where they are kept so, else a few at a time."""
         if self.B is not None:
             layers, places = [layer for layer, _ in heads], [head for _, head in heads]
@@ -174,16 +188,16 @@ class HeadBasis:
             part = heads[start : start + step]
             yield slice(start, start + len(part)), torch.stack([self.of(*head) for head in part])
 
-    def variance(
-        self, scatter: Float[Tensor, "layer head d_state d_state_too"]
-    ) -> Float[Tensor, "layer head"]:
+    def variance(self, scatter: Float[Tensor, "layer head d_state d_state_too"]) -> Float[Tensor, "layer head"]:
         """tr(Bᵀ S B) of every head: the total scatter of its contributions, from that of z, in float64."""
         n_layers, n_heads = self.shape[:2]
         if self.is_identity:
             return scatter.double().diagonal(dim1=-2, dim2=-1).sum(-1)
         heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
         squares = scatter.double().flatten(0, 1)
-        parts = [((w := weights.double()) @ w.mT * squares[where]).sum((1, 2)) for where, weights in self.in_parts(heads)]
+        parts = [
+            ((w := weights.double()) @ w.mT * squares[where]).sum((1, 2)) for where, weights in self.in_parts(heads)
+        ]
         return torch.cat(parts).view(n_layers, n_heads)
 
     def fold(
@@ -203,7 +217,9 @@ class HeadBasis:
             self._refuse_uncentred(centre)
             return texts.expand(n_layers, n_heads, width, -1)
         inside = self.outer.to(texts) @ texts
-        folded = einsum(self.inner.to(texts), inside, "l h pool d_head d_pool, pool d_pool direction -> l h pool d_head direction")
+        folded = einsum(
+            self.inner.to(texts), inside, "l h pool d_head d_pool, pool d_pool direction -> l h pool d_head direction"
+        )
         if not centre:
             ones = einsum(self.inner_ones.to(texts), inside, "pool d_pool, pool d_pool direction -> pool direction")
             folded = folded + self.head_mean[:, :, None, :, None] * ones[:, None]

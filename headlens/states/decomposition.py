@@ -65,8 +65,8 @@ def decompose(
             image × layer × head × token × embed numbers (58 MB an image for ViT-B-16 in float32).
         constants: "separate" gives Σ_l C(b_O[l]) + βP as a term of its own. "spread" is the published convention:
             b_O[l] shared equally by the layer's heads (and tokens), μ and β by the 2 · layers + 1 components (each
-            layer's attention, each MLP, the stem), an attention layer's share again by its heads (and tokens). With an attention pool its
-            own biases are shared like β.
+            layer's attention, each MLP, the stem), an attention layer's share again by its heads (and tokens). With
+            an attention pool its own biases are shared like β.
         normalize: divide everything by ‖f‖, so that the sum is the unit embedding.
 
     Returns:

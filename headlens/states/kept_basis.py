@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Num
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from headlens.states.basis import HeadBasis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy as copying
 from collections.abc import Collection
 from typing import Any, cast
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
-from headlens.models.altered import unaltered
 from headlens.models import open_clip_weights
+from headlens.models.altered import unaltered
 from headlens.models.families import huggingface, resnet, timm_eva, timm_vit
 from headlens.models.families.layout import Family, Layout, class_name, to_hooked, to_theirs
 from headlens.models.vision_transformer import HookedVisionTransformer
@@ -19,13 +20,16 @@ from headlens.registry import Registry
 #: Every adapter.
 FAMILIES: Registry[Family] = Registry(
     "family of vision towers",
-    {one.name: one for one in (open_clip_weights.FAMILY, timm_vit.FAMILY, timm_eva.FAMILY, resnet.FAMILY, huggingface.FAMILY)},
+    {
+        one.name: one
+        for one in (open_clip_weights.FAMILY, timm_vit.FAMILY, timm_eva.FAMILY, resnet.FAMILY, huggingface.FAMILY)
+    },
 )
 
 # Towers that stay refused, by how timm's names and classes begin: why they have no decomposition by heads.
 _WITHOUT_HEADS = {
     "convnext": "it is built of convolutions: it has no attention heads at all",
-    "fastvit": "it is built of convolutions, with attention in the last stage at most, behind which convolutions follow",
+    "fastvit": "it is built of convolutions, attention standing in the last stage at most, before convolutions",
     "swin": "its attention layers lie in stages of other widths and token grids, joined by maps that are not "
     "a residual stream, so that a head does not write to the embedding directly",
     "vit_relpos": "its attention adds learnt position biases to its scores, which no adapter reads yet",
@@ -69,22 +73,23 @@ def convert(tower: nn.Module, copy: bool = True) -> HookedVisionTransformer:
     open_clip_weights.check_finite(table, "visual.")
     if copy:
         table = {name: tensor.clone() for name, tensor in table.items()}
-    hooked = _build(family, layout, table)
-    _check_same(tower, family, hooked)
-    return hooked
+    hooked = _build(family, layout, table, copying.deepcopy(layout.stem) if copy else layout.stem)
+    if family is not open_clip_weights.FAMILY:  # which is compared with a new one of its settings, module by module
+        _check_same(tower, family, hooked)
+    return hooked.eval()
 
 
-def _build(family: Family, layout: Layout, table: dict[str, Tensor]) -> HookedVisionTransformer:
+def _build(family: Family, layout: Layout, table: dict[str, Tensor], stem: nn.Module | None) -> HookedVisionTransformer:
     with torch.device("meta"):
         hooked = HookedVisionTransformer(layout.cfg)
     like = dict(hooked.state_dict())
-    hooked.stem = layout.stem
+    hooked.stem = stem
     weights = to_hooked(table, layout.cfg, family.places(layout.cfg), like)
     if layout.rope is not None:
         weights |= {name: layout.rope for name in like if name.endswith(".rope")}
-    if layout.stem is not None:
+    if stem is not None:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("stem.")} | {
-            f"stem.{name}": tensor for name, tensor in layout.stem.state_dict().items()
+            f"stem.{name}": tensor for name, tensor in stem.state_dict().items()
         }
     hooked.load_state_dict(weights, assign=True)
     return hooked.eval()
@@ -103,8 +108,8 @@ def _check_same(tower: nn.Module, family: Family, hooked: HookedVisionTransforme
     difference = float((hooked(noise).double() - expected).norm() / expected.norm())
     if not difference <= _LIMITS.get(hooked.dtype, 5e-2):
         raise ModelError(
-            f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) computes something else than its settings "
-            f"and weights say (relative difference {difference:.1e}).",
+            f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) computes something else than its "
+            f"settings and weights say (relative difference {difference:.1e}).",
             "Pass it as its library builds it; what was changed in it would be lost in the conversion.",
         )
 

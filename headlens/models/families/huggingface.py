@@ -68,7 +68,13 @@ def _read(model: Any) -> Layout:
             d_mlp=config.intermediate_size,
             act=activation(vision.head.mlp.activation_fn),
         )
-        settings = {"pool": "attention", "attention_pool": pool, "project": False, "class_token": "none", "ln_pre": False}
+        settings = {
+            "pool": "attention",
+            "attention_pool": pool,
+            "project": False,
+            "class_token": "none",
+            "ln_pre": False,
+        }
     cfg = VisionConfig(
         n_layers=len(blocks),
         n_heads=heads,

@@ -51,7 +51,10 @@ def stem_of(tower: Any) -> tuple[dict[str, Any], nn.Module | None]:
     if getattr(embed, "dynamic_img_pad", False):
         refuse("padding to whole patches (dynamic_img_pad)")
     image, grid = embed.img_size, embed.grid_size
-    sizes: dict[str, Any] = {"image_size": tuple(image), "patch_size": tuple(a // b for a, b in zip(image, grid, strict=True))}
+    sizes: dict[str, Any] = {
+        "image_size": tuple(image),
+        "patch_size": tuple(a // b for a, b in zip(image, grid, strict=True)),
+    }
     if type(embed) is PatchEmbed and type(embed.proj) is nn.Conv2d:
         absent(embed.norm, "norm of the patches")
         conv = embed.proj
@@ -93,7 +96,9 @@ def readout_of(tower: Any) -> dict[str, Any]:
         refuse("an average that includes the class token (pool_include_prefix)")
     if kind == "attention" and after:
         refuse("a norm behind its attention pool (fc_norm)")
-    heads = [module for module in (trunk.head, *getattr(tower, "head", ())) if tower is not trunk or module is trunk.head]
+    heads = [
+        module for module in (trunk.head, *getattr(tower, "head", ())) if tower is not trunk or module is trunk.head
+    ]
     heads = [module for module in heads if type(module) not in (nn.Identity, nn.Dropout)]
     if len(heads) > 1 or any(type(module) is not nn.Linear for module in heads):
         refuse(f"{' and '.join(map(class_name, heads))} as projection")
@@ -201,11 +206,13 @@ def _read(tower: Any) -> Layout:
         where = f"blocks.{index}"
         expect(block, timm_models.Block, where)
         expect(block.attn, timm_models.Attention, f"{where}.attn")
-        scaled = [type(ls) is timm_models.LayerScale or absent(ls, f"{where}.ls") for ls in (block.ls1, block.ls2)]
+        scaled = [type(scale) is timm_models.LayerScale for scale in (block.ls1, block.ls2)]
+        for scale, there in zip((block.ls1, block.ls2), scaled, strict=True):
+            absent(None if there else scale, f"{where}.ls")
         settings.append(
             attention_of(block.attn, f"{where}.attn")
             | mlp_of(block.mlp, f"{where}.mlp")
-            | {"layer_scale": single(map(bool, scaled), "LayerScale settings")}
+            | {"layer_scale": single(scaled, "LayerScale settings")}
         )
     stem_settings, stem = stem_of(tower)
     cfg = VisionConfig(
