@@ -23,7 +23,7 @@ from torch import Tensor
 
 from headlens import plots
 from headlens.errors import HeadlensError, ImageError, ModelError, StoreError
-from headlens.explain import Explanation, token_maps, top_images
+from headlens.explain import Explanation, TopImages, token_maps, top_images
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.images import read_image
@@ -98,8 +98,8 @@ class Figures:
         Raises:
             LocateError, ExplainError: as `headlens.explain.top_images`.
         """
-        direction, names = (None, "") if between is None else direction_between(self._evidence, between)
-        top = top_images(self._data.test, HeadId.of(head), direction, min(count, len(self._data.test)))
+        names = "" if between is None else direction_between(self._evidence, between)[1]
+        top = self.ends_of(head, count, between)
         ends = (f"most {names}", f"least {names}") if names else ("most", "least")
         rows = {ends[0]: (top.highest, top.highest_scores), ends[1]: (top.lowest, top.lowest_scores)}
         captions = {
@@ -107,6 +107,11 @@ class Figures:
             for end, found in rows.items()
         }
         return plots.gallery({end: thumbnails(self._data.test, places) for end, (places, _) in rows.items()}, captions)
+
+    def ends_of(self, head: HeadLike, count: int = 6, between: Sequence[str] | None = None) -> TopImages:
+        """The images that `images` shows, as numbers among the scored ones."""
+        direction = None if between is None else direction_between(self._evidence, between)[0]
+        return top_images(self._data.test, HeadId.of(head), direction, min(count, len(self._data.test)))
 
     def tokens(
         self, image: int, heads: Iterable[HeadLike] | None = None, between: Sequence[str] | None = None
