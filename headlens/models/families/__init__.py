@@ -5,7 +5,7 @@ not understand, and lists which tensor of the original is which weight here. Add
 in `FAMILIES`.
 """
 
-from headlens.models.families.conversion import FAMILIES, convert, family_of, to_original
+from headlens.models.families.conversion import FAMILIES, convert, family_of, original_output, to_original
 from headlens.models.families.layout import Family, Layout, Place
 
-__all__ = ["FAMILIES", "Family", "Layout", "Place", "convert", "family_of", "to_original"]
+__all__ = ["FAMILIES", "Family", "Layout", "Place", "convert", "family_of", "original_output", "to_original"]

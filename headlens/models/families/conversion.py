@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
-from headlens.models import open_clip_weights
 from headlens.models.altered import unaltered
-from headlens.models.families import huggingface, resnet, timm_eva, timm_vit
+from headlens.models.families import huggingface, open_clip_vit, resnet, timm_eva, timm_vit
 from headlens.models.families.layout import Family, Layout, class_name, to_hooked, to_theirs
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.registry import Registry
@@ -22,7 +21,7 @@ FAMILIES: Registry[Family] = Registry(
     "family of vision towers",
     {
         one.name: one
-        for one in (open_clip_weights.FAMILY, timm_vit.FAMILY, timm_eva.FAMILY, resnet.FAMILY, huggingface.FAMILY)
+        for one in (open_clip_vit.FAMILY, timm_vit.FAMILY, timm_eva.FAMILY, resnet.FAMILY, huggingface.FAMILY)
     },
 )
 
@@ -70,11 +69,11 @@ def convert(tower: nn.Module, copy: bool = True) -> HookedVisionTransformer:
     layout = family.read(tower)
     table = {layout.rename(name): tensor.detach() for name, tensor in tower.state_dict().items()}
     table = {name: tensor for name, tensor in table.items() if not name.startswith(layout.elsewhere or ("\0",))}
-    open_clip_weights.check_finite(table, "visual.")
+    open_clip_vit.check_finite(table, "visual.")
     if copy:
         table = {name: tensor.clone() for name, tensor in table.items()}
     hooked = _build(family, layout, table, copying.deepcopy(layout.stem) if copy else layout.stem)
-    if family is not open_clip_weights.FAMILY:  # which is compared with a new one of its settings, module by module
+    if family is not open_clip_vit.FAMILY:  # which is compared with a new one of its settings, module by module
         _check_same(tower, family, hooked)
     return hooked.eval()
 

@@ -96,9 +96,7 @@ def readout_of(tower: Any) -> dict[str, Any]:
         refuse("an average that includes the class token (pool_include_prefix)")
     if kind == "attention" and after:
         refuse("a norm behind its attention pool (fc_norm)")
-    heads = [
-        module for module in (trunk.head, *getattr(tower, "head", ())) if tower is not trunk or module is trunk.head
-    ]
+    heads = [trunk.head, *(() if tower is trunk else tower.head)]
     heads = [module for module in heads if type(module) not in (nn.Identity, nn.Dropout)]
     if len(heads) > 1 or any(type(module) is not nn.Linear for module in heads):
         refuse(f"{' and '.join(map(class_name, heads))} as projection")
