@@ -135,14 +135,30 @@ def test_the_first_notebook_is_explored(server: str, work: Path, page, errors, t
     page.goto(f"{server}/lab/tree/{FIRST}?token={TOKEN}&reset")
     explorer = _run_all(page, server, errors)
     expect(explorer).to_contain_text("landbird, waterbird by background")
-    # Heatmap, text spans, pictures and token map of the first located head.
-    expect(explorer.locator(".js-plotly-plot:visible")).to_have_count(4)
+    # The heatmap beside the images of the first located head; its texts and token map in the next tabs.
+    plots = explorer.locator(".js-plotly-plot:visible")
+    expect(plots).to_have_count(2)
+    expect(explorer.get_by_role("img", name="most land: 6 images")).to_be_visible()
     page.screenshot(path=_shots(tmp_path) / "explorer-open.png")
+    for name in ("Texts", "Token map"):
+        explorer.get_by_role("tab", name=name).click()
+        expect(plots).to_have_count(2)
+        page.screenshot(path=_shots(tmp_path) / f"explorer-{name.split()[0]}.png")
+    explorer.get_by_role("tab", name="Images").click()
 
-    attribute = explorer.get_by_role("textbox", name="Attribute")
+    # A picture that is clicked is the one whose map is shown.
+    image = explorer.get_by_label("Image", exact=True)
+    before = image.input_value()
+    picture = explorer.get_by_role("img", name="most land: 6 images")
+    picture.click(position={"x": 110 + 3 * 110, "y": 190})
+    expect(image).to_be_visible()
+    expect(image).not_to_have_value(before)
+
+    attribute = explorer.get_by_role("combobox", name="Attribute")
     attribute.fill("scenery:dry=a photo of dry land,wet=a photo of open water")
     explorer.get_by_role("button", name="Locate heads").click()
     expect(explorer).to_contain_text("scenery (dry, wet, inferred zero-shot")
+    explorer.get_by_role("tab", name="Images").click()
     groups = explorer.get_by_role("table", name="Accuracy by group")
     expect(groups).to_contain_text("landbird/wet")
     expect(explorer).to_contain_text("Located by 'contrastive'")
@@ -156,28 +172,56 @@ def test_the_first_notebook_is_explored(server: str, work: Path, page, errors, t
 
     selected = explorer.get_by_label("Selected", exact=True)
     _head(explorer, "2.3").click()
-    expect(selected).to_have_value("2.3")
-    expect(explorer.get_by_role("img", name="Head 2.3, ")).to_have_count(1)
-    expect(explorer.get_by_role("status")).to_contain_text("Looking at head 2.3: ")
+    expect(selected).to_have_value("L2H3")
+    expect(explorer.get_by_role("img", name="most dry: 6 images")).to_be_visible()
+    expect(explorer.get_by_role("status")).to_contain_text("Looking at head L2H3: ")
     _head(explorer, "3.1").click(modifiers=["Shift"])
-    expect(selected).to_have_value("2.3, 3.1")
+    expect(selected).to_have_value("L2H3, L3H1")
     # The same by keyboard: 3.1 out, and its neighbour in.
     page.keyboard.press("Shift+Enter")
-    expect(selected).to_have_value("2.3")
+    expect(selected).to_have_value("L2H3")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Shift+Enter")
-    expect(selected).to_have_value("2.3, 3.0")
+    expect(selected).to_have_value("L2H3, L3H0")
     expect(explorer.get_by_role("button", name="head", pressed=True)).to_have_count(2)
 
     explorer.get_by_role("button", name="Ablate the selection").click()
-    ablated = explorer.get_by_role("table", name="Before and after ablating 2.3, 3.0")
+    ablated = explorer.get_by_role("table", name="Before and after ablating L2H3, L3H0")
     for measure in ("worst group", "gap", "Cramér's V", "waterbird/dry"):
         expect(ablated).to_contain_text(measure)
-    expect(explorer.locator(".js-plotly-plot:visible")).to_have_count(7)
+    expect(plots).to_have_count(4)  # the heatmap, the groups, and two comparisons with random heads
+    page.screenshot(path=_shots(tmp_path) / "explorer-ablated.png")
 
+    # In a dark notebook the figures are dark too, and in a narrow one nothing lies over anything else.
+    ground = "getComputedStyle(document.querySelector('.headlens-explorer .main-svg')).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.get_by_text("Theme", exact=True).first.hover()
+    page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
+    page.wait_for_function(f"{ground} !== '{light}'")
+    for width in (1800, 1000, 760):
+        page.set_viewport_size({"width": width, "height": 1600})
+        explorer.scroll_into_view_if_needed()
+        page.wait_for_timeout(600)
+        page.screenshot(path=_shots(tmp_path) / f"explorer-dark-{width}.png")
+        drawn, below = explorer.locator(".headlens-heads .headlens-box").bounding_box(), selected.bounding_box()
+        assert drawn["y"] + drawn["height"] <= below["y"]
+        _head(explorer, "1.2").click()
+        expect(selected).to_have_value("L1H2")
+        _head(explorer, "2.3").click()
+        expect(selected).to_have_value("L2H3")
+    explorer.get_by_role("button", name="Undo").click()
+    expect(selected).to_have_value("L1H2")
+    _head(explorer, "2.3").click()
+    _head(explorer, "3.0").click(modifiers=["Shift"])
+    explorer.get_by_role("button", name="Ablate the selection").click()
+    expect(ablated).to_contain_text("worst group")
+
+    explorer.get_by_role("tab", name="Steps and code").click()
+    page.screenshot(path=_shots(tmp_path) / "explorer-steps.png")
     explorer.get_by_role("button", name="Copy the Python").click()
     expect(explorer.get_by_role("button", name="Copied")).to_be_visible()
-    assert "hl.audit.ablate(audit, [(2, 3), (3, 0)]" in page.evaluate("navigator.clipboard.readText()")
+    assert 'audit.ablate(["L2H3", "L3H0"]' in page.evaluate("navigator.clipboard.readText()")
     folder = explorer.get_by_label("Folder", exact=True)
     expect(folder).to_have_value("out/first_look/audit")  # where the notebook kept the audit of the first question
     folder.fill("kept")
@@ -210,17 +254,18 @@ def test_a_saved_explorer_goes_on_in_another_kernel(server: str, work: Path, pag
     page.goto(f"{server}/notebooks/again.ipynb?token={TOKEN}")
     explorer = _run_all(page, server, errors)
     selected = explorer.get_by_label("Selected", exact=True)
-    expect(selected).to_have_value("1.6, 3.0")
-    expect(explorer.get_by_role("table", name="Before and after ablating 1.6, 3.0")).to_contain_text("worst group")
-    attribute = explorer.get_by_role("textbox", name="Attribute")
+    expect(selected).to_have_value("L1H6, L3H0")
+    expect(explorer.get_by_role("table", name="Before and after ablating L1H6, L3H0")).to_contain_text("worst group")
+    attribute = explorer.get_by_role("combobox", name="Attribute")
     attribute.fill("scenery:dry=a photo of dry land,wet=a photo of open water")
     attribute.press("Enter")
+    explorer.get_by_role("tab", name="Images").click()
     expect(explorer.get_by_role("table", name="Accuracy by group")).to_contain_text("waterbird/wet")
     _head(explorer, "2.3").click()
     _head(explorer, "3.1").click(modifiers=["Shift"])
-    expect(selected).to_have_value("2.3, 3.1")
+    expect(selected).to_have_value("L2H3, L3H1")
     explorer.get_by_role("button", name="Ablate the selection").click()
-    expect(explorer.get_by_role("table", name="Before and after ablating 2.3, 3.1")).to_contain_text("Cramér's V")
+    expect(explorer.get_by_role("table", name="Before and after ablating L2H3, L3H1")).to_contain_text("Cramér's V")
 
 
 def _run_all(page, server: str, errors: list[str]):  # type: ignore[no-untyped-def]

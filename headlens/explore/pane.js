@@ -69,6 +69,7 @@ function render({ model, el }) {
       }
     }
     const meta = figure.layout.meta ?? {};
+    plot.style.height = `${figure.layout.height ?? 450}px`; // else plotly takes it from the box when the width changes
     box.style.minWidth = `${meta.min_width ?? 0}px`;
     plot.setAttribute("aria-label", meta.alt ?? "");
     await library.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: true });

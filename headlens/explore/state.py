@@ -337,13 +337,13 @@ class ExplorerState:
         return "distance from the head's mean" if ends is None else f"{ends[0]} over {ends[1]}"
 
     def ends(self) -> tuple[str, str] | None:
-        """The two texts along which images are ordered: a value's first prompt stands for it."""
+        """The two classes or values along which images are ordered; None for the distance from the head's mean."""
         if self.along == "norm":
             return None
         if self.along == "classes":
             return self.between
-        first, second = list(self.audit.attribute.values.values())[:2]
-        return first[0], second[0]
+        first, second = self.audit.attribute.value_names[:2]
+        return first, second
 
     def explain(self) -> None:
         """Explain every head by the general texts, where that was not done: hover and text spans then name them."""

@@ -58,6 +58,8 @@ class Explorer(ipywidgets.VBox):
         super().__init__(self._arranged(), layout={"width": "100%"})
         self.add_class("headlens-explorer")
         self._step("Opening", self._everything)
+        if state.ablated is not None:
+            self.tabs.selected_index = _TABS.index("Ablation")
         if trouble:
             self.message.value = tables.trouble(trouble)
 

@@ -92,15 +92,14 @@ class Figures:
         Args:
             head: the head.
             count: images at each end.
-            between: two classes or texts, to sort by the head's part along their difference; by default by the
-                distance from the head's mean.
+            between: two classes, values or texts, to sort by the head's part along their difference; by default by
+                the distance from the head's mean.
 
         Raises:
             LocateError, ExplainError: as `headlens.explain.top_images`.
         """
-        names = "" if between is None else direction_between(self._evidence, between)[1]
         top = self.ends_of(head, count, between)
-        ends = (f"most {names}", f"least {names}") if names else ("most", "least")
+        ends = ("most", "least") if between is None else (f"most {between[0]}", f"most {between[1]}")
         rows = {ends[0]: (top.highest, top.highest_scores), ends[1]: (top.lowest, top.lowest_scores)}
         captions = {
             end: [f"{self._group(place)} {score:+.3f} #{self._row(place)}" for place, score in zip(*found, strict=True)]
