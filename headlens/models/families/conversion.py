@@ -28,7 +28,7 @@ FAMILIES: Registry[Family] = Registry(
 # Towers that stay refused, by how timm's names and classes begin: why they have no decomposition by heads.
 _WITHOUT_HEADS = {
     "convnext": "it is built of convolutions: it has no attention heads at all",
-    "fastvit": "it is built of convolutions, attention standing in the last stage at most, before convolutions",
+    "fastvit": "its stages are convolutions, at most the last has attention, and more convolutions follow that",
     "swin": "its attention layers lie in stages of other widths and token grids, joined by maps that are not "
     "a residual stream, so that a head does not write to the embedding directly",
     "vit_relpos": "its attention adds learnt position biases to its scores, which no adapter reads yet",
