@@ -3,8 +3,9 @@
     python docs/make_models.py
 
 Each tower is built by its own library with its own settings, shrunk (two layers, a narrow residual stream, few heads, a
-small image) so that all of them fit on a small machine, and filled with random numbers, also where weights start at zero
-or one. It is converted and compared with its original in float32 and float64, and its decomposition with its embedding.
+small image) so that all of them fit on a small machine, and filled with random numbers, also where weights start at
+zero or one. It is converted and compared with its original in float32 and float64, and its decomposition with its
+embedding.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import nn
 
 import headlens as hl
 from headlens.errors import ModelError
-from headlens.models.families import FAMILIES, original_output
+from headlens.models.families import original_output
 from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
 
@@ -49,20 +50,20 @@ TITLES = {
 }
 
 
-def shrunk(config: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """The tower of a configuration of open_clip with its own settings, small; and its full size's vision settings."""
+def shrunk(config: dict[str, Any]) -> nn.Module:
+    """The tower of a configuration of open_clip with its own settings, small."""
     vision = dict(config["vision_cfg"])
     build = open_clip().model._build_vision_tower
     name = vision.get("timm_model_name")
     if name is not None:
-        return _shrunk_timm(name, vision), vision
+        return _shrunk_timm(name, vision)
     if isinstance(vision["layers"], list):
         small = vision | {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64}
     else:
         heads, patch = vision["width"] // vision.get("head_width", 64), vision["patch_size"]
         size = 3 * patch + vision["image_size"] % patch  # pixels that do not fill a patch stay, if there are any
         small = vision | {"layers": 2, "head_width": 2, "width": 2 * heads, "image_size": size, "attn_pooler_heads": 1}
-    return build(13, small, config.get("quick_gelu", False)), vision
+    return build(13, small, config.get("quick_gelu", False))
 
 
 def _shrunk_timm(name: str, vision: dict[str, Any]) -> nn.Module:
@@ -116,8 +117,7 @@ def rows_of_open_clip() -> Iterator[tuple[str, int, bool]]:
         config, tags = open_clip().get_model_config(name), open_clip().list_pretrained_tags_by_model(name)
         try:
             check_model_config(config, name)
-            original, full = shrunk(config)
-            vision, single, double, residue = measured(filled(original))
+            vision, single, double, residue = measured(filled(shrunk(config)))
         except ModelError as error:
             why = error.problem.partition(", and ")[2] or error.problem
             kind = config["vision_cfg"].get("timm_model_name", "")
@@ -159,11 +159,12 @@ def page() -> str:
         *rows_of_transformers(),
     ]
     start, _, rest = text.partition("<!-- table -->")
-    return start + "<!-- table -->\n" + "\n".join(table) + "\n<!-- end -->" + (rest.partition("<!-- end -->")[2] or "\n")
+    return (
+        start + "<!-- table -->\n" + "\n".join(table) + "\n<!-- end -->" + (rest.partition("<!-- end -->")[2] or "\n")
+    )
 
 
 if __name__ == "__main__":
-    assert FAMILIES
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, about what they build
         PAGE.write_text(page(), encoding="utf-8")

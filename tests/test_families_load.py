@@ -12,13 +12,17 @@ from headlens.models.open_clip_import import open_clip
 TIMM = {"timm_model_name": "test_vit3", "timm_pool": "map", "timm_proj": "linear", "image_size": 160}
 CONFIGS = {
     "headlens_timm": {**changed(), "vision_cfg": TIMM, "custom_text": True, "init_logit_bias": -3.0},
-    "headlens_rn": changed(vision_cfg={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}),
-    "headlens_coca": changed(
-        vision_cfg={"attentional_pool": True, "attn_pooler_heads": 1, "output_tokens": True},
-        text_cfg={"embed_cls": True, "output_tokens": True},
-        multimodal_cfg={"context_length": 11, "vocab_size": 49408, "width": 6, "heads": 2, "layers": 1},
-        custom_text=True,
+    "headlens_rn": changed(
+        vision_cfg={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None, "head_width": 64}
     ),
+    "headlens_coca": {
+        **changed(
+            vision_cfg={"attentional_pool": True, "attn_pooler_heads": 1, "output_tokens": True},
+            text_cfg={"embed_cls": True, "output_tokens": True},
+        ),
+        "multimodal_cfg": {"context_length": 11, "vocab_size": 49408, "width": 6, "heads": 2, "layers": 1},
+        "custom_text": True,
+    },
 }
 
 
@@ -40,7 +44,7 @@ def test_a_model_is_loaded_checked_saved_and_loaded_again(name, tmp_path):
     if name == "headlens-timm":
         assert clip.logit_bias == -3.0
         chances = clip.probabilities(first, clip.encode_text(["a cat", "a dog"]))
-        assert (chances.sum(1) < 0.9).all()  # a sigmoid of each text, no distribution over them
+        assert not torch.allclose(chances.sum(1), torch.ones(2))  # a sigmoid of each text, no distribution over them
     clip.save(tmp_path / "folder")
     torch.testing.assert_close(hl.load(str(tmp_path / "folder")).encode_image(images), first)
     theirs = open_clip().create_model(f"local-dir:{tmp_path / 'folder'}").eval()

@@ -102,9 +102,9 @@ def _check_same(tower: nn.Module, family: Family, hooked: HookedVisionTransforme
     noise = torch.randn(1, 3, *hooked.cfg.image_size, generator=torch.Generator().manual_seed(0))
     noise = noise.to(hooked.device, hooked.dtype)
     was_training = tower.training
-    expected = family.run(tower.eval(), noise).double()
-    tower.train(was_training)
-    difference = float((hooked(noise).double() - expected).norm() / expected.norm())
+    expected, got = family.run(tower.eval(), noise).double(), hooked(noise).double()
+    tower.train(was_training)  # last, because the stem may be shared
+    difference = float((got - expected).norm() / expected.norm())
     if not difference <= _LIMITS.get(hooked.dtype, 5e-2):
         raise ModelError(
             f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) computes something else than its "
