@@ -447,7 +447,7 @@ def _build(
             pretrained_text=False,
             **further,
         )
-        decoder = getattr(model, "text_decoder", None)
+        decoder: Any = getattr(model, "text_decoder", None)
         if found.source == "random" and getattr(decoder, "text_projection", None) is not None:
             torch.nn.init.normal_(decoder.text_projection, std=0.02)  # open_clip leaves CoCa's as memory was found
         tokenizer = None
