@@ -95,6 +95,10 @@ def test_a_folder_is_loaded_by_transformers(kind, tmp_path):
     torch.testing.assert_close(clip.encode_image(images), first.encode_image(images))
     if kind != "Siglip2":  # whose tokenizer transformers builds anew, with rules that this one does not have
         torch.testing.assert_close(clip.encode_text(["a cat"]), first.encode_text(["a cat"]))
+    again = hl.load(str(clip.save(tmp_path / "again")))
+    torch.testing.assert_close(again.encode_image(images), clip.encode_image(images))
+    saved, first_weights = (m.state_dict() for m in (transformers.AutoModel.from_pretrained(tmp_path / "again"), model))
+    assert all(torch.equal(saved[name], tensor) for name, tensor in first_weights.items())
     assert clip.description.source == "folder" and clip.description.call == f'hl.load("{tmp_path / "model"}")'
 
 

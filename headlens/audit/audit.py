@@ -40,8 +40,8 @@ from headlens.registry import Registry
 from headlens.report.figures import Figures
 from headlens.serialization import digest
 from headlens.steps import record as calls
-from headlens.steps.audited import Audited
 from headlens.steps.ablate import HeadAblation, ablate, scored_effects
+from headlens.steps.audited import Audited
 from headlens.steps.collateral import CollateralResults, measure_collateral, task_as_attribute
 from headlens.steps.data import AuditData, asking
 from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method

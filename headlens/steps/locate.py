@@ -31,6 +31,7 @@ from headlens.extraction import HeadStore
 from headlens.heads import HeadScores
 from headlens.locate import LOCATORS as ON_ARRAYS
 from headlens.locate import (
+    Calibrated,
     Candidates,
     ConceptRule,
     ConceptScores,
@@ -43,6 +44,7 @@ from headlens.locate import (
     Objective,
     ObjectiveName,
     SearchResult,
+    calibrated,
     concept_candidates,
     concept_scores,
     concept_spans,
@@ -176,7 +178,7 @@ class LocatedHeads:
         note: the groups that it compared, in a sentence; "" for a locator that compares none.
     """
 
-    located: Location | Candidates | SearchResult | Located
+    located: Location | Calibrated | Candidates | SearchResult | Located
     note: str = ""
 
 
@@ -257,6 +259,18 @@ def _on_arrays(name: str) -> Callable[..., Located]:
 
 for _name in ON_ARRAYS:
     LOCATORS.add(_name, _on_arrays(_name))
+
+
+@LOCATORS.register("calibrated")
+def _calibrated(evidence: Evidence, q: float | int = 0.05, minimum_share: float | int = 0.02) -> Calibrated:
+    groups = evidence.conflicting
+    if groups.rule == "accuracy":
+        raise LocateError(
+            "The reference split is balanced, and its conflicting groups would be those on which the model errs: that "
+            "biases the calibrated test.",
+            "Name the conflicting groups, take the correlated split as reference, or locate with 'contrastive'.",
+        )
+    return calibrated(*evidence.margins, groups.mask, q=float(q), minimum_share=float(minimum_share))
 
 
 @LOCATORS.register("contrastive-inferred")
