@@ -213,7 +213,9 @@ def test_the_first_notebook_is_explored(server: str, work: Path, page, errors, t
     explorer.get_by_role("button", name="Undo").click()
     expect(selected).to_have_value("L1H2")
     _head(explorer, "2.3").click()
+    expect(selected).to_have_value("L2H3")
     _head(explorer, "3.0").click(modifiers=["Shift"])
+    expect(selected).to_have_value("L2H3, L3H0")
     explorer.get_by_role("button", name="Ablate the selection").click()
     expect(ablated).to_contain_text("worst group")
 

@@ -357,7 +357,7 @@ def _greedy(
 def direction_between(evidence: Evidence, between: Sequence[str] | None) -> tuple[Float[Tensor, "embed"], str]:
     """t_a − t_b, of unit texts each, and the names of both.
 
-    A name is that of a class, else of a value of the attribute, which stands for the mean of its prompts, else a prompt.
+    A name is a class, else a value of the attribute, which stands for the mean of its prompts, else a prompt.
 
     Args:
         evidence: whose classes and text tower.
