@@ -125,16 +125,7 @@ def projection(layers: int, heads: int, images: int, directions: int) -> Callabl
     """The projection of a store that is in memory."""
     torch.manual_seed(0)
     z, norm = torch.randn(images, layers, heads, 64), torch.ones(images)
-    zeros = torch.zeros(512)
-    basis = HeadBasis(
-        torch.randn(layers, heads, 64, 512) / 23,
-        zeros,
-        zeros,
-        torch.zeros(layers, 512),
-        torch.zeros(layers, heads, 64),
-        torch.zeros(layers),
-        zeros,
-    )
+    basis = HeadBasis.of_weights(torch.randn(layers, heads, 64, 512) / 23)
     texts = torch.randn(directions, 512)
     result = torch.empty(images, layers, heads, directions)
     return lambda: Projection(basis, texts).into(result, z, norm, norm, norm)

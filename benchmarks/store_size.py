@@ -13,6 +13,7 @@ worth reading.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
 import time
@@ -46,16 +47,8 @@ def write_store(
     """A store of random head states, through the same folder that extraction writes; of no image files, or of these."""
     torch.manual_seed(0)
     layers, heads, d_head, embed = (sizes[name] for name in ("layer", "head", "d_head", "embed"))
-    basis = HeadBasis(
-        B=torch.randn(layers, heads, d_head, embed) / embed**0.5,
-        bias=torch.zeros(embed),
-        beta=torch.zeros(embed),
-        layer_bias=torch.zeros(layers, embed),
-        head_mean=torch.zeros(layers, heads, d_head),
-        bias_mean=torch.zeros(layers),
-        ones=torch.zeros(embed),
-        stem=torch.zeros(embed),
-    )
+    weights = torch.randn(layers, heads, d_head, embed) / embed**0.5
+    basis = dataclasses.replace(HeadBasis.of_weights(weights), stem=torch.zeros(embed))
     block, chunk = block_sizes(images, None)
     manifest = pd.DataFrame({"path": paths or ["none"] * images})
     plan = Plan("random", fingerprint, "none", images_digest(manifest), images, block, chunk, dtype, sizes, stem=False)

@@ -60,15 +60,7 @@ def main() -> None:
     # Spectra that fall, as a head's do: a few directions hold most of the variance.
     spread = torch.arange(1, width + 1) ** -0.5
     z = torch.randn(options.images, layers, heads, width, generator=g) * spread + torch.randn(width, generator=g)
-    basis = HeadBasis(
-        B=torch.randn(layers, heads, width, embed, generator=g) / embed**0.5,
-        bias=torch.zeros(embed),
-        beta=torch.zeros(embed),
-        layer_bias=torch.zeros(layers, embed),
-        head_mean=torch.zeros(layers, heads, width),
-        bias_mean=torch.zeros(layers),
-        ones=torch.zeros(embed),
-    )
+    basis = HeadBasis.of_weights(torch.randn(layers, heads, width, embed, generator=g) / embed**0.5)
     texts = torch.randn(options.texts, embed, generator=g) + torch.randn(embed, generator=g)
     streaming, moments = timed(lambda: Moments.of(z))
     some = [(layers - 1 - i // heads, i % heads) for i in range(min(options.row_heads, layers * heads))]

@@ -11,6 +11,7 @@ from textwrap import shorten
 import torch
 
 from headlens.errors import ModelError
+from headlens.models import transformers_clip
 from headlens.models.clip import HookedCLIP
 from headlens.models.description import LoadOptions
 from headlens.models.open_clip_import import open_clip
@@ -37,10 +38,12 @@ def load(
 
     Args:
         name: "testbed" and its variants, which come with headlens; an architecture of open_clip ("ViT-B-16");
-            "hf-hub:organisation/model"; a folder with open_clip_config.json in it, such as `clip.save` writes; or a
+            "hf-hub:organisation/model"; a folder with open_clip_config.json in it, such as `clip.save` writes; a folder
+            or a name of transformers ("openai/clip-vit-base-patch32", "google/siglip-base-patch16-224"); or a
             checkpoint file, where its shapes belong to one architecture alone. A folder that merely has an
             architecture's name does not stand for it.
-        pretrained: a tag of open_clip ("laion2b_s34b_b88k") or a checkpoint file; "random" for untrained weights.
+        pretrained: a tag of open_clip ("laion2b_s34b_b88k") or a checkpoint file; "random" for untrained weights,
+            drawn with seed 0.
             Only for a name that is an architecture. Files are read as data: safetensors, PyTorch's own, TorchScript
             archives, transformers' CLIP; with the prefixes and nesting that training runs add.
         device: where to put the model.
@@ -58,10 +61,35 @@ def load(
     own_folder = pretrained is None and (Path(name) / "open_clip_config.json").is_file()
     if name.split("-")[0] == _TESTBED and not own_folder:
         return _load_testbed(name).to(device)
+    if _is_of_transformers(name, pretrained):
+        return _load_transformers(name).to(device)
     if not name.startswith(SCHEMES) and Path(name).is_dir():
         meant = own_folder or name.replace("/", "-") not in open_clip().list_models()
         name = f"local-dir:{name}" if meant else name
     return load_open_clip(name, pretrained, precision, pretrained_tag, options).to(device)
+
+
+def _is_of_transformers(name: str, pretrained: object) -> bool:
+    """Whether a name is a folder of transformers, or one of a hub that no architecture of open_clip has."""
+    if pretrained is not None or name.startswith(SCHEMES) or Path(name).is_file():
+        return False
+    if Path(name).is_dir():
+        return not (Path(name) / "open_clip_config.json").is_file() and transformers_clip.is_folder(Path(name))
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and "-".join(parts) not in open_clip().list_models() and parts[0] != "."
+
+
+def _load_transformers(name: str) -> HookedCLIP:
+    model, processor, source = transformers_clip.load(name)
+    clip = HookedCLIP.from_transformers(model, processor, name, copy=False)
+    clip.description = replace(
+        clip.description,
+        source=source,
+        call=f"hl.load({json.dumps(name)})",
+        nonlinearity_from=f"config.json of the {source}",
+        preprocessing_from=f"preprocessor_config.json of the {source}",
+    )
+    return clip
 
 
 def _load_testbed(name: str) -> HookedCLIP:

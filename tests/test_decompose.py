@@ -78,7 +78,7 @@ def test_the_compact_form_loses_nothing(options, seed):
     states, basis, parts = vision.head_states(images), HeadBasis.from_vision(vision), hl.decompose(vision, images)
     close = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close(torch.einsum("ilhd,lhde->ilhe", states.z, basis.B), parts.heads, **close)
-    torch.testing.assert_close(states.scale[:, None] * basis.bias + basis.beta, parts.constant, **close)
+    torch.testing.assert_close(states.scale @ basis.bias + basis.beta, parts.constant, **close)
     torch.testing.assert_close(states.mlps, parts.mlps, **close)
     torch.testing.assert_close(states.stem, parts.stem, **close)
     torch.testing.assert_close(states.embedding, vision(images).detach(), **close)
@@ -92,10 +92,10 @@ def test_the_compact_form_loses_nothing(options, seed):
 
     # The uncentred basis of constants='spread' is the centred one and the means that centring took away.
     spread = hl.decompose(vision, images, constants="spread")
-    raw = torch.einsum("ilhd,lhde->ilhe", states.z, basis.B + basis.head_mean[..., None] * basis.ones)
-    biases = basis.layer_bias + basis.bias_mean[:, None] * basis.ones
-    share = (basis.beta - states.shift[:, None] * basis.ones) / (2 * vision.cfg.n_layers + 1)
-    shared = (states.scale[:, None, None] * biases + share[:, None]) / vision.cfg.n_heads
+    raw = torch.einsum("ilhd,lhde->ilhe", states.z, basis.B + basis.head_mean[..., None] * basis.ones[0])
+    biases = (basis.layer_bias + basis.bias_mean[..., None] * basis.ones)[:, 0]
+    share = (basis.beta - states.shift * basis.ones) / (2 * vision.cfg.n_layers + 1)
+    shared = (states.scale[:, None] * biases + share[:, None]) / vision.cfg.n_heads
     torch.testing.assert_close(raw + shared[:, :, None], spread.heads, **close)
 
 
@@ -163,7 +163,7 @@ def test_a_token_contributes_only_through_what_is_attended_to():
     tokens = vision.token_states(images)
     with torch.no_grad():
         _, cache = vision.run_with_cache(images, names_filter=["blocks.0.attn.hook_pattern", "blocks.0.attn.hook_v"])
-        sigma = vision.head_states(images).scale.reciprocal()
+        sigma = vision.head_states(images).scale[:, 0].reciprocal()
     expected = torch.einsum("ihk,ikhd->ihkd", cache["pattern", 0][:, :, 0], cache["v", 0]) / sigma.view(-1, 1, 1, 1)
     torch.testing.assert_close(tokens[:, 0], expected, rtol=1e-10, atol=1e-10)
 

@@ -29,10 +29,7 @@ def micro(images: int = 64) -> tuple[Moments, HeadBasis, torch.Tensor]:
     z = signs[:, :7] - signs[:, :7].mean(0)
     z = torch.linalg.qr(z)[0] * images**0.5  # means 0, variances 1, no correlation
     z = (z[:, None, :] * SPREADS)[:, None]
-    zeros = torch.zeros(7)
-    basis = HeadBasis(
-        AXES.expand(1, 4, 7, 7).clone(), zeros, zeros, zeros[None], torch.zeros(1, 4, 7), zeros[:1], zeros
-    )
+    basis = HeadBasis.of_weights(AXES.expand(1, 4, 7, 7).clone())
     return Moments.of(z), basis, z
 
 

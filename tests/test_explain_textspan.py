@@ -37,8 +37,7 @@ def random_heads(seed: int, images: int = 31, heads: int = 3, d_head: int = 5, e
     z = torch.randn(images, 1, heads, d_head, generator=g).double() * torch.rand(heads, d_head, generator=g)
     z = z + torch.randn(heads, d_head, generator=g)
     weights = torch.randn(1, heads, d_head, embed, generator=g).double()
-    zeros = torch.zeros(embed)
-    basis = HeadBasis(weights, zeros, zeros, torch.zeros(1, embed), torch.zeros(1, heads, d_head), zeros[:1], zeros)
+    basis = HeadBasis.of_weights(weights)
     return z, basis, torch.randn(texts, embed, generator=g).double() + 0.3
 
 

@@ -60,7 +60,7 @@ def test_a_change_is_seen(vision, change):
 def test_it_is_not_folded_again_for_every_image(vision, monkeypatch):
     folded = []
     fold = HeadBasis.from_vision
-    monkeypatch.setattr(module.HeadBasis, "from_vision", lambda one: folded.append(one) or fold(one))
+    monkeypatch.setattr(module.HeadBasis, "from_vision", lambda one, whole: folded.append(one) or fold(one, whole))
     images = torch.randn(2, 3, *vision.cfg.image_size)
     for options in ({}, {"per_token": True}, {"constants": "spread"}):
         hl.decompose(vision, images, **options)

@@ -34,11 +34,7 @@ def planted(seed: int = 0, images: int = 101) -> tuple[torch.Tensor, HeadBasis, 
     prototypes = torch.randn(2, EMBED, generator=g).double()
     weights[CARRIER][0] = 3 * concept_directions(prototypes)[0]
     z[:, CARRIER[0], CARRIER[1], 0] += 2 * groups
-    zeros = torch.zeros(EMBED)
-    layers = torch.zeros(LAYERS)
-    basis = HeadBasis(
-        weights, zeros, zeros, torch.zeros(LAYERS, EMBED), torch.zeros(LAYERS, HEADS, D_HEAD), layers, zeros
-    )
+    basis = HeadBasis.of_weights(weights)
     return z, basis, groups, prototypes
 
 
@@ -278,6 +274,6 @@ def test_prompts_that_cannot_compete() -> None:
         concept_spans(moments, basis, bank, prototypes[:, :7])
     with pytest.raises(ExplainError, match="16 texts cannot be chosen from a bank of 15"):
         concept_spans(moments, basis, bank, prototypes, first=16)
-    spans = concept_spans(Moments.of(z[:, :1]), HeadBasis(**{**vars(basis), "B": basis.B[:1]}), bank, prototypes)
+    spans = concept_spans(Moments.of(z[:, :1]), HeadBasis.of_weights(basis.B[:1]), bank, prototypes)
     with pytest.raises(LocateError, match=r"\[2, 3\] and \[1, 3\]"):
         concept_candidates(scored(), spans)

@@ -4,9 +4,7 @@ import pytest
 import torch
 from tower_factory import random_images, random_tower, randomize
 
-from headlens.errors import ModelError
 from headlens.models import HookedVisionTransformer, parity
-from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
 
 
@@ -19,7 +17,7 @@ def _configs():
 
 CONFIGS = dict(_configs())
 POOLED = [name for name, config in CONFIGS.items() if not config["vision_cfg"].get("attentional_pool")]
-REFUSED = [name for name in CONFIGS if name not in POOLED]
+ATTENTIONAL = [name for name in CONFIGS if name not in POOLED]
 
 
 def shrunk(name):
@@ -51,12 +49,11 @@ def test_every_plain_tower_agrees_with_open_clip(name):
     assert report.passed, report.table()
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_attentional_pooling_is_refused_by_name(name):
-    with pytest.raises(ModelError, match="attentional_pool"):
-        HookedVisionTransformer.from_open_clip(shrunk(name))
-    with pytest.raises(ModelError, match="attentional_pool"):
-        check_model_config(open_clip().get_model_config(name), name)
+@pytest.mark.parametrize("name", ATTENTIONAL)
+def test_attentional_pooling_agrees_too(name):
+    tower = shrunk(name)
+    report = parity(HookedVisionTransformer.from_open_clip(tower), original=tower)
+    assert report.passed, report.table()
 
 
 def test_a_report_tells_a_mistake_from_rounding():

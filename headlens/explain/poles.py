@@ -149,7 +149,7 @@ def shares_along(
 
     tᵀCt / (‖Pt‖² tr C), with C the covariance of the contributions and P the projection; zero where Pt is.
     """
-    parts = basis.B[head].double()[None], moments.mean[head][None], moments.covariance(*head)[None]
+    parts = basis.of(*head).double()[None], moments.mean[head][None], moments.covariance(*head)[None]
     axes, spread, total = (one[0] for one in row_space(*parts))
     inside = directions.double() @ axes.mT
     squares = inside.square().sum(1) * total
@@ -202,7 +202,7 @@ def find_poles(
     scores, null = [], []
     for head in heads:
         found[head] = []
-        weights, covariance = basis.B[head].double(), moments.covariance(*head)
+        weights, covariance = basis.of(*head).double(), moments.covariance(*head)
         axes, spread, total = (one[0] for one in row_space(weights[None], moments.mean[head][None], covariance[None]))
         if float(total) <= 0:
             continue

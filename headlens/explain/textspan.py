@@ -92,15 +92,11 @@ def textspan_heads(
     chosen = as_heads(
         [(i, j) for i in range(n_layers) for j in range(n_heads)] if heads is None else heads, n_layers, n_heads
     )
-    layers, places = [h.layer for h in chosen], [h.head for h in chosen]
-    spans = head_spans(
-        basis.B[layers, places],
-        moments.mean[layers, places],
-        moments.scatter[layers, places] / moments.count,
-        texts.to(basis.B.device),
-        count,
-        rank,
-    )
+    spans = []
+    for where, weights in basis.in_parts(chosen):
+        layers, places = [h.layer for h in chosen[where]], [h.head for h in chosen[where]]
+        mean, covariance = moments.mean[layers, places], moments.scatter[layers, places] / moments.count
+        spans += head_spans(weights, mean, covariance, texts.to(weights.device), count, rank)
     return dict(zip(chosen, spans, strict=True))
 
 
@@ -109,8 +105,8 @@ def moments_of(source: HeadStore | Moments, basis: HeadBasis | None) -> tuple[Mo
     moments = source if isinstance(source, Moments) else head_moments(source)
     if basis is None:
         basis = getattr(source, "basis", None)  # a store has one, and so have moments that were kept with it
-    if basis is None or basis.B.shape[:3] != moments.mean.shape:
-        received = "none" if basis is None else f"one of {list(basis.B.shape[:3])}"
+    if basis is None or basis.shape[:3] != moments.mean.shape:
+        received = "none" if basis is None else f"one of {list(basis.shape[:3])}"
         raise ExplainError(
             f"a basis of the moments' shape, {list(moments.mean.shape)}", received, "Pass basis=store.basis."
         )

@@ -2,7 +2,8 @@
 
 z_lh is a sum over the tokens that the head attends to, so its contribution is one too (METHODS: per token):
 f·u = Σ_lh Σ_n A_lh[0,n] v_n,lh B_lh u + MLPs + stem + constant. The map of a head is this sum's summands over the patch
-tokens, in the units of the unit embedding's product with u; the class token's own summand is not drawn.
+tokens, in the units of the unit embedding's product with u; summands of the class token and of registers are not
+drawn.
 
 Attention may gather what earlier layers have moved between tokens: a patch that lights up is where the head read, not
 always where the thing is (Gandelsman et al. 2024, arXiv 2310.05916, show the same maps).
@@ -47,15 +48,15 @@ def token_maps(
     with torch.no_grad():
         for image, direction in zip(images, directions, strict=True):
             parts = vision.residual_parts(image[None], per_token=True)
-            assert parts.token_z is not None
-            z = parts.token_z[0]
-            folded = basis.fold(direction[None].to(z))
+            assert parts.tokens is not None
+            weights, values = (factor[0] for factor in parts.tokens)
+            folded = basis.fold(direction[None].to(values)).unflatten(2, (-1, cfg.d_head))[..., 0]
             along = torch.stack(
                 [
-                    einsum(z[h.layer, h.head], folded[h.layer, h.head, :, 0], "token d_head, d_head -> token")
+                    einsum(weights[h], values[h], folded[h], "pool token, token d_head, pool d_head -> token")
                     for h in chosen
                 ]
             )
-            maps.append(along[:, 1:] / parts.embedding.norm())
+            maps.append(along[:, cfg.n_prefix :] / parts.embedding.norm())
     rows, columns = cfg.grid
     return rearrange(torch.stack(maps), "image head (row column) -> image head row column", row=rows, column=columns)

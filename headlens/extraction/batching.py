@@ -163,7 +163,8 @@ class Batches:
             images = images.pin_memory().to(device, non_blocking=True)
         with _autocast(device, self.plan):
             states = self.model.vision.head_states(images.to(device))
-        return {name: getattr(states, name).cpu() for name in self.names}
+        shapes = {name: self.plan.shape_of(name, len(images)) for name in self.names}
+        return {name: getattr(states, name).cpu().reshape(shape) for name, shape in shapes.items()}
 
     def _keep(
         self, arrays: dict[str, np.ndarray], states: dict[str, Tensor], places: np.ndarray, paths: Sequence[str]

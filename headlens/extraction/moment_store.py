@@ -204,8 +204,8 @@ class MomentStore(Moments):
 
     def average(self) -> Average:
         """The mean contributions, in the form that a correction is fitted on."""
-        contributions = self.contribution_means(self.basis).to(self.basis.B)
-        return Average(self.mean_embedding[None].to(self.basis.B), contributions, self.fingerprint, self.count)
+        contributions = self.contribution_means(self.basis).to(self.basis.beta)
+        return Average(self.mean_embedding[None].to(self.basis.beta), contributions, self.fingerprint, self.count)
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:

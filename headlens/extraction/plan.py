@@ -32,8 +32,9 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "mlps": ("image", "layer", "embed"),
     "stem": ("image", "embed"),
     "embedding": ("image", "embed"),
-    "scale": ("image",),
-    "shift": ("image",),
+    "pool": ("image", "embed"),
+    "scale": ("image", "source"),
+    "shift": ("image", "source"),
     "rest": ("image", "embed"),
 }
 _OF_OTHER_TOOLS = ("z", "embedding", "rest")
@@ -79,6 +80,7 @@ class Plan:
         dtype: of z, mlps and stem.
         sizes: the length of every other dimension.
         stem: whether every image has a stem of its own. Under class-token pooling it is `scale` times the basis'.
+        pool: whether an MLP inside an attention pool contributes.
         batch_size: images that go through the model at once, where that was found rather than given: a run that goes on
             takes the same, so that it rounds alike.
         autocast: the type that the model computed in, if that was not its own.
@@ -97,6 +99,7 @@ class Plan:
     dtype: str
     sizes: Mapping[str, int]
     stem: bool = True
+    pool: bool = False
     batch_size: int | None = None
     autocast: str | None = None
     convention: str | None = None
@@ -128,8 +131,10 @@ class Plan:
             block=sizes[0],
             chunk=sizes[1],
             dtype=dtype,
-            sizes={"layer": cfg.n_layers, "head": cfg.n_heads, "d_head": cfg.d_head, "embed": cfg.d_embed},
+            sizes={"layer": cfg.n_layers, "head": cfg.n_heads, "d_head": cfg.d_state, "embed": cfg.d_embed}
+            | ({"source": cfg.n_sources} if cfg.n_sources > 1 else {}),
             stem=cfg.pool != "tok",
+            pool=cfg.attention_pool is not None and cfg.attention_pool.d_mlp > 0,
             autocast=None if autocast is None else str(autocast).removeprefix("torch."),
             description=None if (told := getattr(clip, "description", None)) is None else told.as_dict(),
         )
@@ -144,7 +149,12 @@ class Plan:
         """The arrays."""
         if self.convention:
             return _OF_OTHER_TOOLS
-        return tuple(name for name in DIMENSIONS if name != "rest" and (self.stem or name != "stem"))
+        absent = {"rest"} | ({"stem"} if not self.stem else set()) | ({"pool"} if not self.pool else set())
+        return tuple(name for name in DIMENSIONS if name not in absent)
+
+    def dimensions_of(self, name: str) -> tuple[str, ...]:
+        """An array's dimensions; with a single source, which stores of all versions have, that axis is left out."""
+        return tuple(one for one in DIMENSIONS[name] if one != "source" or one in self.sizes)
 
     @property
     def n_blocks(self) -> int:
@@ -167,7 +177,7 @@ class Plan:
         return np.dtype(np.uint16 if self.type_of(name) == _BFLOAT16 else self.type_of(name))
 
     def shape_of(self, name: str, rows: int) -> tuple[int, ...]:
-        return (rows, *(self.sizes.get(dimension, 1) for dimension in DIMENSIONS[name][1:]))
+        return (rows, *(self.sizes.get(dimension, 1) for dimension in self.dimensions_of(name)[1:]))
 
     def fill_of(self, name: str) -> float | int:
         """What stands for an image that is not there: NaN."""

@@ -197,7 +197,7 @@ class HeadStore:
         return cls(
             plan,
             frame.reset_index(drop=True),
-            _identity(n_layers, n_heads, width, z.dtype),
+            HeadBasis.identity(n_layers, n_heads, width, z.dtype),
             {},
             rows=np.arange(count),
             skipped=pd.DataFrame(columns=["row", "path", "reason"]),
@@ -283,24 +283,31 @@ class HeadStore:
     def stem(self) -> Float[Tensor, "image embed"]:
         """What the token embeddings contribute."""
         if not self.plan.stem:
-            return self._component("scale")[:, None] * cast(Tensor, self.basis.stem).to(self.norm) / self.norm[:, None]
+            return self._component("scale")[:, :1] * cast(Tensor, self.basis.stem).to(self.norm) / self.norm[:, None]
         return self._read("stem") / self.norm[:, None]
 
     @property
     def constant(self) -> Float[Tensor, "image embed"]:
         """What the attention layers' output biases and the final LayerNorm's shift contribute."""
         bias, beta = self.basis.bias.to(self.norm), self.basis.beta.to(self.norm)
-        return (self._component("scale")[:, None] * bias + beta) / self.norm[:, None]
+        return (self._component("scale") @ bias + beta) / self.norm[:, None]
+
+    @property
+    def pool(self) -> Float[Tensor, "image embed"]:
+        """What the MLP inside an attention pool contributes; zeros for a tower without one."""
+        if self.plan.convention or not self.plan.pool:
+            return torch.zeros_like(self.embedding)
+        return self._read("pool") / self.norm[:, None]
 
     @property
     def rest(self) -> Float[Tensor, "image embed"]:
         """What everything but the heads contributes."""
         if self.plan.convention:
             return self._read("rest") / self.norm[:, None]
-        return self.mlps.sum(1) + self.stem + self.constant
+        return self.mlps.sum(1) + self.stem + self.constant + self.pool
 
     def z(self, layer: int, head: int) -> Float[Tensor, "image d_head"]:
-        """What one head mixed from its values, z/‖f‖: its contribution is `z @ basis.B[layer, head]`."""
+        """What one head mixed from its values, z/‖f‖: its contribution is `z @ basis.of(layer, head)`."""
         self._check_head(layer, head)
         if self._memory is None:
             values = self._from_disk("z", (self.rows, layer, head))
@@ -311,18 +318,18 @@ class HeadStore:
     def heads(self, layer: int, head: int) -> Float[Tensor, "image embed"]:
         """What one head contributes to every image's unit embedding."""
         z = self.z(layer, head)
-        return z @ self.basis.B[layer, head].to(z)
+        return z if self.basis.is_identity else z @ self.basis.of(layer, head).to(z)
 
     def project_head(
         self, layer: int, head: int, directions: Float[Tensor, "direction embed"]
     ) -> Float[Tensor, "image direction"]:
         """What one head contributes along every direction, without its whole contribution."""
         z = self.z(layer, head)
-        return z @ (self.basis.B[layer, head].to(z) @ directions.T.to(z))
+        return z @ (self.basis.of(layer, head).to(z) @ directions.T.to(z))
 
     def head_norms(self, layer: int, head: int) -> Float[Tensor, "image"]:
         """The norm of what one head contributes, in float64: ‖z B‖ = √(z B Bᵀ zᵀ)."""
-        z, basis = self.z(layer, head).double(), self.basis.B[layer, head].double()
+        z, basis = self.z(layer, head).double(), self.basis.of(layer, head).double()
         return ((z @ (basis @ basis.T)) * z).sum(dim=1).clamp(min=0).sqrt()
 
     def project(
@@ -353,7 +360,9 @@ class HeadStore:
         result = self.norm.new_empty(len(self), self.n_layers, self.n_heads, len(directions))
         for where, z in self.blocks(unit=False):
             rows, norm = self.rows[where], self.norm[where]
-            scale, shift = (norm, norm) if self.plan.convention else (self._read(n, rows) for n in ("scale", "shift"))
+            scale, shift = (
+                (norm[:, None],) * 2 if self.plan.convention else (self._read(n, rows) for n in ("scale", "shift"))
+            )
             projection.into(result[where], z, scale, shift, norm)
         return result
 
@@ -481,11 +490,11 @@ class HeadStore:
     def _read(self, name: str, rows: np.ndarray | None = None) -> Tensor:
         rows = self.rows if rows is None else rows
         if self._memory is None:
-            return _in_full(self._from_disk(name, (rows,)))
+            return _by_source(name, _in_full(self._from_disk(name, (rows,))))
         whole = self._whole(name)
         first, last = int(rows[0]), int(rows[-1])
         together = len(rows) == last - first + 1 and bool((np.diff(rows) == 1).all())
-        return _in_full(whole[first : last + 1] if together else whole[torch.from_numpy(rows)])
+        return _by_source(name, _in_full(whole[first : last + 1] if together else whole[torch.from_numpy(rows)]))
 
     def _whole(self, name: str) -> Tensor:
         memory = cast(dict[str, Tensor], self._memory)
@@ -514,25 +523,13 @@ class HeadStore:
             raise damaged(self.path, f"images have no values in the array {name}")
 
 
+def _by_source(name: str, values: Tensor) -> Tensor:
+    """Scales and shifts with the axis of sources, which a store with a single one does not have on disk."""
+    return values[:, None] if name in ("scale", "shift") and values.ndim == 1 else values
+
+
 def _in_full(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _identity(n_layers: int, n_heads: int, width: int, dtype: torch.dtype) -> HeadBasis:
-    """The basis of states that are contributions themselves."""
-
-    def zeros(*shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=dtype)
-
-    return HeadBasis(
-        B=torch.eye(width, dtype=dtype).expand(n_layers, n_heads, width, width),
-        bias=zeros(width),
-        beta=zeros(width),
-        layer_bias=zeros(n_layers, width),
-        head_mean=zeros(n_layers, n_heads, width),
-        bias_mean=zeros(n_layers),
-        ones=zeros(width),
-    )
 
 
 def _image_keys(frame: pd.DataFrame) -> list[tuple[Path | str, object]]:

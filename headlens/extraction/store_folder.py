@@ -290,8 +290,13 @@ def basis_bytes(basis: HeadBasis) -> bytes:
 
 
 def load_basis(content: bytes) -> HeadBasis:
-    """The inverse of `basis_bytes`."""
-    return HeadBasis(**load(content))
+    """The inverse of `basis_bytes`, also of those of early versions, whose biases have a single source."""
+    arrays = load(content)
+    if arrays.pop("bias", None) is not None:
+        one = {"layer_bias": 1, "bias_mean": 1, "ones": 0}
+        arrays |= {name: arrays[name].unsqueeze(axis) for name, axis in one.items()}
+        arrays["readout_bias"] = torch.zeros_like(arrays["ones"])
+    return HeadBasis(**arrays)
 
 
 def _metadata(plan: Plan) -> dict[str, bytes]:
@@ -311,7 +316,7 @@ def _metadata(plan: Plan) -> dict[str, bytes]:
             shards=(plan.block, *inner),
             compressors=(BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize), Crc32cCodec()),
             fill_value=plan.fill_of(name),
-            dimension_names=DIMENSIONS[name],
+            dimension_names=plan.dimensions_of(name),
             attributes={"dtype": plan.type_of(name)},
         )
     with warnings.catch_warnings():  # consolidated metadata is read everywhere, though not yet part of the standard

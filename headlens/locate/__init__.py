@@ -1,5 +1,6 @@
 """Locating heads: which of them decide correctly and incorrectly classified images, and how sure that is."""
 
+from headlens.locate.calibrated import Calibrated, calibrated
 from headlens.locate.concept import (
     Candidates,
     ConceptRule,
@@ -48,6 +49,7 @@ from headlens.locate.significance import Significance, significance
 __all__ = [
     "LOCATORS",
     "OBJECTIVES",
+    "Calibrated",
     "Candidates",
     "ConceptRule",
     "ConceptScores",
@@ -66,6 +68,7 @@ __all__ = [
     "attribute_heads",
     "attribute_heads_from_margins",
     "best_set",
+    "calibrated",
     "concept_candidates",
     "concept_directions",
     "concept_scores",

@@ -207,8 +207,7 @@ def concept_directions(
 
 def head_variance(moments: HeadMoments, basis: Any) -> Float[Tensor, "layer head"]:
     """The total variance of every head's contributions, tr(Bᵀ Σ B), from moments and `store.basis`."""
-    weights = basis.B.double()
-    return (moments.scatter * (weights @ weights.mT)).sum((2, 3)) / moments.count
+    return basis.variance(moments.scatter) / moments.count
 
 
 def concept_scores(
@@ -438,14 +437,14 @@ def concept_spans(
             "Embed both with clip.encode_text.",
         )
     n_layers, n_heads = moments.mean.shape[:2]
-    spans = head_spans(
-        basis.B.flatten(0, 1),
-        moments.mean.flatten(0, 1),
-        moments.scatter.flatten(0, 1) / moments.count,
-        torch.cat([bank, prompts.to(bank)]),
-        first,
-        rank,
-    )
+    texts = torch.cat([bank, prompts.to(bank)])
+    mean, scatter = moments.mean.flatten(0, 1), moments.scatter.flatten(0, 1)
+    heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+    spans = [
+        span
+        for where, weights in basis.in_parts(heads)
+        for span in head_spans(weights, mean[where], scatter[where] / moments.count, texts, first, rank)
+    ]
     place = torch.zeros(n_layers * n_heads, dtype=torch.long)
     prompt = torch.full_like(place, -1)
     share = torch.zeros(n_layers * n_heads, dtype=torch.float64)

@@ -1,7 +1,7 @@
 from .clip import HookedCLIP
 from .config import VisionConfig
 from .description import LoadOptions, ModelDescription, Preprocessing
-from .open_clip_weights import rebuild_open_clip, to_open_clip
+from .families.open_clip_vit import rebuild_open_clip, to_open_clip
 from .parity_report import ParityReport, parity
 from .state_dicts import tensors_of
 from .vision_transformer import HookedVisionTransformer

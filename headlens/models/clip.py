@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from headlens.errors import ModelError, ModelWarning
 from headlens.fingerprint import fingerprint, weights_state
+from headlens.models import transformers_clip
 from headlens.models.altered import unaltered
 from headlens.models.description import ModelDescription, Preprocessing
-from headlens.models.open_clip_weights import check_finite
+from headlens.models.families.open_clip_vit import check_finite
 from headlens.models.save import save_open_clip
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.progress import progress
@@ -81,7 +82,7 @@ class HookedCLIP(nn.Module):
                 modules, …), weights that are not finite, and a transform with random steps.
         """
         model = unaltered(model)
-        vision = HookedVisionTransformer.from_open_clip(model.visual, copy=copy)
+        vision = HookedVisionTransformer.from_open_clip(getattr(model, "visual", model), copy=copy)
         _check_encoding(model, vision)
         text = None
         if tokenizer is not None:
@@ -90,10 +91,47 @@ class HookedCLIP(nn.Module):
             text._modules = {key: module for key, module in model._modules.items() if key != "visual"}
             if copy:
                 text = copying.deepcopy(text)
-            check_finite(text)
+            check_finite(text.state_dict())
             text.eval()
         description = ModelDescription(
             name, nonlinearity=getattr(vision.cfg, "act", None), preprocessing=Preprocessing.of(preprocess)
+        )
+        return cls(vision, text, preprocess, tokenizer, description)
+
+    @classmethod
+    def from_transformers(
+        cls, model: Any, processor: Any, name: str = "transformers model", copy: bool = True
+    ) -> HookedCLIP:
+        """Wrap a CLIP, SigLIP or SigLIP 2 of transformers and its processor.
+
+        A vision model alone has no text side: heads, moments, pictures and token maps work, and what needs texts says
+        so. SigLIP 2 of flexible resolution is used at its own square grid, to which pictures are squashed.
+
+        Args:
+            model: `CLIPModel`, `CLIPVisionModelWithProjection`, `SiglipModel`, `Siglip2Model`, or their vision models.
+            processor: its `AutoProcessor`; an image processor for a vision model alone.
+            name: for reports.
+            copy: own all weights, and leave `model` as it was. Without it the memory is shared.
+
+        Raises:
+            ModelError: as `from_open_clip`.
+        """
+        model = unaltered(model)
+        vision = HookedVisionTransformer.from_transformers(model, copy=copy)
+        text, tokenizer, preprocess = transformers_clip.sides(model, processor, vision.cfg.image_size)
+        if text is not None:
+            if copy:
+                text = copying.deepcopy(text)
+            check_finite(text.state_dict())
+            text.eval()
+        size = " × ".join(map(str, vision.cfg.image_size))
+        squashed = f"Pictures are squashed to {size} pixels, where the processor would keep their shape."
+        description = ModelDescription(
+            name,
+            nonlinearity=vision.cfg.act,
+            preprocessing=preprocess.preprocessing,
+            preprocessing_from="the processor",
+            notes=(squashed,) if preprocess.flexible else (),
         )
         return cls(vision, text, preprocess, tokenizer, description)
 
@@ -122,6 +160,24 @@ class HookedCLIP(nn.Module):
         """What a model with a sigmoid loss adds to its logits; None for one with a softmax."""
         bias = getattr(self._text_side("logit bias"), "logit_bias", None)
         return None if bias is None else float(bias.detach())
+
+    def probabilities(
+        self, images: Float[Tensor, "image embed"], texts: Float[Tensor, "text embed"]
+    ) -> Float[Tensor, "image text"]:
+        """What the model's own head makes of embeddings: p = softmax over the texts of s·cos, or, for a model that was
+        trained with a sigmoid, p = sigmoid(s·cos + b) of each text by itself. The order of the texts is that of the
+        cosines either way.
+
+        Args:
+            images: embeddings; their length does not matter.
+            texts: the same of texts.
+
+        Raises:
+            ModelError: for a model without a text tower.
+        """
+        cosines = F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+        logits = self.logit_scale * cosines
+        return logits.softmax(-1) if self.logit_bias is None else (logits + self.logit_bias).sigmoid()
 
     @property
     def fingerprint(self) -> str:
@@ -169,7 +225,8 @@ class HookedCLIP(nn.Module):
         return torch.cat(rows)
 
     def save(self, folder: str | os.PathLike[str], card: str = "") -> Path:
-        """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too.
+        """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too;
+        for a model of transformers, a folder that transformers loads.
 
         It holds the configuration, the weights as safetensors, the tokenizer's files where open_clip does not have
         it, and a README.md that describes the model.

@@ -1,7 +1,7 @@
 """Read the settings of an open_clip vision tower, and refuse by name what is not understood.
 
-Refused, rather than converted into something that only looks right: towers of other kinds (timm, ResNet), attentional
-pooling and pooling of no kind, normalised or cosine attention, further norms inside a block, unknown nonlinearities.
+Refused, rather than converted into something that only looks right: CoCa's parallel and cascaded pools, pooling of no
+kind, normalised or cosine attention, further norms inside a block, unknown nonlinearities.
 Patch dropout acts in training alone, and `output_tokens` only adds a second output: both are dropped.
 """
 
@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 from torch import nn
 
 from headlens.errors import ModelError
-from headlens.models.config import Activation, VisionConfig
+from headlens.models.config import Activation, PoolConfig, VisionConfig
 from headlens.models.open_clip_import import open_clip
 
-_REMEDY = "headlens converts open_clip's plain VisionTransformer with class-token or average pooling."
+_REMEDY = "docs/models.md lists the families and settings that are understood."
 
 
 def _refuse(what: str) -> NoReturn:
@@ -30,15 +30,16 @@ def check_model_config(config: dict[str, Any], name: str) -> None:
     """Refuse an architecture by open_clip's own description of it, before anything is downloaded.
 
     Raises:
-        ModelError: for a tower that is not a plain vision transformer.
+        ModelError: for a tower that has no decomposition by heads.
     """
-    vision = config["vision_cfg"]
-    if "timm_model_name" in vision:
-        _refuse(f"{name}, whose vision tower is timm's {vision['timm_model_name']}")
-    if not isinstance(vision.get("layers", 12), int):
-        _refuse(f"{name}, whose vision tower is a ResNet")
-    if vision.get("attentional_pool"):
-        _refuse(f"{name}, which uses attentional_pool")
+    from headlens.models.families.conversion import refusal
+
+    kind = config["vision_cfg"].get("timm_model_name", "")
+    if (why := refusal(kind)) is not None:
+        raise ModelError(
+            f"{name} has no decomposition by heads: its vision tower is timm's {kind}, and {why}.",
+            "Choose a vision transformer or a ResNet of OpenAI's; docs/models.md lists them.",
+        )
 
 
 def _check_block(block: Any, where: str) -> None:
@@ -101,6 +102,20 @@ def _single(values: set[Any], what: str) -> Any:
     return values.pop()
 
 
+def _pool_config(pool: Any) -> PoolConfig:
+    width, heads = pool.attn.embed_dim, pool.attn.num_heads
+    return PoolConfig(
+        n_heads=heads,
+        d_head=width // heads,
+        d_query=width,
+        d_out=width,
+        n_queries=len(pool.query),
+        prefix=True,
+        ln_query=True,
+        ln_post=True,
+    )
+
+
 def read_config(visual: Any) -> VisionConfig:
     """The settings of an open_clip tower.
 
@@ -110,8 +125,12 @@ def read_config(visual: Any) -> VisionConfig:
     transformer = open_clip().transformer
     if type(visual) is not transformer.VisionTransformer:
         _refuse(f"a tower of type {_class_name(visual)}")
-    if visual.attn_pool is not None:
-        _refuse("attentional_pool")
+    pool = visual.attn_pool
+    if pool is not None:
+        if visual.attn_pool_contrastive is not None:
+            _refuse(f"attentional_pool={visual.attn_pool_type!r}, two pools")
+        if visual.pool_type != "tok" or type(pool.attn) is not nn.MultiheadAttention:
+            _refuse(f"an attentional pool of {_class_name(pool.attn)}, read by {visual.pool_type!r}")
     if visual.pool_type not in ("tok", "avg"):
         _refuse(f"pool_type {visual.pool_type!r}")
     if visual.proj is None:
@@ -125,9 +144,9 @@ def read_config(visual: Any) -> VisionConfig:
         _refuse("a tower without blocks")
     for index, block in enumerate(blocks):
         _check_block(block, f"transformer.resblocks.{index}")
-    norms = _norms(visual)
+    norms = _norms(visual) + ([] if pool is None else [pool.ln_q, pool.ln_k])
     heads = _single({block.attn.num_heads for block in blocks}, "head counts")
-    d_model, d_embed = visual.proj.shape
+    d_model, d_embed = visual.conv1.out_channels, visual.proj.shape[1]
     scaled = {type(ls) is transformer.LayerScale for block in blocks for ls in (block.ls_1, block.ls_2)}
     return VisionConfig(
         n_layers=len(blocks),
@@ -138,8 +157,9 @@ def read_config(visual: Any) -> VisionConfig:
         d_embed=d_embed,
         image_size=tuple(visual.image_size),
         patch_size=tuple(visual.patch_size),
-        pool=visual.pool_type,
-        ln_after_pool=visual.final_ln_after_pool,
+        pool=visual.pool_type if pool is None else "attention",
+        ln_after_pool=visual.final_ln_after_pool and pool is None,
+        attention_pool=None if pool is None else _pool_config(pool),
         ln_pre=type(visual.ln_pre) is not nn.Identity,
         layer_scale=_single(scaled, "LayerScale settings"),
         act=_single({_activation(block.mlp.gelu) for block in blocks}, "nonlinearities"),

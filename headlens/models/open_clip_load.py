@@ -19,6 +19,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NoReturn
 
+import torch
+
 from headlens.errors import ModelError, ModelWarning
 from headlens.models.checkpoints import Checkpoint, read_checkpoint
 from headlens.models.clip import HookedCLIP
@@ -28,6 +30,7 @@ from headlens.models.open_clip_import import open_clip
 from headlens.models.state_dicts import Stretched, fit, fitting_architectures
 
 RANDOM = "random"
+RANDOM_SEED = 0
 SCHEMES = ("hf-hub:", "local-dir:")
 PRECISIONS = ("fp32", "fp16", "bf16", "pure_fp16", "pure_bf16")
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
@@ -161,7 +164,9 @@ def _find(name: str, pretrained: str | os.PathLike[str] | None, pretrained_tag: 
         )
     pretrained = os.fspath(pretrained)
     if pretrained == RANDOM:
-        return _Found(name, "random", config, RANDOM)
+        return _Found(
+            name, "random", config, RANDOM, notes=[f"The weights are untrained, drawn with seed {RANDOM_SEED}."]
+        )
     if open_clip().pretrained.is_pretrained_cfg(name, pretrained):
         return _find_tag(name, config, pretrained)
     if not Path(pretrained).exists():
@@ -425,7 +430,8 @@ def _build(
         further["init_logit_bias"] = 0.0  # open_clip gives a model this parameter only where its configuration does
         found.notes.append(f"{found.file} has a trained logit_bias, which was kept.")
     size = options.image_size or found.config["vision_cfg"].get("image_size")
-    with _quiet_root_logger():
+    with _quiet_root_logger(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)  # what is random about untrained weights is the same every time
         model, _, preprocess = open_clip().create_model_and_transforms(
             found.name,
             None,
@@ -441,6 +447,9 @@ def _build(
             pretrained_text=False,
             **further,
         )
+        decoder: Any = getattr(model, "text_decoder", None)
+        if found.source == "random" and getattr(decoder, "text_projection", None) is not None:
+            torch.nn.init.normal_(decoder.text_projection, std=0.02)  # open_clip leaves CoCa's as memory was found
         tokenizer = None
         if weights is None or not weights.vision_alone:
             tokenizer = open_clip().get_tokenizer(found.name, context_length=options.context_length)

@@ -14,8 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from headlens.errors import ModelError
 from headlens.models.clip import HookedCLIP
-from headlens.models.open_clip_weights import rebuild_open_clip
+from headlens.models.families import original_output, to_original
+from headlens.models.families.open_clip_vit import rebuild_open_clip
+from headlens.models.save import build_visual
 from headlens.models.vision_transformer import HookedVisionTransformer
 
 LIMITS = {"float32": 1e-5, "float64": 1e-12}
@@ -71,16 +74,17 @@ def parity(
     original: nn.Module | None = None,
     images: Float[Tensor, "image 3 height width"] | None = None,
 ) -> ParityReport:
-    """Compare a hooked tower with open_clip's own, in float32 and float64, on one set of images.
+    """Compare a hooked tower with its library's own, in float32 and float64, on one set of images.
 
     Args:
         model: the hooked tower, or the model that holds it. It is left as it is; copies are compared.
-        original: open_clip's tower. Without it one is built by open_clip and given this tower's weights, which checks
-            the computation, and the conversion only as far as it is invertible.
+        original: the library's tower. Without it one is built and given this tower's weights, which checks the
+            computation, and the conversion only as far as it is invertible.
         images: preprocessed pixels; two images of seeded noise without it.
 
     Raises:
-        ModelError: for images of another size.
+        ModelError: for images of another size, and without an `original` for a tower of timm or transformers that came
+            as an object.
     """
     from headlens.states.decomposition import decompose
 
@@ -91,13 +95,31 @@ def parity(
     absolute, relative, residue = {}, {}, {}
     for precision, dtype in (("float32", torch.float32), ("float64", torch.float64)):
         mine = copy.deepcopy(vision).to(dtype)
-        theirs = rebuild_open_clip(mine) if original is None else copy.deepcopy(original).to(vision.device, dtype)
+        theirs = _rebuilt(model) if original is None else copy.deepcopy(original)
+        theirs = theirs.to(vision.device, dtype).eval()
+        if vision.cfg.rope is not None:  # a table of rotations that is widened is another than one made in float64
+            mine = HookedVisionTransformer.from_open_clip(theirs, copy=False)
         pixels = images.to(vision.device, dtype)
-        output = theirs.eval()(pixels)
-        expected = output[0] if isinstance(output, tuple) else output
+        expected = original_output(theirs, pixels)
         got, scale = mine(pixels), expected.norm(dim=-1).max()
         absolute[precision] = float((got - expected).abs().max())
         relative[precision] = float((got - expected).norm(dim=-1).max() / scale)
         residue[precision] = float((decompose(mine, pixels).total() - got).norm(dim=-1).max() / scale)
     name = model.name if isinstance(model, HookedCLIP) else "vision tower"
     return ParityReport(name, absolute, relative, residue, len(images))
+
+
+def _rebuilt(model: HookedCLIP | HookedVisionTransformer) -> nn.Module:
+    """The library's own tower with this tower's settings and a copy of its weights."""
+    vision = model.vision if isinstance(model, HookedCLIP) else model
+    config = model.open_clip_config if isinstance(model, HookedCLIP) else None
+    if vision.cfg.family == "open_clip":
+        return rebuild_open_clip(vision)
+    if config is None:
+        raise ModelError(
+            f"The vision tower is of the family {vision.cfg.family}: its settings alone do not say how to build it.",
+            "Pass the tower that it was converted from: parity(vision, original=model).",
+        )
+    visual = build_visual(config)
+    visual.load_state_dict(to_original(vision, visual.state_dict()), strict=False)
+    return visual.eval()

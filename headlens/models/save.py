@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headlens.errors import HeadlensError, ModelError, OutputError
+from headlens.models import transformers_clip
 from headlens.models.altered import refuse_differences
-from headlens.models.open_clip_config import read_config
+from headlens.models.families import family_of, to_original
 from headlens.models.open_clip_import import open_clip
-from headlens.models.open_clip_weights import to_open_clip
 
 CONFIG, WEIGHTS, CARD = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
+_WRITTEN = "Written by headlens"
 
 
 def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
@@ -27,6 +28,13 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
             f"{clip.name} is a vision tower alone, and open_clip loads whole models.",
             "Load a checkpoint that holds the text tower too.",
         )
+    if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
+        raise OutputError(f"{folder} holds other files.", "Name a new folder, or an empty one.")
+    if isinstance(clip.text, transformers_clip.TextTower):
+        folder.mkdir(parents=True, exist_ok=True)
+        transformers_clip.save(clip, folder)
+        (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
+        return folder
     preprocessing = clip.description.preprocessing
     if preprocessing is None:
         raise ModelError(
@@ -35,14 +43,12 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
             "clip.preprocess = open_clip.image_transform(size, is_train=False, mean=…, std=…).",
         )
     config = copy.deepcopy(clip.open_clip_config) or _config_of(clip)
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise OutputError(f"{folder} holds other files.", "Name a new folder, or an empty one.")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _save_tokenizer(clip, folder)
     config["text_cfg"] |= tokenizer
-    _check_config(clip, config)
+    names = _check_config(clip, config)
     text = {name: tensor.detach() for name, tensor in clip.text.state_dict().items()}
-    vision = {f"visual.{name}": tensor for name, tensor in to_open_clip(clip.vision).items()}
+    vision = {f"visual.{name}": tensor for name, tensor in to_original(clip.vision, names).items()}
     save_file(_owned(vision | text), folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing.as_open_clip()}, indent=2) + "\n",
@@ -50,6 +56,11 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
     )
     (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
     return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    card = folder / CARD
+    return (folder / CONFIG).is_file() or (card.is_file() and _WRITTEN in card.read_text(encoding="utf-8"))
 
 
 def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -104,6 +115,12 @@ def _config_of(clip: Any) -> dict[str, Any]:
             f"{clip.name} came as an object of {type(clip.text).__name__}, whose configuration cannot be read off it.",
             "Load it by its name or folder with hl.load, and save that.",
         )
+    if cfg.family != "open_clip":
+        raise ModelError(
+            f"{clip.name} came as an object, and its vision tower is of the family {cfg.family}, which open_clip's "
+            "configuration names by an architecture of timm.",
+            "Load it by its name or folder with hl.load, and save that.",
+        )
     vision: dict[str, Any] = {
         "image_size": cfg.image_size[0] if cfg.image_size[0] == cfg.image_size[1] else list(cfg.image_size),
         "patch_size": cfg.patch_size[0] if cfg.patch_size[0] == cfg.patch_size[1] else list(cfg.patch_size),
@@ -135,27 +152,39 @@ def _config_of(clip: Any) -> dict[str, Any]:
     return config
 
 
-def _check_config(clip: Any, config: dict[str, Any]) -> None:
-    """Refuse to write a folder from which open_clip would build another model than this one."""
+def build_visual(config: dict[str, Any]) -> nn.Module:
+    """The vision tower that open_clip builds for a configuration, untrained."""
+    quick = bool(config.get("quick_gelu", False))
+    with torch.random.fork_rng(devices=[]):
+        return open_clip().model._build_vision_tower(config["embed_dim"], dict(config["vision_cfg"]), quick)
+
+
+def _check_config(clip: Any, config: dict[str, Any]) -> set[str]:
+    """Refuse to write a folder from which open_clip would build another model than this one.
+
+    Returns:
+        The names of the vision tower's tensors there.
+    """
     kinds = open_clip().model
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     if "hf_model_name" in config["text_cfg"] or "multimodal_cfg" in config:
-        return  # built from files of other libraries; such models only come by name, with their own configuration
+        # Built from files of other libraries; such models only come by name, with their own configuration.
+        with torch.device("meta"):
+            return set(build_visual(config).state_dict())
     custom = config.get("custom_text", False)
     try:
         with torch.device("meta"):
             reference = (kinds.CustomTextCLIP if custom else kinds.CLIP)(**copy.deepcopy(arguments))
         transformer = open_clip().transformer
         norms = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
-        if type(reference.visual) is transformer.VisionTransformer and (have := read_config(reference.visual)) != (
-            clip.vision.cfg
-        ):
-            different = [
-                name for name, value in vars(clip.vision.cfg).items()
-                if getattr(have, name) != value and name != "norm_in_float32"
-            ]  # fmt: skip
-            if different:
-                raise ModelError(f"The vision tower's {', '.join(different)} cannot be said there.", "")
+        family, names = family_of(reference.visual), set(reference.visual.state_dict())
+        have = None if family is None else family.read(reference.visual).cfg
+        different = [
+            name for name, value in vars(clip.vision.cfg).items()
+            if getattr(have, name, None) != value and name != "norm_in_float32"
+        ]  # fmt: skip
+        if different:
+            raise ModelError(f"The vision tower's {', '.join(different)} cannot be said there.", "")
         del reference.visual
         refuse_differences(clip.text, reference, (norms,))
     except (HeadlensError, TypeError, ValueError, RuntimeError) as error:
@@ -164,13 +193,17 @@ def _check_config(clip: Any, config: dict[str, Any]) -> None:
             f"open_clip's configuration cannot describe {clip.name}: {what}",
             "Save its state dict instead, and build the model in Python.",
         ) from error
+    return names
 
 
 def _card(clip: Any, more: str) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in clip.description.facts().items())
+    library, loads = "open_clip", "open_clip.create_model_and_transforms('local-dir:…')"
+    if isinstance(clip.text, transformers_clip.TextTower):
+        library, loads = "transformers", "transformers.AutoModel.from_pretrained('…')"
     text = (
-        "---\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\ntags:\n- clip\n---\n"
-        f"# {clip.name}\n\nWritten by headlens; `open_clip.create_model_and_transforms('local-dir:…')` loads it.\n\n"
+        f"---\nlibrary_name: {library}\npipeline_tag: zero-shot-image-classification\ntags:\n- clip\n---\n"
+        f"# {clip.name}\n\n{_WRITTEN}; `{loads}` loads it.\n\n"
         f"| what | value |\n| --- | --- |\n{rows}\n"
     )
     return f"{text}\n{more.strip()}\n" if more.strip() else text

@@ -14,59 +14,88 @@ from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from headlens.errors import ModelError
+from headlens.models.attention_pool import AttentionPool, check_pool
 from headlens.models.block import Block
 from headlens.models.config import VisionConfig
 from headlens.models.layer_norm import LayerNorm
+from headlens.models.readout import Readout
 from headlens.models.residual_parts import ResidualParts, residual_parts
 from headlens.states.head_states import HeadStates
+from headlens.states.kept_basis import compact
 
 Name = str | Callable[[str], bool]
 
 
 class HookedVisionTransformer(HookedRootModule):
-    """f = pool(LN(r)) P, where r is the residual stream after pre-LN blocks over a class token and patch tokens.
+    """f = pool(LN(r)) P, where r is the residual stream after the blocks over a class token and patch tokens.
+
+    `cfg` says what a family has besides, or in place of, these (registers, rotations, norms, an attention pool, …).
 
     Hooks, with the shapes they see: `hook_embed` and `hook_pos_embed` [image token d_model], `ln_pre.hook_scale`,
     `ln_pre.hook_normalized` (absent without a pre-norm), those of each `blocks.{l}` (see `Block`, `Attention`, `MLP`,
-    `LayerNorm`), `ln_final.hook_scale`, `ln_final.hook_normalized` (no token axis where the pooling comes first) and
-    `hook_embedding` [image embed]. `run_with_hooks`, `run_with_cache`, `hooks` and the cache are TransformerLens' own,
-    save that a name which no hook point bears is an error.
+    `LayerNorm`), `ln_final.hook_scale`, `ln_final.hook_normalized` (no token axis where the pooling comes first), those
+    of `pool` where there is an attention pool (see `AttentionPool`) and `hook_embedding` [image embed].
+    `run_with_hooks`, `run_with_cache`, `hooks` and the cache are TransformerLens' own, except that a name which no hook
+    point has is an error.
 
     Args:
         cfg: the tower's shape and settings.
 
-    Weights start at zero: build a tower with `from_open_clip`, or load a state dict.
+        stem: the original's convolutions in front of the blocks, for a family that has more than one; they return
+            [image patch d_model], or [image d_model row column].
+
+    Weights start at zero: build a tower with `from_open_clip` or `from_transformers`, or load a state dict.
     """
 
-    def __init__(self, cfg: VisionConfig):
+    def __init__(self, cfg: VisionConfig, stem: nn.Module | None = None):
         super().__init__()
+        check_pool(cfg)
         self.cfg = cfg
-        self.W_E = nn.Parameter(torch.zeros(cfg.d_model, 3, *cfg.patch_size))
-        self.class_token = nn.Parameter(torch.zeros(cfg.d_model))
+        norm = (cfg.eps, cfg.norm_in_float32)
+        self.stem = stem
+        self.W_E = nn.Parameter(torch.zeros(cfg.d_model, 3, *cfg.patch_size)) if cfg.stem == "conv" else None
+        self.b_E = nn.Parameter(torch.zeros(cfg.d_model)) if cfg.patch_bias else None
+        self.class_token = nn.Parameter(torch.zeros(cfg.d_model)) if cfg.class_token == "learnt" else None
+        self.registers = nn.Parameter(torch.zeros(cfg.n_registers, cfg.d_model)) if cfg.n_registers else None
         self.W_pos = nn.Parameter(torch.zeros(cfg.n_tokens, cfg.d_model))
         self.hook_embed = HookPoint()
         self.hook_pos_embed = HookPoint()
-        self.ln_pre = LayerNorm(cfg.d_model, cfg.eps, cfg.norm_in_float32) if cfg.ln_pre else None
+        self.ln_pre = LayerNorm(cfg.d_model, *norm) if cfg.ln_pre else None
         self.blocks = nn.ModuleList([Block(cfg) for _ in range(cfg.n_layers)])
-        self.ln_final = LayerNorm(cfg.d_model, cfg.eps, cfg.norm_in_float32)
-        self.W_P = nn.Parameter(torch.zeros(cfg.d_model, cfg.d_embed))
+        self.ln_final = LayerNorm(cfg.d_model, *norm) if cfg.residual else None
+        self.pool = AttentionPool(cfg) if cfg.attention_pool is not None else None
+        self.W_P = nn.Parameter(torch.zeros(cfg.d_pooled, cfg.d_embed)) if cfg.project else None
+        self.b_P = nn.Parameter(torch.zeros(cfg.d_embed)) if cfg.project_bias else None
         self.hook_embedding = HookPoint()
         self.setup()
 
     @classmethod
     def from_open_clip(cls, visual: nn.Module, copy: bool = True) -> HookedVisionTransformer:
-        """Convert open_clip's `VisionTransformer`; `open_clip_weights.convert` says what is accepted.
+        """Convert the vision tower of an open_clip model; `headlens.models.families` says which are accepted.
 
         Args:
-            visual: `model.visual` of an open_clip model.
+            visual: `model.visual` of an open_clip model, or a vision transformer of timm.
             copy: own the weights. Without it they share the original's memory, for use where that is discarded.
 
         Raises:
             ModelError: for a tower of another kind, a setting that is not understood, or weights that are not finite.
         """
-        from headlens.models.open_clip_weights import convert
+        from headlens.models.families import convert
 
         return convert(visual, copy=copy)
+
+    @classmethod
+    def from_transformers(cls, model: nn.Module, copy: bool = True) -> HookedVisionTransformer:
+        """Convert the vision tower of a CLIP, SigLIP or SigLIP 2 of transformers, alone or inside the whole model.
+
+        Args:
+            model: `CLIPModel`, `CLIPVisionModelWithProjection`, `SiglipModel`, `SiglipVisionModel`, `Siglip2Model`, …
+            copy: own the weights. Without it they share the original's memory, for use where that is discarded.
+
+        Raises:
+            ModelError: as `from_open_clip`.
+        """
+        return cls.from_open_clip(model, copy)
 
     @property
     def layers(self) -> tuple[Block, ...]:
@@ -76,12 +105,18 @@ class HookedVisionTransformer(HookedRootModule):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.W_E.device
+        return self.W_pos.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the patch projection, to which images are cast."""
-        return self.W_E.dtype
+        """The type of the weights, to which images are cast."""
+        return self.layers[0].attn.W_O.dtype
+
+    @property
+    def first_read(self) -> int:
+        """The first token that the embedding is read off; the class token alone is read under pool="tok"."""
+        pool = self.cfg.attention_pool
+        return 0 if self.cfg.pool == "tok" or (pool is not None and pool.prefix) else self.cfg.n_prefix
 
     def embed(self, images: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image token d_model"]:
         """The residual stream before the first block: patches and class token, their positions, the pre-norm."""
@@ -91,9 +126,15 @@ class HookedVisionTransformer(HookedRootModule):
                 str(list(images.shape)),
                 "Prepare the pixels with the model's own preprocess.",
             )
-        patches = F.conv2d(images.to(self.dtype), self.W_E, stride=self.cfg.patch_size).flatten(2).transpose(1, 2)
-        class_token = self.class_token.to(patches.dtype).expand(len(images), 1, -1)
-        tokens = self.hook_embed(torch.cat([class_token, patches], dim=1))
+        patches = self._patches(images.to(self.dtype))
+        prefix = []
+        if self.cfg.class_token == "mean":
+            prefix.append(patches.mean(1, keepdim=True))
+        if self.class_token is not None:
+            prefix.append(self.class_token.to(patches.dtype).expand(len(images), 1, -1))
+        if self.registers is not None:
+            prefix.append(self.registers.to(patches.dtype).expand(len(images), -1, -1))
+        tokens = self.hook_embed(torch.cat([*prefix, patches], dim=1))
         position = self.W_pos.to(tokens.dtype)
         if self.hook_pos_embed.has_hooks():
             # A hook may write into what it is given, so every image gets a copy of its own.
@@ -101,16 +142,37 @@ class HookedVisionTransformer(HookedRootModule):
         resid = tokens + position
         return resid if self.ln_pre is None else self.ln_pre(resid)
 
+    def _patches(self, images: Tensor) -> Tensor:
+        if self.stem is not None:
+            out = self.stem(images)
+            return out.flatten(2).transpose(1, 2) if out.ndim == 4 else out
+        assert self.W_E is not None
+        return F.conv2d(images, self.W_E, self.b_E, stride=self.cfg.patch_size).flatten(2).transpose(1, 2)
+
     def forward(self, images: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image embed"]:
         """Embed preprocessed images, [image 3 height width] -> [image embed], not normalised."""
         resid = self.embed(images)
         for block in self.blocks:
             resid = block(resid)
-        first, second = (self._pool, self.ln_final) if self.cfg.ln_after_pool else (self.ln_final, self._pool)
-        return self.hook_embedding(second(first(resid))[:, 0] @ self.W_P)
+        return self.embedding_of(resid)
+
+    def embedding_of(self, resid: Float[Tensor, "image token d_model"]) -> Float[Tensor, "image embed"]:
+        """The embedding that is read off a residual stream: final norm, pooling and projection, with their hooks."""
+        norm: Callable[[Tensor], Tensor] = nn.Identity() if self.ln_final is None else self.ln_final
+        first, second = (self._pool, norm) if self.cfg.ln_after_pool else (norm, self._pool)
+        return self.hook_embedding(self.project(second(first(resid))[:, 0]))
 
     def _pool(self, tokens: Tensor) -> Tensor:
-        return tokens[:, :1] if self.cfg.pool == "tok" else tokens[:, 1:].mean(1, keepdim=True)
+        if self.cfg.pool == "tok":
+            return tokens[:, :1]
+        tokens = tokens[:, self.first_read :]
+        return tokens.mean(1, keepdim=True) if self.pool is None else self.pool(tokens)
+
+    def project(self, pooled: Float[Tensor, "image d_pooled"]) -> Float[Tensor, "image embed"]:
+        """The embedding of pooled vectors: x P, with a bias where the family has one; x itself without a projection."""
+        if self.W_P is None:
+            return pooled
+        return pooled @ self.W_P if self.b_P is None else torch.addmm(self.b_P, pooled, self.W_P)
 
     def residual_parts(
         self, images: Float[Tensor, "image channel height width"], per_token: bool = False
@@ -130,18 +192,19 @@ class HookedVisionTransformer(HookedRootModule):
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             return residual_parts(self, images, per_token)
 
+    def readout(self, dtype: torch.dtype) -> Readout:
+        """The affine map from a residual that is divided by σ to the embedding: see `Readout`."""
+        return Readout.of(self, dtype)
+
     def read_out(self, x: Float[Tensor, "*batch d_model"], centre: bool = True) -> Float[Tensor, "*batch embed"]:
         """C(x) = (γ ⊙ (x − mean(x))) P for summands x of the residual that are already divided by σ.
 
         Args:
-            x: the summands.
+            x: the summands; with an attention pool, one for each of its heads, [*batch pool d_model].
             centre: subtract each summand's own mean; the published 'spread' convention leaves it in.
         """
-        wide = x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            if centre:
-                x = x - x.mean(-1, keepdim=True)
-            return x * self.ln_final.w.to(wide) @ self.W_P.to(wide)
+            return self.readout(x.dtype)(x if self.pool is not None else x.unsqueeze(-2), centre)
 
     def head_states(self, images: Float[Tensor, "image channel height width"]) -> HeadStates:
         """Everything that the heads, MLPs and stem contribute to the embeddings, in the compact form.
@@ -152,28 +215,29 @@ class HookedVisionTransformer(HookedRootModule):
             ModelError: while hooks are set, or for images of another size.
         """
         parts = self.residual_parts(images)
-        return HeadStates(
-            z=parts.z,
-            scale=parts.scale,
-            shift=parts.shift,
-            mlps=self.read_out(parts.mlps),
-            stem=self.read_out(parts.stem),
-            embedding=parts.embedding,
-        )
+        with torch.autocast(images.device.type, enabled=False):
+            readout = self.readout(parts.scale.dtype)
+            return HeadStates(
+                z=compact(self, parts.z),
+                scale=parts.scale,
+                shift=parts.shift,
+                mlps=readout(parts.mlps),
+                stem=readout(parts.stem),
+                pool=readout.project(parts.pool),
+                embedding=parts.embedding,
+            )
 
     def token_states(
         self, images: Float[Tensor, "image channel height width"]
-    ) -> Float[Tensor, "image layer head token d_head"]:
+    ) -> Float[Tensor, "image layer head token d_state"]:
         """`HeadStates.z` by the token that the values come from; summed over tokens it is z.
 
-        Times `basis.B[layer, head]` it is each token's contribution to the embedding through that head.
+        Read through the basis it is each token's contribution to the embedding through that head.
 
         Raises:
             ModelError: as `head_states`.
         """
-        parts = self.residual_parts(images, per_token=True)
-        assert parts.token_z is not None
-        return parts.token_z
+        return compact(self, self.residual_parts(images, per_token=True).token_z)
 
     def _check_name(self, name: Name) -> None:
         known = self.hook_dict
@@ -187,7 +251,7 @@ class HookedVisionTransformer(HookedRootModule):
         )
 
     def add_hook(self, name: Name, *args: Any, **kwargs: Any) -> None:
-        """TransformerLens' `add_hook`; raises `ModelError` for a name that no hook point bears."""
+        """TransformerLens' `add_hook`; raises `ModelError` for a name that no hook point has."""
         self._check_name(name)
         super().add_hook(name, *args, **kwargs)
 
@@ -198,7 +262,7 @@ class HookedVisionTransformer(HookedRootModule):
     def get_caching_hooks(
         self, names_filter: Name | Collection[str] | None = None, *args: Any, **kwargs: Any
     ) -> tuple[dict, list, list]:
-        """TransformerLens' `get_caching_hooks`; raises `ModelError` for a name that no hook point bears."""
+        """TransformerLens' `get_caching_hooks`; raises `ModelError` for a name that no hook point has."""
         if names_filter is not None and not isinstance(names_filter, str) and not callable(names_filter):
             names_filter = list(names_filter)
         for name in names_filter if isinstance(names_filter, list) else [names_filter]:
@@ -214,7 +278,7 @@ class HookedVisionTransformer(HookedRootModule):
         The cache answers to full names and to TransformerLens' short ones: `cache["z", 3]`, `cache["resid_post", -1]`.
 
         Raises:
-            ModelError: for a name in `names_filter` that no hook point bears.
+            ModelError: for a name in `names_filter` that no hook point has.
         """
         embedding, cache = super().run_with_cache(*args, remove_batch_dim=remove_batch_dim, **kwargs)
         return embedding, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)

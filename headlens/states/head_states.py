@@ -10,27 +10,32 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HeadStates:
-    """What every component contributes to the embeddings of some images, with the final LayerNorm's division done.
+    """What every component contributes to the embeddings of some images, with all that norms divide by done.
 
-    With `basis` the tower's `HeadBasis`, f = Σ_lh z_lh B_lh + Σ_l mlps_l + stem + scale · bias + beta exactly. Class
-    token and average pooling share the form: q runs over the pooled tokens, and a class-token tower pools one.
+    With `basis` the tower's `HeadBasis`, f = Σ_lh z_lh B_lh + Σ_l mlps_l + stem + pool + scale · bias + beta exactly.
+    All ways of pooling share the form. w_pq is the weight of token q for head p of the pool: 1/σ_q for the class token,
+    its share of the average under average pooling, A_pq/σ_q under attention pooling.
 
     Attributes:
-        z: mean_q z_lh,q / σ_q, the vector that head (l, h) mixes from its values (value bias included).
-        scale: mean_q 1/σ_q, which multiplies the output biases' contribution.
-        shift: mean_q μ_q/σ_q, the residual's own mean on the same scale (constants='spread' alone needs it).
+        z: Σ_q w_pq z_lh,q for every p, side by side, where z_lh,q is what head (l, h) mixes from its values (value bias
+            included); or, where that is narrower, the head's contribution itself.
+        scale: what biases are multiplied by, for each of their sources: Σ_q w_pq for every p; under post-norm then
+            the same with the norm's own 1/σ, layer by layer; with a norm behind the pool, last, its 1/σ.
+        shift: Σ_q w_pq μ_q, the residual's own mean on the same scale (constants='spread' alone needs it).
         mlps: the MLPs' contributions.
         stem: the contribution of the token embeddings.
+        pool: the contribution of the MLP inside an attention pool; zeros elsewhere.
         embedding: f, not normalised.
 
     All in float32 at least, in the units of f.
     """
 
-    z: Float[Tensor, "image layer head d_head"]
-    scale: Float[Tensor, "image"]
-    shift: Float[Tensor, "image"]
+    z: Float[Tensor, "image layer head d_state"]
+    scale: Float[Tensor, "image source"]
+    shift: Float[Tensor, "image source"]
     mlps: Float[Tensor, "image layer embed"]
     stem: Float[Tensor, "image embed"]
+    pool: Float[Tensor, "image embed"]
     embedding: Float[Tensor, "image embed"]
 
     def __len__(self) -> int:

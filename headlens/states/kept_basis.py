@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Num
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from headlens.states.basis import HeadBasis
@@ -22,7 +22,7 @@ _LARGE = 1 << 16
 
 
 def kept_basis(vision: HookedVisionTransformer) -> HeadBasis:
-    """`HeadBasis.from_vision(vision)`, folded again only where a weight that it depends on was changed.
+    """`HeadBasis.from_vision(vision, whole=True)`, folded again only where a weight that it depends on was changed.
 
     Folding ViT-B-16's weights takes as many operations as embedding a fifth of an image, ViT-L-14's those of a
     quarter, whatever the number of images; and what is kept is about as large as all W_O.
@@ -33,14 +33,25 @@ def kept_basis(vision: HookedVisionTransformer) -> HeadBasis:
     """
     weights = list(_weights(vision))
     if any(weight.is_inference() for weight in weights):  # torch does not count changes of these
-        return HeadBasis.from_vision(vision)
+        return HeadBasis.from_vision(vision, whole=True)
     where = [(weight.data_ptr(), weight._version) for weight in weights]
     samples = torch.cat([_samples(weight) for weight in weights])
     known = _KEPT.get(vision)
     if known is None or known[0] != where or not torch.equal(known[1], samples):
         with torch.inference_mode(False):  # else a later use that asks for gradients would fail
-            known = _KEPT[vision] = (where, samples.clone(), HeadBasis.from_vision(vision))
+            known = _KEPT[vision] = (where, samples.clone(), HeadBasis.from_vision(vision, whole=True))
     return known[2]
+
+
+def compact(
+    vision: HookedVisionTransformer, z: Float[Tensor, "image layer head *token pool d_head"]
+) -> Float[Tensor, "image layer head *token d_state"]:
+    """A tower's z as a store holds it: side by side for the heads of a pool, or, where that is narrower, as what each
+    head contributes."""
+    flat = z.flatten(-2)
+    if vision.cfg.d_state == flat.shape[-1]:
+        return flat
+    return kept_basis(vision).contributions(flat)
 
 
 def _weights(vision: HookedVisionTransformer) -> Iterator[Tensor]:
@@ -48,10 +59,14 @@ def _weights(vision: HookedVisionTransformer) -> Iterator[Tensor]:
         yield from (block.attn.W_O, block.attn.b_O)
         if block.attn.scale is not None:
             yield block.attn.scale
-    yield from (vision.ln_final.w, vision.ln_final.b, vision.W_P)
-    yield from (vision.class_token, vision.W_pos)
-    if vision.ln_pre is not None:
-        yield from (vision.ln_pre.w, vision.ln_pre.b)
+        if block.attn.ln_z is not None:
+            yield from block.attn.ln_z.parameters()
+        if block.post_norm:
+            yield from block.ln1.parameters()
+    for module in (vision.ln_final, vision.pool, vision.ln_pre):
+        if module is not None:
+            yield from module.parameters()
+    yield from (w for w in (vision.W_P, vision.b_P, vision.class_token, vision.W_pos) if w is not None)
 
 
 def _samples(weight: Tensor) -> Num[Tensor, "sample"]:

@@ -78,23 +78,18 @@ class Moments:
 
     def contribution_means(self, basis: HeadBasis) -> Float[Tensor, "layer head embed"]:
         """The mean contribution of every head."""
-        pattern = "layer head d_head, layer head d_head embed -> layer head embed"
-        return einsum(self.mean, basis.B.double(), pattern)
+        return basis.contributions(self.mean[None])[0]
 
     def contribution_covariance(self, basis: HeadBasis, layer: int, head: int) -> Float[Tensor, "embed embed_too"]:
         """The covariance of one head's contributions, Bᵀ Σ B."""
-        weights = basis.B[layer, head].double()
+        weights = basis.of(layer, head).double()
         return weights.mT @ self.covariance(layer, head) @ weights
 
     def deviations(
         self, basis: HeadBasis, directions: Float[Tensor, "direction embed"]
     ) -> Float[Tensor, "layer head direction"]:
         """The standard deviation of every head's contributions along each direction t: sqrt(tᵀ Bᵀ Σ B t)."""
-        folded = einsum(
-            basis.B.double(),
-            directions.double(),
-            "layer head d_head embed, direction embed -> layer head d_head direction",
-        )
+        folded = basis.fold(directions.double())
         variance = einsum(
             folded, self.scatter @ folded, "layer head d direction, layer head d direction -> layer head direction"
         )

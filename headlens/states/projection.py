@@ -23,7 +23,7 @@ class Projection:
     """
 
     def __init__(self, basis: HeadBasis, directions: Float[Tensor, "direction embed"], constants: str = "separate"):
-        width = basis.B.shape[-1]
+        n_layers, n_heads, _, width = basis.shape
         if directions.ndim != 2 or directions.shape[1] != width:
             raise StoreError(
                 f"directions of shape [direction, {width}]",
@@ -32,23 +32,22 @@ class Projection:
             )
         if constants not in ("separate", "spread"):
             raise StoreError("constants to be 'separate' or 'spread'", repr(constants), "Choose one of the two.")
-        texts = directions.detach().to(basis.B)
-        self.folded = basis.fold(texts)
+        texts = directions.detach().to(basis.beta)
+        self.folded = basis.fold(texts, centre=constants == "separate")
         self.bias: Tensor | None = None
         if constants == "spread":
-            n_layers, n_heads = basis.B.shape[:2]
-            ones = texts @ basis.ones
+            ones = basis.ones @ texts.T
             share = n_heads * (2 * n_layers + 1)
-            self.folded = self.folded + basis.head_mean[..., None] * ones
-            self.bias = (basis.layer_bias @ texts.T + basis.bias_mean[:, None] * ones) / n_heads
-            self.beta, self.ones = texts @ basis.beta / share, ones / share
+            self.bias = (basis.layer_bias @ texts.T + basis.bias_mean[..., None] * ones) / n_heads
+            self.once = basis.beta @ texts.T / share
+            self.readout_bias, self.ones = basis.readout_bias @ texts.T / share, ones / share
 
     def into(
         self,
         result: Float[Tensor, "image layer head direction"],
         z: Float[Tensor, "image layer head d_head"],
-        scale: Float[Tensor, "image"],
-        shift: Float[Tensor, "image"],
+        scale: Float[Tensor, "image source"],
+        shift: Float[Tensor, "image source"],
         norm: Float[Tensor, "image"],
     ) -> None:
         """Fill `result` for a block of images."""
@@ -57,7 +56,7 @@ class Projection:
         product = torch.bmm(by_head, weights)
         result.copy_(rearrange(product, "(layer head) image direction -> image layer head direction", layer=z.shape[1]))
         if self.bias is not None:
-            biases = scale[:, None, None] * self.bias.to(norm)
-            shares = self.beta.to(norm) - shift[:, None] * self.ones.to(norm)
+            biases = torch.einsum("is,lst->ilt", scale, self.bias.to(norm))
+            shares = self.once.to(norm) + scale @ self.readout_bias.to(norm) - shift @ self.ones.to(norm)
             result += (biases + shares[:, None])[:, :, None]
         result /= norm[:, None, None, None]

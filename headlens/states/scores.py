@@ -58,7 +58,7 @@ def moment_scores(
         StoreError: for fewer than two groups, fewer than two images in one, or directions that are not as many as the
             groups ask for.
     """
-    width = basis.B.shape[-1]
+    width = basis.shape[-1]
     expected = 1 if len(groups) == 2 else len(groups)
     if len(groups) < 2 or directions.shape != (expected, width):
         raise StoreError(
@@ -78,8 +78,7 @@ def moment_scores(
         differences.append(difference)
         gaps.append(gap)
     along = everything.deviations(basis, directions).square()
-    weights = basis.B.double()
-    total = (everything.scatter * (weights @ weights.mT)).sum((2, 3)) / everything.count
+    total = basis.variance(everything.scatter) / everything.count
     share = torch.where(total[..., None] > 0, along / total[..., None], torch.zeros_like(along))
     sizes = tuple(group.count for group in groups)
     return MomentScores(share, torch.stack(differences, -1), torch.stack(gaps, -1), sizes)
@@ -88,7 +87,7 @@ def moment_scores(
 def _apart(
     inside: Moments, outside: Moments, basis: HeadBasis, direction: Float[Tensor, "embed"]
 ) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]]:
-    folded = einsum(basis.B.double(), direction.double(), "layer head d embed, embed -> layer head d")
+    folded = basis.fold(direction[None].double())[..., 0]
     gap = ((inside.mean - outside.mean) * folded).sum(-1)
     both = inside.scatter + outside.scatter
     squares = einsum(folded, both, folded, "layer head i, layer head i j, layer head j -> layer head").clamp_min(0)

@@ -1,0 +1,175 @@
+"""The calibrated locator: heads that pull conflicting images to the wrong class *because of* the attribute.
+
+The published rule (`headlens.locate.contrastive`) credits one head an image and finds whatever causes errors. Here
+every head is tested twice, and named only where both tests name it (ours):
+
+- *Contrast*, within the conflicting images G_N, with a head's margin a_i (towards the predicted class p, away from the
+  class o it is compared with): e = mean a over incorrect images − mean a over correct ones; z after Welch.
+- *Alignment*, over all images, with m_i the head's margin of the true class over the best other class by the whole
+  model (m_i = a_i where the prediction is correct, −a_i where it is not): within each true class c, the mean of m over
+  aligned images minus that over conflicting ones; e = Σ_c w_c e_c / Σ_c w_c with w_c = 1 / (1/n_a + 1/n_c), and
+  variance Σ_c w_c² (s_a²/n_a + s_c²/n_c) / (Σ_c w_c)². This is what ties a head to the *attribute*.
+
+A head's p is the larger of its two one-sided ones (an intersection-union test, Berger 1982); Benjamini and Hochberg's
+(1995) procedure over all heads follows. A named head also makes at least `minimum_share` of Σ|e| in both tests.
+
+Salient heads pass the contrast in the other direction (they favour correct images), with the same q and share; the
+alignment does not enter: they are what decides the class, whatever the attribute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from scipy.stats import false_discovery_control, norm
+from torch import Tensor
+
+from headlens.errors import LocateError
+from headlens.heads import HeadId, HeadScores
+from headlens.locate.contrastive import Decisions, check_conflicting
+from headlens.locate.located import Located
+
+_LEAST = 3  # images on either side of a difference, for a variance that means something
+
+Effect = tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]
+"""Each head's effect and its z."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Calibrated(Located):
+    """Heads named by both tests, with the numbers behind them.
+
+    Attributes:
+        contrast: e of the first test, in units of the logits.
+        alignment: e of the second test.
+        p: the larger of the two one-sided p-values.
+        adjusted: p after Benjamini and Hochberg.
+        q: a head is named where adjusted ≤ q,
+        minimum_share: and its share of Σ|e| is at least this in both tests.
+    """
+
+    contrast: Float[Tensor, "layer head"]
+    alignment: Float[Tensor, "layer head"]
+    p: Float[Tensor, "layer head"]
+    adjusted: Float[Tensor, "layer head"]
+    q: float
+    minimum_share: float
+
+    def scores(self) -> HeadScores:
+        """The second test's effect, with the spurious heads selected."""
+        return HeadScores("margin on aligned − conflicting images", self.alignment, None, self.spurious)
+
+    def table(self) -> pd.DataFrame:
+        """One row a head, smallest p first: `head`, `contrast`, `alignment`, `p`, `adjusted`, `role`."""
+        roles = dict.fromkeys(self.spurious, "spurious") | dict.fromkeys(self.salient, "salient")
+        n_layers, n_heads = self.p.shape
+        heads = [HeadId(i, j) for i in range(n_layers) for j in range(n_heads)]
+        columns = {name: getattr(self, name).flatten().tolist() for name in ("contrast", "alignment", "p", "adjusted")}
+        frame = pd.DataFrame({"head": list(map(str, heads)), **columns, "role": [roles.get(h, "") for h in heads]})
+        return frame.sort_values("p", kind="stable", ignore_index=True)
+
+
+def calibrated(
+    margins: Float[Tensor, "image layer head"],
+    decisions: Decisions,
+    conflicting: Bool[Tensor, "image"],
+    *,
+    q: float = 0.05,
+    minimum_share: float = 0.02,
+) -> Calibrated:
+    """Name the heads that pass both tests of this module.
+
+    Args:
+        margins: each head's margin of the predicted class over the one it is compared with, `margins_of`.
+        decisions: what each image was decided between.
+        conflicting: which images belong to G_N, by the data and not by the model's errors: groups that were chosen
+            because the model errs there bias the second test.
+        q: the false-discovery rate.
+        minimum_share: of Σ|e| that a named head makes in either test.
+
+    Returns:
+        The heads. None is named where none passes: that is an answer, not an error.
+
+    Raises:
+        LocateError: for shapes that disagree, or fewer than 3 correct and 3 incorrect conflicting images, or no class
+            with 3 aligned and 3 conflicting images: there is nothing to test.
+
+    Limits: direct effects alone; z-tests, so that p is approximate below about 20 images a side. Where class and
+    attribute go together exactly, no class has both aligned and conflicting images.
+    """
+    rows = check_conflicting(conflicting, decisions)
+    flat = rearrange(margins.detach().cpu().double(), "image layer head -> image (layer head)").numpy()
+    mask, correct = rows.cpu().numpy(), decisions.correct.cpu().numpy()
+    contrast, z_contrast = _contrast(flat[mask], correct[mask])
+    toward_truth = np.where(correct[:, None], flat, -flat)
+    alignment, z_alignment = _alignment(toward_truth, decisions.labels.cpu().numpy(), mask)
+    p = norm.sf(np.minimum(z_contrast, z_alignment))
+    adjusted = np.asarray(false_discovery_control(p))
+    large = (_share(contrast) >= minimum_share) & (_share(alignment) >= minimum_share)
+    opposite = np.asarray(false_discovery_control(norm.sf(-z_contrast)))
+    shape = margins.shape[1:]
+    spurious = _ordered((adjusted <= q) & large, alignment, shape[1])
+    salient = _ordered((opposite <= q) & (_share(contrast) <= -minimum_share), -contrast, shape[1])
+    contrasts, alignments, ps, adjusteds = (
+        torch.from_numpy(values).view(shape) for values in (contrast, alignment, p, adjusted)
+    )
+    return Calibrated(
+        "calibrated",
+        tuple(spurious),
+        tuple(salient),
+        contrast=contrasts,
+        alignment=alignments,
+        p=ps,
+        adjusted=adjusteds,
+        q=q,
+        minimum_share=minimum_share,
+    )
+
+
+def _contrast(margins: Float[np.ndarray, "image head"], correct: Bool[np.ndarray, "image"]) -> Effect:
+    n_wrong, n_correct = int((~correct).sum()), int(correct.sum())
+    if min(n_wrong, n_correct) < _LEAST:
+        raise LocateError(
+            f"The conflicting groups have {n_wrong} incorrectly and {n_correct} correctly classified images.",
+            f"The calibrated test needs {_LEAST} of each: take a larger split, or the locator 'contrastive'.",
+        )
+    wrong, right = margins[~correct], margins[correct]
+    effect = wrong.mean(0) - right.mean(0)
+    return effect, _z(effect, wrong.var(0, ddof=1) / n_wrong + right.var(0, ddof=1) / n_correct)
+
+
+def _alignment(
+    margins: Float[np.ndarray, "image head"], labels: Int[np.ndarray, "image"], conflicting: Bool[np.ndarray, "image"]
+) -> Effect:
+    effect, variance, total = np.zeros(margins.shape[1]), np.zeros(margins.shape[1]), 0.0
+    for label in np.unique(labels):
+        aligned, against = (margins[(labels == label) & side] for side in (~conflicting, conflicting))
+        if min(len(aligned), len(against)) < _LEAST:
+            continue
+        weight = 1 / (1 / len(aligned) + 1 / len(against))
+        effect += weight * (aligned.mean(0) - against.mean(0))
+        variance += weight**2 * (aligned.var(0, ddof=1) / len(aligned) + against.var(0, ddof=1) / len(against))
+        total += weight
+    if not total:
+        raise LocateError(
+            f"No class has {_LEAST} images in which the attribute conflicts and {_LEAST} in which it does not.",
+            "Take a split in which class and attribute go together less, or the locator 'contrastive'.",
+        )
+    return effect / total, _z(effect, variance)
+
+
+def _z(effect: Float[np.ndarray, "head"], variance: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:
+    return np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
+
+
+def _share(effect: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:
+    return effect / max(float(np.abs(effect).sum()), 1e-300)
+
+
+def _ordered(named: Bool[np.ndarray, "head"], strength: Float[np.ndarray, "head"], n_heads: int) -> list[HeadId]:
+    return [HeadId(*divmod(int(i), n_heads)) for i in sorted(np.flatnonzero(named), key=lambda i: -strength[i])]

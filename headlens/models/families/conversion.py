@@ -1,0 +1,143 @@
+"""From an original of any family to the hooked tower, and back."""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Collection
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from headlens.errors import ModelError
+from headlens.models.altered import unaltered
+from headlens.models.families import huggingface, open_clip_vit, resnet, timm_eva, timm_vit
+from headlens.models.families.layout import Family, Layout, class_name, to_hooked, to_theirs
+from headlens.models.vision_transformer import HookedVisionTransformer
+from headlens.registry import Registry
+
+#: Every adapter.
+FAMILIES: Registry[Family] = Registry(
+    "family of vision towers",
+    {
+        one.name: one
+        for one in (open_clip_vit.FAMILY, timm_vit.FAMILY, timm_eva.FAMILY, resnet.FAMILY, huggingface.FAMILY)
+    },
+)
+
+# Towers that stay refused, by how timm's names and classes begin: why they have no decomposition by heads.
+_WITHOUT_HEADS = {
+    "convnext": "it is built of convolutions: it has no attention heads at all",
+    "fastvit": "its stages are convolutions, at most the last has attention, and more convolutions follow that",
+    "swin": "its attention layers lie in stages of other widths and token grids, joined by maps that are not "
+    "a residual stream, so that a head does not write to the embedding directly",
+    "vit_relpos": "its attention adds learnt position biases to its scores, which no adapter reads yet",
+}
+_LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}
+
+
+def family_of(tower: Any) -> Family | None:
+    """The adapter that recognises a tower, if any does."""
+    return next((family for family in FAMILIES.values() if family.recognises(tower)), None)
+
+
+def refusal(kind: str) -> str | None:
+    """Why towers of a class have no decomposition by heads; None where nothing is known against it."""
+    return next((why for name, why in _WITHOUT_HEADS.items() if kind.lower().startswith(name)), None)
+
+
+def convert(tower: nn.Module, copy: bool = True) -> HookedVisionTransformer:
+    """A hooked tower with the weights of an original of any family, in evaluation mode.
+
+    Args:
+        tower: open_clip's `visual` or a tower of timm or transformers.
+        copy: own the weights; without it they share the original's memory.
+
+    Raises:
+        ModelError: for a family or a setting that is not understood, weights that are not finite, and a tower that
+            computes something else than its conversion does, each by name.
+    """
+    tower = unaltered(tower)
+    family = family_of(tower)
+    if family is None:
+        kind = class_name(getattr(tower, "trunk", tower))
+        why = refusal(kind)
+        raise ModelError(
+            f"The vision tower is a {kind}, which " + ("no adapter reads." if why is None else f"has no heads: {why}."),
+            "docs/models.md lists the families that are understood.",
+        )
+    layout = family.read(tower)
+    table = {layout.rename(name): tensor.detach() for name, tensor in tower.state_dict().items()}
+    table = {name: tensor for name, tensor in table.items() if not name.startswith(layout.elsewhere or ("\0",))}
+    open_clip_vit.check_finite(table, "visual.")
+    if copy:
+        table = {name: tensor.clone() for name, tensor in table.items()}
+    hooked = _build(family, layout, table, copying.deepcopy(layout.stem) if copy else layout.stem)
+    if family is not open_clip_vit.FAMILY:  # which is compared with a new one of its settings, module by module
+        _check_same(tower, family, hooked)
+    return hooked.eval()
+
+
+def _build(family: Family, layout: Layout, table: dict[str, Tensor], stem: nn.Module | None) -> HookedVisionTransformer:
+    with torch.device("meta"):
+        hooked = HookedVisionTransformer(layout.cfg)
+    like = dict(hooked.state_dict())
+    hooked.stem = stem
+    weights = to_hooked(table, layout.cfg, family.places(layout.cfg), like)
+    if layout.rope is not None:
+        weights |= {name: layout.rope for name in like if name.endswith(".rope")}
+    if stem is not None:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("stem.")} | {
+            f"stem.{name}": tensor for name, tensor in stem.state_dict().items()
+        }
+    hooked.load_state_dict(weights, assign=True)
+    return hooked.eval()
+
+
+@torch.no_grad()
+def _check_same(tower: nn.Module, family: Family, hooked: HookedVisionTransformer) -> None:
+    """Refuse a tower that computes something else than its conversion: what was changed in it would be lost."""
+    if hooked.device.type == "meta":
+        return
+    noise = torch.randn(1, 3, *hooked.cfg.image_size, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(hooked.device, hooked.dtype)
+    was_training = tower.training
+    expected, got = family.run(tower.eval(), noise).double(), hooked(noise).double()
+    tower.train(was_training)  # last, because the stem may be shared
+    difference = float((got - expected).norm() / expected.norm())
+    if not difference <= _LIMITS.get(hooked.dtype, 5e-2):
+        raise ModelError(
+            f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) computes something else than its "
+            f"settings and weights say (relative difference {difference:.1e}).",
+            "Pass it as its library builds it; what was changed in it would be lost in the conversion.",
+        )
+
+
+def to_original(vision: HookedVisionTransformer, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
+    """The tower's weights under the names of the original, as its `load_state_dict` takes them.
+
+    Args:
+        vision: the tower.
+        wanted: the names that the original has, for families with several layouts; `original.state_dict()`.
+
+    Raises:
+        ModelError: for a weight that the original has no tensor for.
+    """
+    family = FAMILIES[vision.cfg.family]
+    mine = {name: tensor.detach() for name, tensor in vision.state_dict().items()}
+    places = list(family.places(vision.cfg))
+    stem = {"timm_vit": "trunk.patch_embed.", "timm_eva": "trunk.patch_embed."}.get(family.name, "")
+    names = {place.theirs for place in places} if wanted is None else set(wanted)
+    out = to_theirs(mine, vision.cfg, places, names)
+    return {
+        (stem + name.removeprefix("stem.") if name.startswith("stem.") else name): tensor
+        for name, tensor in out.items()
+        if wanted is None or not name.startswith("stem.") or stem + name.removeprefix("stem.") in names
+    }
+
+
+def original_output(tower: Any, images: Tensor) -> Tensor:
+    """What an original of any family returns for images: its embedding."""
+    family = family_of(tower)
+    output = family.run(tower, images) if family is not None else tower(images)
+    return cast(Tensor, output[0] if isinstance(output, tuple) else output)

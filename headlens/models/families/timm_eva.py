@@ -1,0 +1,86 @@
+"""timm's `Eva`, alone or inside open_clip: EVA-01, EVA-02 (also its post-norm giant), Perception Encoder, DINOv3.
+
+Read besides what `timm_vit` reads: rotary positions that one table gives to every layer and head, queries, keys and
+values in one map or in three, biases of queries and values alone, post-norm blocks, and an attention pool over all
+tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from headlens.models.config import VisionConfig
+from headlens.models.families.layout import Family, Layout, expect, refuse, single
+from headlens.models.families.timm_import import AttentionRope, eva
+from headlens.models.families.timm_vit import (
+    attention_of,
+    mlp_of,
+    norms_of,
+    places,
+    readout_of,
+    renamer,
+    same_in_all,
+    stem_of,
+    tokens_of,
+    trunk_of,
+)
+
+
+def _rope(trunk: Any) -> Tensor | None:
+    """Sine and cosine of every patch, [2 1 patch d_head]."""
+    if trunk.rope is None:
+        return None
+    if getattr(trunk, "rope_mixed", False):
+        refuse("rotations that every layer learns (rope_mixed)")
+    grid = trunk.patch_embed.grid_size
+    table = trunk.rope.get_embed(shape=list(grid)) if trunk.dynamic_img_size else trunk.rope.get_embed()
+    if table.ndim != 2 or len(table) != grid[0] * grid[1]:
+        refuse(f"a table of rotations of shape {list(table.shape)}")
+    return torch.stack(table.detach().chunk(2, dim=-1))[:, None].clone()
+
+
+def _read(tower: Any) -> Layout:
+    trunk = trunk_of(tower)
+    expect(trunk, eva.Eva, "its trunk")
+    blocks, rope = list(trunk.blocks), _rope(trunk)
+    settings = []
+    for index, block in enumerate(blocks):
+        where = f"blocks.{index}"
+        expect(block, (eva.EvaBlock, eva.EvaBlockPostNorm), where)
+        expect(block.attn, (eva.EvaAttention, AttentionRope), f"{where}.attn")
+        post = type(block) is eva.EvaBlockPostNorm
+        scaled = [not post and getattr(block, name) is not None for name in ("gamma_1", "gamma_2")]
+        half = "half" if getattr(block.attn, "rotate_half", False) else "interleaved"
+        settings.append(
+            attention_of(block.attn, f"{where}.attn")
+            | mlp_of(block.mlp, f"{where}.mlp")
+            | {
+                "layer_scale": single(scaled, "LayerScale settings"),
+                "post_norm": post,
+                "rope": None if rope is None else half,
+            }
+        )
+    stem_settings, stem = stem_of(tower)
+    cfg = VisionConfig(
+        n_layers=len(blocks),
+        d_model=trunk.embed_dim,
+        family=FAMILY.name,
+        **stem_settings,
+        **tokens_of(tower),
+        **readout_of(tower),
+        **norms_of(tower),
+        **same_in_all(settings),
+    )
+    return Layout(cfg, stem=stem, rope=rope, rename=renamer(tower, stem), elsewhere=("trunk.rope.",))
+
+
+FAMILY = Family(
+    name="timm_eva",
+    title="timm's Eva (EVA-01, EVA-02, Perception Encoder, DINOv3)",
+    recognises=lambda tower: type(trunk_of(tower)) is eva.Eva,
+    read=_read,
+    places=places,
+)
