@@ -24,7 +24,7 @@ from headlens.report.words import change, listed, number, percent, points
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
-    from headlens.steps.controls import Comparison
+    from headlens.metrics import RandomComparison
 
 # A backslash is understood before the first kind by every renderer, before the second kind only by some.
 _MARKUP = re.compile(r"[\\`*_\[\]{}]")
@@ -129,8 +129,8 @@ def _fairness(audit: Audit, level: int) -> list[str]:
     if (control := found.control) is not None:
         told.append(
             f"{_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same layers, "
-            f"never a candidate: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them lower V by "
-            f"less than the candidates do "
+            f"other than the candidates: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them "
+            f"lower V by less than the candidates do "
             f"({_chance(control.comparison('cramers_v'))})."
         )
     elif found.candidates:
@@ -182,7 +182,7 @@ def _sets(count: int, exhaustive: bool, seed: int) -> str:
     return f"all {count} sets" if exhaustive else f"{count} sets (drawn with seed {seed})"
 
 
-def _chance(compared: Comparison) -> str:
+def _chance(compared: RandomComparison) -> str:
     return f"z = {compared.z:.1f}, p = {compared.p:.3f}" if abs(compared.z) < float("inf") else f"p = {compared.p:.3f}"
 
 
