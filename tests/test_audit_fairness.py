@@ -52,15 +52,16 @@ def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged:
         assert one.cramers_v == pytest.approx(cramers_v(values, audit.data.logits(alone.embedding).argmax(-1).numpy()))
 
 
-def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl.steps.FairnessResults) -> None:
+def test_the_random_sets_are_of_the_same_layers_and_never_the_candidates(judged: hl.steps.FairnessResults) -> None:
     assert judged.control is not None
     layers = sorted(head.layer for head in judged.candidates)
     for heads, v in zip(judged.control.sets, judged.control.drawn.cramers_v, strict=True):
         assert sorted(head.layer for head in heads) == layers
-        assert not set(heads) & set(judged.candidates)
+        assert set(heads) != set(judged.candidates)
         assert 0 <= v <= 1
-    assert judged.control.comparison("cramers_v").share_at_least == 0.0
-    assert judged.control.comparison("cramers_v").p == pytest.approx(1 / (1 + len(judged.control.sets)))
+    for measure in ("cramers_v", "dependence"):
+        assert judged.control.comparison(measure).share_at_least <= 0.05
+    assert judged.verdict.word == "focal"
 
 
 def test_changed_predictions_are_all_accounted_for(judged: hl.steps.FairnessResults) -> None:
