@@ -26,7 +26,9 @@ GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
 
 def statistics(worst: list[float] | float) -> Statistics:
     first = np.asarray(worst)
-    return Statistics(np.stack([first, np.ones_like(first)], axis=-1), np.full_like(first, 0.9), *[np.asarray(1 - first)] * 2)
+    return Statistics(
+        np.stack([first, np.ones_like(first)], axis=-1), np.full_like(first, 0.9), *[np.asarray(1 - first)] * 2
+    )
 
 
 def control(worst: list[float], observed: float, exhaustive: bool = False) -> RandomHeads:

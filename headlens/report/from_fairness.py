@@ -198,15 +198,14 @@ def _control(audit: Audit) -> Section:
     if control is None:
         return Section(
             "Would any heads do?",
-            "No layer-matched random sets could be drawn: the candidates leave too few other heads in a layer. What "
-            "their ablation does is not compared with chance.",
+            "No random sets were drawn: what the ablation of the candidates does is not compared with chance.",
         )
     compared = control.comparison("cramers_v")
     kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
     z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
     return Section(
         "Would any heads do?",
-        f"The same ablation, of {len(control.sets)} sets of as many other heads from the same layers ({kind}). "
+        f"The same ablation, of {len(control.sets)} sets of as many heads from the same layers ({kind}). "
         f"{percent(1 - compared.share_at_least)} % of them lower V by less than the candidates do "
         f"({z}p = {compared.p:.3f}). V "
         f"is {number(compared.observed)} with the candidates ablated, and with random heads "

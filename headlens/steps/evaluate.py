@@ -12,18 +12,9 @@ import torch
 from jaxtyping import Int
 
 from headlens.correct import Correction
-from headlens.errors import MetricError
 from headlens.heads import HeadId
 from headlens.locate import Located
-from headlens.metrics import (
-    Dependence,
-    DependenceChange,
-    Evaluation,
-    PairedDifference,
-    dependence,
-    dependence_change,
-    paired_difference,
-)
+from headlens.metrics import Evaluation, PairedDifference, paired_difference
 from headlens.metrics import evaluate as evaluation_of
 from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, random_head_control
 from headlens.steps.data import AuditData, predicted
@@ -247,25 +238,13 @@ def _control(
 
 def _verdict(data: AuditData, name: str, fitted: Fitted, scored: Evaluated) -> Verdict:
     judged = Judged(name, bool(fitted.roles), len(fitted.by_role.get("spurious", fitted.heads)), fitted.heads)
-    labels, values, before, after = data.test_labels, data.test_values, data.zero_shot, scored.predictions[name]
-    change, held = scored.differences[name], values >= 0
-    depends: Dependence | None = None
-    removed: DependenceChange | None = None
-    try:
-        depends = dependence(labels[held], before[held], attribute=values[held], seed=data.question.seed)
-        removed = dependence_change(labels[held], after[held], baseline=before[held], attribute=values[held])
-    except MetricError:  # no class has images of two values, which the verdict then says
-        pass
-    n_classes = len(data.question.task.classes)
-    true, guessed = (np.bincount(one, minlength=n_classes) / len(labels) for one in (labels, after))
-    measured = Measured(
-        gain=change.difference["worst_group"],
-        gain_interval=change.interval["worst_group"],
-        accuracy_low=scored.evaluations[name].interval["average"][0],
-        chance=float(true @ guessed),
-        loss=-change.difference["average"],
-        dependence=depends,
-        removed=removed,
+    measured = Measured.of(
+        data.test_labels,
+        data.test_values,
+        data.zero_shot,
+        scored.predictions[name],
+        groups=data.test_groups,
+        seed=data.question.seed,
         inferred=data.inferred,
     )
     return judge(judged, measured, scored.controls.get(name))

@@ -34,10 +34,22 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
+from headlens.errors import MetricError
 from headlens.heads import HeadId
-from headlens.metrics import AssociationChange, Dependence, DependenceChange
+from headlens.metrics import (
+    AssociationChange,
+    Bootstrap,
+    Dependence,
+    DependenceChange,
+    dependence,
+    dependence_change,
+    evaluate,
+    paired_difference,
+)
 from headlens.steps.controls import Measure, RandomHeads
 
 MINIMUM_GAIN = 0.05
@@ -158,6 +170,53 @@ class Measured:
     dependence: Dependence | None
     removed: DependenceChange | None
     inferred: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        labels: Int[np.ndarray, "image"],
+        values: Int[np.ndarray, "image"],
+        before: Int[np.ndarray, "image"],
+        after: Int[np.ndarray, "image"],
+        *,
+        groups: np.ndarray,
+        seed: int = 0,
+        inferred: bool = False,
+    ) -> Measured:
+        """From the scored images.
+
+        Args:
+            labels: the true class of each, as an index.
+            values: the attribute's value, as an index; −1 for none.
+            before, after: zero-shot's and the corrected class.
+            groups: the group of each, by name.
+            seed: of permutations and resamples.
+            inferred: see the attribute.
+        """
+        change, held = paired_difference(labels, after, baseline=before, groups=groups), values >= 0
+        depends: Dependence | None = None
+        removed: DependenceChange | None = None
+        try:
+            columns = values[held]
+            depends = dependence(labels[held], before[held], attribute=columns, seed=seed)
+            bootstrap = Bootstrap(seed=seed)
+            removed = dependence_change(
+                labels[held], after[held], baseline=before[held], attribute=columns, bootstrap=bootstrap
+            )
+        except MetricError:  # no class has images of two values, which the verdict then says
+            pass
+        length = 1 + max(int(labels.max()), int(after.max()))
+        true, guessed = (np.bincount(one, minlength=length) / len(labels) for one in (labels, after))
+        return cls(
+            gain=change.difference["worst_group"],
+            gain_interval=change.interval["worst_group"],
+            accuracy_low=evaluate(labels, after, groups=groups).interval["average"][0],
+            chance=float(true @ guessed),
+            loss=-change.difference["average"],
+            dependence=depends,
+            removed=removed,
+            inferred=inferred,
+        )
 
 
 def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Verdict:
