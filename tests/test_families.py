@@ -1,6 +1,7 @@
 """Every family of vision towers: parity with its library, an exact decomposition, and all that is built on it."""
 
 import copy
+import importlib
 import subprocess
 import sys
 import warnings
@@ -14,7 +15,7 @@ from tiny_clip import write_images
 
 import headlens as hl
 from headlens.correct.total import mean_z, total_ablation_hooks
-from headlens.errors import StoreError
+from headlens.errors import StoreError, StoreWarning
 from headlens.models.families.conversion import original_output, to_original
 from headlens.states.basis import HeadBasis
 
@@ -197,6 +198,13 @@ def test_the_store_and_what_reads_it(pair, tmp_path):
     assert len(found) == vision.cfg.n_layers * vision.cfg.n_heads
     rows = hl.explain.textspan(parts.heads[:, last, 1], directions, 2)
     assert found[last, 1].texts.tolist() == rows.texts.tolist()
+
+
+def test_the_size_of_wide_moments_is_stated(tmp_path, monkeypatch):
+    clip = Tower(hl.HookedVisionTransformer.from_open_clip(families.tower("SigLIP")))
+    monkeypatch.setattr(importlib.import_module("headlens.extraction.extraction"), "_WIDE", 1000)
+    with pytest.warns(StoreWarning, match="6 heads of width 24"):
+        hl.extract_moments(clip, write_images(tmp_path / "images", 3), tmp_path / "moments", batch_size=2)
 
 
 @torch.no_grad()

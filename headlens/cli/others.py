@@ -20,6 +20,8 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "open_clip_torch",
+    "timm",
+    "transformers",
     "transformer_lens",
     "einops",
     "jaxtyping",

@@ -78,9 +78,14 @@ def mean_z(
         tokens: "class" or "all".
 
     Raises:
-        CorrectionError: for other tokens, a head outside the tower, or no image.
+        CorrectionError: for other tokens, "class" in a tower that has no class token, a head outside the tower, or no
+            image.
     """
     _check_tokens(tokens)
+    if tokens == "class" and getattr(vision.cfg, "class_token", "learnt") == "none":
+        raise CorrectionError(
+            "The tower has no class token that a head could be replaced at alone.", "Replace it at all: tokens='all'."
+        )
     try:
         wanted = as_heads(heads, vision.cfg.n_layers, vision.cfg.n_heads)
     except LocateError as error:

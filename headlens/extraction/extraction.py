@@ -7,6 +7,7 @@ blocks that are not there yet to an engine; mark the store as complete, and open
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import overload
 
 import pandas as pd
 
-from headlens.errors import HeadlensError, StoreError
+from headlens.errors import HeadlensError, StoreError, StoreWarning
 from headlens.extraction.batching import Job, batch_size_for
 from headlens.extraction.engines import Engine, do_blocks
 from headlens.extraction.moment_folder import MomentFolder
@@ -30,6 +31,7 @@ from headlens.manifest import as_manifest, check_files, check_manifest
 from headlens.progress import Advance, progress
 from headlens.states.basis import HeadBasis
 
+_WIDE = 1 << 30  # bytes of second moments from which on their size is stated
 _SAVE_EVERY = 20.0  # seconds between two states of moments: what a stopped run loses at most, beside a block
 Table = pd.DataFrame | str | os.PathLike[str]
 
@@ -194,6 +196,7 @@ def extract_moments(
     frame, columns, share = _read(manifest), tuple(groups), shard or WHOLE
     check_columns(frame, groups)
     plan = Plan.of_moments(clip, frame, block)
+    _warn_of_wide(plan)
     storage = Storage(path, share)
     if not MomentFolder.begun(storage):
         MomentFolder.check_free(storage)
@@ -233,6 +236,20 @@ def extract_moments(
         if folder.totals()[1] < folder.plan.n_blocks:
             return None
     return MomentStore.open(path, clip)
+
+
+def _warn_of_wide(plan: Plan) -> None:
+    """State the size of second moments where a head's states are wide, as behind an attention pool."""
+    n_layers, n_heads, width = (plan.sizes[name] for name in ("layer", "head", "d_head"))
+    size = n_layers * n_heads * width**2 * 8
+    if size > _WIDE:
+        warnings.warn(
+            f"Second moments of {n_layers * n_heads} heads of width {width} take {size / 1e9:.1f} GB in memory and on "
+            "disk, for every combination of the groups' values. A store of states (extract) takes "
+            f"{n_layers * n_heads * width * 4 / 1e6:.1f} MB an image.",
+            StoreWarning,
+            stacklevel=3,
+        )
 
 
 def _read(manifest: Table) -> pd.DataFrame:

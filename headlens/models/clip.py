@@ -225,7 +225,8 @@ class HookedCLIP(nn.Module):
         return torch.cat(rows)
 
     def save(self, folder: str | os.PathLike[str], card: str = "") -> Path:
-        """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too.
+        """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too;
+        for a model of transformers, a folder that transformers loads.
 
         It holds the configuration, the weights as safetensors, the tokenizer's files where open_clip does not have
         it, and a README.md that describes the model.

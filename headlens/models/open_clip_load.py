@@ -447,6 +447,9 @@ def _build(
             pretrained_text=False,
             **further,
         )
+        decoder: Any = getattr(model, "text_decoder", None)
+        if found.source == "random" and getattr(decoder, "text_projection", None) is not None:
+            torch.nn.init.normal_(decoder.text_projection, std=0.02)  # open_clip leaves CoCa's as memory was found
         tokenizer = None
         if weights is None or not weights.vision_alone:
             tokenizer = open_clip().get_tokenizer(found.name, context_length=options.context_length)

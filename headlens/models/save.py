@@ -12,11 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headlens.errors import HeadlensError, ModelError, OutputError
+from headlens.models import transformers_clip
 from headlens.models.altered import refuse_differences
 from headlens.models.families import family_of, to_original
 from headlens.models.open_clip_import import open_clip
 
 CONFIG, WEIGHTS, CARD = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
+_WRITTEN = "Written by headlens"
 
 
 def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
@@ -26,6 +28,13 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
             f"{clip.name} is a vision tower alone, and open_clip loads whole models.",
             "Load a checkpoint that holds the text tower too.",
         )
+    if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
+        raise OutputError(f"{folder} holds other files.", "Name a new folder, or an empty one.")
+    if isinstance(clip.text, transformers_clip.TextTower):
+        folder.mkdir(parents=True, exist_ok=True)
+        transformers_clip.save(clip, folder)
+        (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
+        return folder
     preprocessing = clip.description.preprocessing
     if preprocessing is None:
         raise ModelError(
@@ -34,8 +43,6 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
             "clip.preprocess = open_clip.image_transform(size, is_train=False, mean=…, std=…).",
         )
     config = copy.deepcopy(clip.open_clip_config) or _config_of(clip)
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise OutputError(f"{folder} holds other files.", "Name a new folder, or an empty one.")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _save_tokenizer(clip, folder)
     config["text_cfg"] |= tokenizer
@@ -49,6 +56,11 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
     )
     (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
     return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    card = folder / CARD
+    return (folder / CONFIG).is_file() or (card.is_file() and _WRITTEN in card.read_text(encoding="utf-8"))
 
 
 def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -186,9 +198,12 @@ def _check_config(clip: Any, config: dict[str, Any]) -> set[str]:
 
 def _card(clip: Any, more: str) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in clip.description.facts().items())
+    library, loads = "open_clip", "open_clip.create_model_and_transforms('local-dir:…')"
+    if isinstance(clip.text, transformers_clip.TextTower):
+        library, loads = "transformers", "transformers.AutoModel.from_pretrained('…')"
     text = (
-        "---\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\ntags:\n- clip\n---\n"
-        f"# {clip.name}\n\nWritten by headlens; `open_clip.create_model_and_transforms('local-dir:…')` loads it.\n\n"
+        f"---\nlibrary_name: {library}\npipeline_tag: zero-shot-image-classification\ntags:\n- clip\n---\n"
+        f"# {clip.name}\n\n{_WRITTEN}; `{loads}` loads it.\n\n"
         f"| what | value |\n| --- | --- |\n{rows}\n"
     )
     return f"{text}\n{more.strip()}\n" if more.strip() else text

@@ -15,12 +15,14 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
 from headlens.models.description import Preprocessing
+from headlens.models.families import to_original
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,6 +198,22 @@ def load(name: str) -> tuple[Any, Any, str]:
         except (OSError, ValueError):
             processor = transformers.AutoImageProcessor.from_pretrained(name)
     return model.eval(), processor, source
+
+
+def save(clip: Any, folder: Path) -> None:
+    """Write a whole model as the folder of transformers that it came from: configuration, weights, both processors."""
+    whole = type(clip.text.model)(clip.text.model.config)
+    own = whole.state_dict()
+    inside = {name.removeprefix("vision_model."): name for name in own}
+    table = {name.removeprefix("model."): tensor for name, tensor in clip.text.state_dict().items()}
+    for name, tensor in to_original(clip.vision, inside).items():
+        if tensor.ndim == 4 and own[inside[name]].ndim == 2:  # SigLIP 2 keeps the patches' convolution as a matrix
+            tensor = rearrange(tensor, "width channel row column -> width (row column channel)")
+        table[inside[name]] = tensor
+    whole.load_state_dict(table)
+    whole.to(clip.dtype).save_pretrained(folder)
+    clip.tokenizer.save_pretrained(str(folder))
+    clip.preprocess.processor.save_pretrained(folder)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ FAMILIES: Registry[Family] = Registry(
 # Towers that stay refused, by how timm's names and classes begin: why they have no decomposition by heads.
 _WITHOUT_HEADS = {
     "convnext": "it is built of convolutions: it has no attention heads at all",
-    "fastvit": "it is built of convolutions, attention standing in the last stage at most, before convolutions",
+    "fastvit": "its stages are convolutions, at most the last has attention, and more convolutions follow that",
     "swin": "its attention layers lie in stages of other widths and token grids, joined by maps that are not "
     "a residual stream, so that a head does not write to the embedding directly",
     "vit_relpos": "its attention adds learnt position biases to its scores, which no adapter reads yet",
@@ -102,9 +102,9 @@ def _check_same(tower: nn.Module, family: Family, hooked: HookedVisionTransforme
     noise = torch.randn(1, 3, *hooked.cfg.image_size, generator=torch.Generator().manual_seed(0))
     noise = noise.to(hooked.device, hooked.dtype)
     was_training = tower.training
-    expected = family.run(tower.eval(), noise).double()
-    tower.train(was_training)
-    difference = float((hooked(noise).double() - expected).norm() / expected.norm())
+    expected, got = family.run(tower.eval(), noise).double(), hooked(noise).double()
+    tower.train(was_training)  # last, because the stem may be shared
+    difference = float((got - expected).norm() / expected.norm())
     if not difference <= _LIMITS.get(hooked.dtype, 5e-2):
         raise ModelError(
             f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) computes something else than its "
