@@ -228,21 +228,24 @@ PARTS: dict[str, Callable[[int, str], list[dict[str, object]]]] = {
 }
 
 
+TEXTS = {
+    "verdicts": "## Verdicts\n\nMean ablation of the located heads. In the planted worlds *supported* is the correct "
+    "answer; in all others it is a false claim. 1,200 reference images; 800 scored ones, 60 with tiny groups, or as named.",
+    "locators": "## Locators\n\n`any` is the share of runs in which a head was named; a locator that refuses names "
+    "none. Precision is over the runs that name one. The ten classes have 1,500 images, the other worlds 1,200 or as named.",
+    "intervals": "## Intervals\n\nCoverage of nominal 95 % intervals, of four groups or a table, and their mean width.",
+}
+
+
 def page(found: dict[str, list[dict[str, object]]]) -> str:
-    """The docs page of all parts."""
+    """The docs page of these parts."""
     parts = [
         "# Calibration",
         "How often claims are false, found and covered, on synthetic heads with a known answer. Written by "
         "`benchmarks/calibration.py`; its generator is additive, which favours locators that read direct effects.",
-        "## Verdicts\n\nMean ablation of the located heads. In the planted worlds *supported* is the correct answer; "
-        "in all others it is a false claim. 1,200 reference images, the scored images as named or 800.",
-        _table(found["verdicts"]),
-        "## Locators\n\n`any` is the share of runs in which a head was named; a locator that refuses names none. "
-        "Precision is over the runs that name one.",
-        _table(found["locators"]),
-        "## Intervals\n\nCoverage of nominal 95 % intervals, four groups or a table, and their mean width.",
-        _table(found["intervals"]),
     ]
+    for part, rows in found.items():
+        parts += [TEXTS[part], _table(rows)]
     return "\n\n".join(parts) + "\n"
 
 
