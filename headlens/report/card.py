@@ -134,7 +134,7 @@ def _fairness(audit: Audited, level: int) -> list[str]:
             f"({_chance(control.comparison('cramers_v'))})."
         )
     elif found.candidates:
-        told.append("No layer-matched random heads could be drawn: the ablation is not compared with chance.")
+        told.append("No random heads were drawn: the ablation is not compared with chance.")
     if (total := found.total) is not None:
         direct, inside = (one.difference["cramers_v"] for one in (total.direct, total.total))
         told.append(
