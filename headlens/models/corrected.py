@@ -72,9 +72,7 @@ class CorrectedCLIP(nn.Module):
                 unit = F.normalize(unit, dim=-1) if normalize else unit * batch.norm
         return unit.to(self.vision.dtype)
 
-    def encode_text(
-        self, text: Int[Tensor, "text context"], normalize: bool = False
-    ) -> Float[Tensor, "text embed"]:
+    def encode_text(self, text: Int[Tensor, "text context"], normalize: bool = False) -> Float[Tensor, "text embed"]:
         """The embeddings of token ids, by the model's own text tower.
 
         Raises:
