@@ -140,7 +140,7 @@ class Correction(ABC):
         Raises:
             CorrectionError: where the correction is not fitted, or the target is of another model, width or form.
         """
-        self._check_use(target)
+        self.check_use(target)
         return self.change(target)
 
     @abstractmethod
@@ -159,7 +159,8 @@ class Correction(ABC):
         """
         return logits_of(self.apply(target), classifier)
 
-    def _check_use(self, target: Any) -> None:
+    def check_use(self, target: Any) -> None:
+        """Raise `CorrectionError` where the correction is not fitted, or was fitted on another model than the target's."""
         if not self.fitted:
             raise CorrectionError(f"{self!r} cannot be used yet.", "Call .fit(reference), and keep what it returns.")
         theirs = fingerprint_of(target)
