@@ -11,6 +11,7 @@ import headlens as hl
 from headlens.errors import CorrectionError, ModelWarning
 from headlens.images import read_image
 from headlens.manifest import image_files
+from headlens.models.corrected import _check
 
 POOLS = {
     "class token": CONFIG,
@@ -80,7 +81,7 @@ def test_what_no_forward_pass_can_do_is_refused(made):
     with pytest.raises(CorrectionError, match="other images"):
         clip.corrected(hl.correct.MeanAblation([(0, 1)], reference="self"))
     with pytest.raises(CorrectionError, match="hooks"):
-        clip.corrected([("blocks.0.attn.hook_z", None)])
+        _check([("blocks.0.attn.hook_z", None)])
     other = clip_of(changed(vision_cfg={"mlp_ratio": 2.2}))
     with pytest.raises(CorrectionError, match="fitted on"):
         other.corrected(hl.correct.MeanAblation([(0, 1)]).fit(store))

@@ -61,13 +61,15 @@ def test_heads_neurons_and_biases_sum_to_the_stream(run):
         return
     for expand in (True, False):
         stack, labels = cache.get_full_resid_decomposition(expand_neurons=expand, return_labels=True)
-        assert len(stack) == len(labels) and labels[: vision.cfg.n_heads] == vision.all_head_labels()[: vision.cfg.n_heads]
+        assert (
+            len(stack) == len(labels) and labels[: vision.cfg.n_heads] == vision.all_head_labels()[: vision.cfg.n_heads]
+        )
         close(stack.sum(0), cache["resid_post", vision.cfg.n_layers - 1])
 
 
 def test_head_results_come_from_z_too(run):
     vision, images, _, cache = run
-    names = [name for name in cache.keys() if "result" not in name]
+    names = [name for name in cache if "result" not in name]
     _, without = vision.run_with_cache(images, names_filter=names)
     close(without.stack_head_results(), cache.stack_head_results())
     remainder = cache.stack_head_results(1, incl_remainder=True).sum(0)
@@ -123,7 +125,7 @@ def test_weights_are_stacked(run):
     close(vision.QK.AB[1, 2], block.W_Q[2] @ block.W_K[2].T)
     assert (cfg.n_ctx, cfg.act_fn) == (cfg.n_tokens, cfg.act)
     if not cfg.gated:
-        with pytest.raises(ModelError, match="no mlp.W_gate"):
+        with pytest.raises(ModelError, match=r"no mlp\.W_gate"):
             _ = vision.W_gate
     with pytest.raises(AttributeError):
         _ = vision.W_U

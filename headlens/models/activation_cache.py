@@ -14,7 +14,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens import ActivationCache as TransformerLensCache
-from transformer_lens.utils import Slice
+from transformer_lens.utilities.slice import Slice
 
 from headlens.errors import ModelError
 

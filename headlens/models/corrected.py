@@ -62,7 +62,6 @@ class CorrectedCLIP(nn.Module):
         """The text side's parameter, or None."""
         return getattr(self.text, "logit_bias", None)
 
-    @torch.no_grad()
     def encode_image(
         self, image: Float[Tensor, "image channel height width"], normalize: bool = False
     ) -> Float[Tensor, "image embed"]:
@@ -71,10 +70,20 @@ class CorrectedCLIP(nn.Module):
         Raises:
             ModelError: while hooks are set on the tower, or for images of another size.
         """
+        return self.encode_both(image, normalize)[1]
+
+    @torch.no_grad()
+    def encode_both(
+        self, image: Float[Tensor, "image channel height width"], normalize: bool = False
+    ) -> tuple[Float[Tensor, "image embed"], Float[Tensor, "image embed"]]:
+        """Plain and corrected embeddings, of one forward pass; raises as `encode_image`."""
         batch = _Batch(self.vision, image.to(self.vision.device))
-        edited = embedding_of(self.correction.apply(batch))
-        edited = F.normalize(edited, dim=-1) if normalize else edited * batch.norm[:, None]
-        return edited.to(self.vision.dtype)
+        edited, plain = embedding_of(self.correction.apply(batch)), batch.embedding
+        if normalize:
+            edited = F.normalize(edited, dim=-1)
+        else:
+            plain, edited = plain * batch.norm[:, None], edited * batch.norm[:, None]
+        return plain.to(self.vision.dtype), edited.to(self.vision.dtype)
 
     def encode_text(self, text: Int[Tensor, "text context"], normalize: bool = False) -> Float[Tensor, "text embed"]:
         """The original model's embeddings of token ids; no correction changes them."""

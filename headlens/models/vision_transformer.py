@@ -206,7 +206,8 @@ class HookedVisionTransformer(HookedRootModule):
             raise ModelError("The blocks are post-norm: their biases add up image by image.", "Use hl.decompose.")
         total = self.W_pos.new_zeros(self.cfg.d_model)
         for index, block in enumerate(self.layers[: layer + mlp_input]):
-            total = total + block.attn.weighted_output()[1]
+            attn = block.attn
+            total = total + (attn.b_O if attn.scale is None else attn.b_O * attn.scale)
             if include_mlp_biases and index < layer:
                 total = total + (block.mlp.b_out if block.mlp.scale is None else block.mlp.b_out * block.mlp.scale)
         return total
