@@ -31,9 +31,9 @@ def embed_images(
 ) -> Path:
     """Write the embeddings of images, not normalised, without and with a correction; see `CorrectedCLIP`.
 
-    `.parquet` has the manifest's columns, and `plain` and `corrected`, a list of numbers a row. `.npy` has the corrected
-    ones, [image embed] in the manifest's order; the plain ones are beside it, as `NAME.plain.npy`. Batches wait in a
-    folder `NAME.parts` until all are there, and a later call with the same arguments goes on after them.
+    `.parquet` has the manifest's columns, and `plain` and `corrected`, a list of numbers a row. `.npy` has the
+    corrected ones, [image embed] in the manifest's order; the plain ones are beside it, as `NAME.plain.npy`. Batches
+    wait in a folder `NAME.parts` until all are there; a later call with the same arguments goes on after them.
 
     Args:
         clip: the model.

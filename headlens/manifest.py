@@ -23,7 +23,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from io import BytesIO
 from itertools import repeat
 from pathlib import Path
@@ -33,7 +34,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from headlens.cells import as_text, cell_text, listed, near_equal, nearest, read_csv
-from headlens.errors import ManifestError
+from headlens.errors import ManifestError, TaskError
 from headlens.images import fetch, is_url
 
 Box = tuple[float, float, float, float]
@@ -484,3 +485,43 @@ def _rows(text: pd.Series, value: object) -> str:
 def _reason(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else None
     return (reason or str(error) or type(error).__name__).lower().rstrip(".")
+
+
+def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str, Sequence[str]]]:
+    """Read `background`, or `age:young=a photo of a young person,old=…`, or a YAML file with `name` and `values`.
+
+    Several prompts of a value stand between `|`. Without prompts the values are those of the manifest's column, and a
+    value's prompt is "a photo of VALUE".
+    """
+    if Path(text).suffix in (".yaml", ".yml") and Path(text).is_file():
+        import yaml
+
+        written = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
+        try:
+            return str(written["name"]), {str(value): list(prompts) for value, prompts in written["values"].items()}
+        except (TypeError, KeyError, AttributeError) as error:
+            raise TaskError(
+                f"{text} holds no attribute.", "Write `name:` and, under `values:`, a list of prompts for each value."
+            ) from error
+    name, colon, rest = (part.strip() for part in text.partition(":"))
+    if not colon:
+        if name not in manifest.columns:
+            near = get_close_matches(name, map(str, manifest.columns), n=1)
+            raise TaskError(
+                f"The manifest has no column {name!r}; it has {', '.join(map(str, manifest.columns))}.",
+                (f"Did you mean {near[0]!r}? " if near else "")
+                + "What no column holds is inferred from prompts: NAME:value=prompt,value=prompt.",
+            )
+        values = sorted(manifest[name].dropna().astype(str).unique())
+        return name, {value: [f"a photo of {value}"] for value in values}
+    prompts: dict[str, Sequence[str]] = {}
+    for part in rest.split(","):
+        value, equals, texts = part.partition("=")
+        if not equals or not value.strip() or not texts.strip():
+            raise TaskError(
+                f"{text!r} is not written as name:value=prompt,value=prompt.",
+                "A comma separates values and a | several prompts of one value; for prompts with either, write a "
+                "YAML file.",
+            )
+        prompts[value.strip()] = [one.strip() for one in texts.split("|") if one.strip()]
+    return name, prompts

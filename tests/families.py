@@ -82,6 +82,8 @@ def hugging(kind: str, with_text: bool = False, **settings: Any) -> nn.Module:
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "vocab_size": 99,
+        "eos_token_id": 98,
+        "max_position_embeddings": 9,
     }
     if kind != "CLIP":
         text["projection_size"] = WIDTH

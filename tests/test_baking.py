@@ -84,7 +84,7 @@ def test_a_store_without_its_image_files_is_refused(made, tmp_path):
 
 
 def test_embeddings_are_written_and_a_run_goes_on(made, tmp_path, monkeypatch):
-    clip, store, folder = made
+    clip, store, _ = made
     correction = hl.correct.MeanAblation(HEADS).fit(store)
     pixels = pixels_of(clip, store)
     table = store.manifest

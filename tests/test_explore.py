@@ -11,7 +11,7 @@ import torch
 
 import headlens as hl
 from headlens.explore import ExplorerState
-from headlens.explore.record import NAME
+from headlens.explore.state import NAME
 from headlens.locate import OBJECTIVES, Objective
 from headlens.plots import describe
 from headlens.steps import SCORES
@@ -36,7 +36,7 @@ def new_audit(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> hl.Audit:
 
 @pytest.fixture
 def state(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> ExplorerState:
-    return ExplorerState(new_audit(world), draws=11, bootstrap=53)
+    return ExplorerState(new_audit(world), n_random_sets=11, n_bootstrap=53)
 
 
 # ---- what the explorer calls ----------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_a_new_question_goes_over_the_head_states_only_where_it_must(
 
     # What was handed on is what a question asked from the beginning finds.
     monkeypatch.undo()
-    alone = ExplorerState(new_audit((state.audit.clip, state.audit.store)), draws=11, bootstrap=53)
+    alone = ExplorerState(new_audit((state.audit.clip, state.audit.store)), n_random_sets=11, n_bootstrap=53)
     alone.ask(SCENERY)
     for score in ("attribution", "contrastive"):
         torch.testing.assert_close(alone.show(score).values, shown[score])
@@ -286,7 +286,7 @@ def test_new_classes_and_templates(state: ExplorerState) -> None:
     ("asked", "said"),
     [
         ({"attribute": "scenery:dry"}, "name:value=prompt"),
-        ({"attribute": ""}, "an empty box"),
+        ({"attribute": ""}, "is empty"),
         ({"attribute": "nowhere"}, "nowhere"),
         ({"attribute": "odd:a=a zebra,b=a photo of the land"}, "zebra"),
         ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "does not tell"),
@@ -376,6 +376,58 @@ def test_texts_are_told_by_the_pointer_once_heads_are_explained(state: ExplorerS
     assert state.audit.explanations == explained  # the same heads and images: nothing is explained twice
 
 
+def test_every_step_can_be_undone_and_shown_again(state: ExplorerState) -> None:
+    first, opened = state.audit, state.selection
+    state.ask(SCENERY)
+    state.show("attribution", between=("waterbird", "landbird"))
+    state.click((2, 3))
+    state.ablate()
+    found, values = state.ablated, state.scores.values
+    assert [said.split()[0] for said in state.steps] == ["opened", "asked", "shown:", "selected", "ablated"]
+    state.undo()
+    assert (state.ablated, state.selection) == (None, ((2, 3),))
+    state.go_to(0)
+    assert (state.audit, state.selection, state.score) == (first, opened, "contrastive")
+    assert set(state.zero_shot.groups) == {"landbird/land", "landbird/water", "waterbird/land", "waterbird/water"}
+    state.undo()
+    assert state.step == 0
+    for _ in range(9):
+        state.redo()
+    assert state.ablated is found
+    assert torch.equal(state.scores.values, values)
+    # Doing something else after going back drops what came after; what changes nothing is no step.
+    state.go_to(1)
+    state.click((3, 0))
+    state.click((3, 0))
+    assert [said.split()[0] for said in state.steps] == ["opened", "asked", "selected"]
+    with pytest.raises(hl.HeadlensError, match="no step 7"):
+        state.go_to(7)
+
+
+def test_it_opens_on_the_score_that_the_locator_went_by(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
+    for locator, score in (("contrastive", "contrastive"), ("concept", "concept")):
+        audit = new_audit(world)
+        audit.locate(locator)
+        assert ExplorerState(audit).score == score
+
+
+def test_images_are_ordered_along_the_question(state: ExplorerState) -> None:
+    state.click((3, 0))
+    rows, values = state.rows_of_images(), state.audit.data.values
+    # The head that carries the background: one value at one end, the other at the other.
+    assert len({values[row] for row in rows[:6]}) == len({values[row] for row in rows[6:]}) == 1
+    assert values[rows[0]] != values[rows[-1]]
+    state.order_images("norm")
+    assert state.rows_of_images() != rows
+    with pytest.raises(hl.HeadlensError, match="ordered along"):
+        state.order_images("luck")
+
+
+def test_a_column_of_the_manifest_can_be_chosen(state: ExplorerState) -> None:
+    assert "background" in state.columns
+    assert not {"path", "label", "split"} & set(state.columns)
+
+
 # ---- taking it away -------------------------------------------------------------------------------------------------
 
 
@@ -402,13 +454,25 @@ def test_it_goes_on_after_a_restart(
     state.click((2, 3))
     state.click((3, 0), add=True)
     state.choose_image(31)
+    state.order_images("classes")
     found = state.ablate()
     state.save(tmp_path / "kept")
     audit = hl.Audit.load(tmp_path / "kept", clip=world[0])
     assert audit.folder == tmp_path / "kept"
     again = ExplorerState(audit)
     assert again.restore(tmp_path / "kept")
-    same = ("score", "objective", "between", "selection", "head", "image", "locator", "draws", "bootstrap")
+    same = (
+        "score",
+        "objective",
+        "between",
+        "selection",
+        "head",
+        "image",
+        "locator",
+        "along",
+        "n_random_sets",
+        "n_bootstrap",
+    )
     assert [getattr(again, name) for name in same] == [getattr(state, name) for name in same]
     assert again.attribute_text == SCENERY
     assert again.ablated is not None
@@ -440,7 +504,7 @@ def test_the_widgets_only_pass_on(world: tuple[hl.HookedCLIP, hl.HeadStore], tmp
     audit = new_audit(world)
     shown = audit.explore()
     state = shown.state
-    state.draws, state.bootstrap = 7, 23
+    state.n_random_sets, state.n_bootstrap = 7, 23
     assert "landbird, waterbird by background" in shown.question.value
     drawn = shown.heatmap.figure
     shown.attribute.value = SCENERY
@@ -478,7 +542,7 @@ def test_a_click_during_a_step_waits_for_its_turn(world: tuple[hl.HookedCLIP, hl
     pytest.importorskip("anywidget", reason="the extra headlens[notebook] is not installed")
     shown = new_audit(world).explore()
     state = shown.state
-    state.draws, state.bootstrap = 7, 23
+    state.n_random_sets, state.n_bootstrap = 7, 23
     begun, go = threading.Event(), threading.Event()
     ablate_at_once = state.ablate
 

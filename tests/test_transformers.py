@@ -1,5 +1,7 @@
 """CLIP, SigLIP and SigLIP 2 of transformers as whole models: objects, folders and names."""
 
+import warnings
+
 import families
 import numpy as np
 import pytest
@@ -143,3 +145,21 @@ def test_towers_that_were_altered_are_refused():
     tower.trunk.blocks[0].attn.scale *= 2
     with pytest.raises(ModelError, match="another attention scale"):
         hl.HookedVisionTransformer.from_open_clip(tower)
+
+
+def test_an_audit_of_an_attention_pooled_model_runs_to_its_report(tmp_path):
+    clip = hl.HookedCLIP.from_transformers(model_of("Siglip"), processor_of("Siglip"))
+    manifest = hl.testbed.images(tmp_path / "birds", n=120)
+    manifest["label"] = manifest["label"].map({"landbird": "cat", "waterbird": "dog"})
+    store = hl.extract(clip, manifest, tmp_path / "states.zarr")
+    background = hl.Attribute("background", {"land": ["a photo of land"], "water": ["a photo of water"]})
+    audit = hl.Audit(clip, store, task=hl.ZeroShotTask(["cat", "dog"], ["a photo of {}"]), attribute=background)
+    audit.locate("contrastive")
+    audit.correct(hl.correct.MeanAblation([(0, 0)]))
+    for step in (audit.evaluate, audit.fairness, audit.explain, audit.collateral):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of words that the little tokenizer does not know
+            step()
+    page = tmp_path / "report.html"
+    audit.report(str(page))
+    assert page.stat().st_size > 10_000

@@ -1,6 +1,6 @@
-"""The audit that users hold: a thin object over `headlens.steps`."""
+"""The audit that users hold: the steps to call, over what `headlens.steps` holds and finds."""
 
 from headlens.audit.audit import Audit
-from headlens.audit.figures import Figures
+from headlens.report.figures import Figures
 
 __all__ = ["Audit", "Figures"]

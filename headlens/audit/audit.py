@@ -28,22 +28,22 @@ from typing import Any
 
 import numpy as np
 
-from headlens.audit.figures import Figures
 from headlens.correct import Correction, Tokens
 from headlens.errors import CorrectionError, HeadlensWarning
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
-from headlens.findings import Finding
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import ConceptRule, Located
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
+from headlens.report.figures import Figures
 from headlens.serialization import digest
 from headlens.steps import record as calls
 from headlens.steps.ablate import HeadAblation, ablate, scored_effects
+from headlens.steps.audited import Audited
 from headlens.steps.collateral import CollateralResults, measure_collateral, task_as_attribute
-from headlens.steps.data import AuditData, Splits, asking
+from headlens.steps.data import AuditData, asking
 from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method
 from headlens.steps.fairness import FairnessResults, fairness
 from headlens.steps.locate import (
@@ -58,14 +58,13 @@ from headlens.steps.locate import (
 )
 from headlens.steps.methods import METHODS, Method
 from headlens.steps.question import Question, as_pairs
-from headlens.steps.record import GIVEN, Call, Record, Step, corrections, in_words, known, result_of, with_step
-from headlens.steps.reproduce import commands, script
+from headlens.steps.record import GIVEN, Call, Record, Step, corrections, in_words, known, with_step
 from headlens.steps.saved import load, save
 from headlens.steps.texts import TextEmbeddings
-from headlens.steps.verdicts import FairnessRule, FairnessVerdict, Verdict
+from headlens.steps.verdicts import FairnessRule
 
 
-class Audit:
+class Audit(Audited):
     """Ask a filled store which heads carry an attribute into a task, and what correcting them does.
 
     Args:
@@ -91,11 +90,7 @@ class Audit:
             without two values of the attribute.
         StoreError: where the store was made with another model.
 
-    Attributes:
-        data: the arrays of the question.
-        record: the steps that were taken.
-        methods: the registry that methods' names are looked up in.
-        folder: where the audit was last saved to or loaded from.
+    What was asked and found so far are its attributes: see `headlens.steps.audited.Audited`.
     """
 
     def __init__(
@@ -132,13 +127,7 @@ class Audit:
             skip_unlabelled=skip_unlabelled,
         )
         texts = TextEmbeddings(None if clip is None else clip.encode_text)
-        self._begin(AuditData(question, store, clip, texts))
-
-    def _begin(self, data: AuditData, record: Record = (), methods: Registry[Method] = METHODS) -> None:
-        self.data = data
-        self.record: Record = record
-        self.methods = methods
-        self.folder: Path | None = None
+        super().__init__(AuditData(question, store, clip, texts))
 
     @classmethod
     def of(cls, data: AuditData, record: Record = (), methods: Registry[Method] = METHODS) -> Audit:
@@ -150,106 +139,8 @@ class Audit:
             methods: where methods are looked up by name; `METHODS.with_entries({...})` for methods of one run.
         """
         audit = cls.__new__(cls)
-        audit._begin(data, record, methods)
+        Audited.__init__(audit, data, record, methods)
         return audit
-
-    # ---- the question -----------------------------------------------------------------------------------------------
-
-    @property
-    def question(self) -> Question:
-        """What is asked."""
-        return self.data.question
-
-    @property
-    def clip(self) -> HookedCLIP | None:
-        """The model; None where the audit was loaded without it."""
-        return self.data.clip
-
-    @property
-    def store(self) -> HeadStore:
-        """Head states of the data set."""
-        return self.data.store
-
-    @property
-    def task(self) -> ZeroShotTask:
-        """The classes."""
-        return self.question.task
-
-    @property
-    def attribute(self) -> Attribute:
-        """The attribute."""
-        return self.question.attribute
-
-    @property
-    def splits(self) -> Splits:
-        """The reference and the test part, by row numbers."""
-        return self.data.splits
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What is doubtful in the data: images in both parts, empty groups, rare spellings."""
-        return self.data.findings
-
-    @property
-    def identity(self) -> str:
-        """A digest of model, images, texts, splits and seed: two audits that share it ask the same."""
-        return self.question.identity
-
-    # ---- the results ------------------------------------------------------------------------------------------------
-
-    @property
-    def location(self) -> Located | None:
-        """The located heads; None before `locate`."""
-        found: LocatedHeads | None = result_of(self.record, calls.Locate)
-        return None if found is None else found.located
-
-    @property
-    def location_note(self) -> str:
-        """The groups that the locator compared, in a sentence."""
-        found: LocatedHeads | None = result_of(self.record, calls.Locate)
-        return "" if found is None else found.note
-
-    @property
-    def fitted(self) -> dict[str, Fitted]:
-        """The fitted corrections with the heads that each was built on, by name."""
-        return {name: step.result for name, step in corrections(self.record).items()}
-
-    @property
-    def corrections(self) -> dict[str, Correction]:
-        """The fitted corrections, by name."""
-        return {name: fitted.correction for name, fitted in self.fitted.items()}
-
-    @property
-    def explanations(self) -> dict[HeadId, Explanation]:
-        """What `explain` found, by head."""
-        return result_of(self.record, calls.Explain) or {}
-
-    @property
-    def results(self) -> Evaluated | None:
-        """What `evaluate` found."""
-        return result_of(self.record, calls.Evaluate)
-
-    @property
-    def fairness_results(self) -> FairnessResults | None:
-        """What `fairness` found."""
-        return result_of(self.record, calls.Fairness)
-
-    @property
-    def collateral_results(self) -> CollateralResults | None:
-        """What `collateral` found."""
-        return result_of(self.record, calls.Collateral)
-
-    @property
-    def ablation(self) -> HeadAblation | None:
-        """What `ablate` found last."""
-        return result_of(self.record, calls.Ablate)
-
-    @property
-    def verdict(self) -> Verdict | FairnessVerdict | None:
-        """What the numbers allow one to say: of the correction that `evaluate` judged, else of `fairness`."""
-        if self.results is not None and self.results.verdict is not None:
-            return self.results.verdict
-        return None if self.fairness_results is None else self.fairness_results.verdict
 
     # ---- the steps --------------------------------------------------------------------------------------------------
 
@@ -553,23 +444,6 @@ class Audit:
         audit.folder = Path(folder)
         return audit
 
-    def script(self) -> str:
-        """Python that repeats this audit from its store."""
-        return script(self.data, self.record, self.folder)
-
-    def commands(self, out: str | Path = "audit-again") -> str:
-        """Shell commands that repeat this audit from its store, once it was saved.
-
-        Args:
-            out: the folder that they write to.
-
-        Raises:
-            CorrectionError: where the audit was not saved, and nothing can be read from its folder.
-        """
-        if self.folder is None:
-            raise CorrectionError("This audit was not saved yet.", "Call audit.save(folder) first.")
-        return commands(self.data, self.record, self.folder, str(out))
-
     @property
     def plot(self) -> Figures:
         """The audit's figures, as plotly figures: see `headlens.audit.Figures`."""
@@ -607,13 +481,6 @@ class Audit:
         from headlens.report.card import card
 
         return card(self)
-
-    def __repr__(self) -> str:
-        taken = ", ".join(in_words(step.call) for step in self.record) or "nothing yet"
-        return (
-            f"Audit({self.question.model}: {', '.join(self.task.classes)} by {self.attribute.name}, "
-            f"{len(self.splits.reference)} reference and {len(self.splits.test)} scored images; so far: {taken})"
-        )
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 

@@ -337,7 +337,7 @@ def evaluate(typed: Typed) -> None:
 def collateral(typed: Typed) -> None:
     """Measure what corrections cost elsewhere: other classes, other attributes, nearest images."""
     from headlens.cli import show
-    from headlens.cli.inputs import parse_attribute
+    from headlens.manifest import parse_attribute
     from headlens.prompts import Attribute
 
     one, folder = _opened(typed, "collateral")

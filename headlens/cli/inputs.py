@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ def check(typed: Typed) -> Checked:
     Raises:
         HeadlensError: for whatever of these cannot be used.
     """
-    from headlens.manifest import check_manifest
+    from headlens.manifest import check_manifest, parse_attribute
 
     for name in ("model", "attribute"):
         if typed[name] is None:
@@ -156,46 +155,6 @@ def class_names(text: str) -> list[str]:
     if path.suffix == ".txt" and path.is_file():
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     return listed(text)
-
-
-def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str, Sequence[str]]]:
-    """Read `background`, or `age:young=a photo of a young person,old=…`, or a YAML file with `name` and `values`.
-
-    Several prompts of a value stand between `|`. Without prompts the values are those of the manifest's column, and a
-    value's prompt is "a photo of VALUE".
-    """
-    if Path(text).suffix in (".yaml", ".yml") and Path(text).is_file():
-        import yaml
-
-        written = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-        try:
-            return str(written["name"]), {str(value): list(prompts) for value, prompts in written["values"].items()}
-        except (TypeError, KeyError, AttributeError) as error:
-            raise TaskError(
-                f"{text} holds no attribute.", "Write `name:` and, under `values:`, a list of prompts for each value."
-            ) from error
-    name, colon, rest = (part.strip() for part in text.partition(":"))
-    if not colon:
-        if name not in manifest.columns:
-            near = get_close_matches(name, map(str, manifest.columns), n=1)
-            raise TaskError(
-                f"The manifest has no column {name!r}; it has {', '.join(map(str, manifest.columns))}.",
-                (f"Did you mean {near[0]!r}? " if near else "")
-                + "What no column holds is inferred from prompts: NAME:value=prompt,value=prompt.",
-            )
-        values = sorted(manifest[name].dropna().astype(str).unique())
-        return name, {value: [f"a photo of {value}"] for value in values}
-    prompts: dict[str, Sequence[str]] = {}
-    for part in rest.split(","):
-        value, equals, texts = part.partition("=")
-        if not equals or not value.strip() or not texts.strip():
-            raise TaskError(
-                f"{text!r} is not written as name:value=prompt,value=prompt.",
-                "A comma separates values and a | several prompts of one value; for prompts with either, write a "
-                "YAML file.",
-            )
-        prompts[value.strip()] = [one.strip() for one in texts.split("|") if one.strip()]
-    return name, prompts
 
 
 def two_splits(split: str) -> tuple[str, str]:

@@ -176,11 +176,8 @@ def bake_heads(typed: Typed) -> None:
     clip = load_model(typed)
     store, heads = HeadStore.open(typed["store"], clip), listed(typed["heads"])
     classes = [] if typed["classes"] is None else class_names(typed["classes"])
-    rows = (
-        ZeroShotTask(classes, typed["template"] or ["a photo of a {}"]).classifier(clip.encode_text)
-        if classes
-        else None
-    )
+    templates = typed["template"] or ["a photo of a {}"]
+    rows = ZeroShotTask(classes, templates).classifier(clip.encode_text) if classes else None
     baked = bake(clip, heads, store)
     found = baking_distance(clip, baked, heads, store, rows, classes, typed["attribute"])
     folder = baked.save(typed["out"], found.card(heads))

@@ -160,7 +160,7 @@ class Correction(ABC):
         return logits_of(self.apply(target), classifier)
 
     def check_use(self, target: Any) -> None:
-        """Raise `CorrectionError` where the correction is not fitted, or was fitted on another model than the target's."""
+        """Raise `CorrectionError` where the correction is not fitted, or on another model than the target's."""
         if not self.fitted:
             raise CorrectionError(f"{self!r} cannot be used yet.", "Call .fit(reference), and keep what it returns.")
         theirs = fingerprint_of(target)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headlens.errors import HeadlensError, OutputError
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.explore.state import Audit
 
 NEEDED = ("ipywidgets", "anywidget")
 
@@ -27,8 +27,7 @@ def explore(audit: Audit, folder: str | Path | None = None) -> Any:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise HeadlensError(
-            "ipywidgets and anywidget, which draw the explorer",
-            f"no {' and no '.join(missing)}",
+            f"The explorer is drawn by ipywidgets and anywidget, and there is no {' and no '.join(missing)}.",
             'Install the extra: pip install "headlens[notebook]", and restart the kernel.',
         )
     from headlens.explore.state import ExplorerState

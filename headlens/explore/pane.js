@@ -1,4 +1,5 @@
-// A figure that is drawn anew in place, and tells which point was clicked with which keys held.
+// A figure that is drawn anew in place, in the colours of the notebook's theme, and tells which point was clicked with
+// which keys held.
 // plotly.js comes with one of the panes of a page and serves them all.
 
 const shared = (globalThis.__headlensPlotly ??= (() => {
@@ -6,6 +7,16 @@ const shared = (globalThis.__headlensPlotly ??= (() => {
   const ready = new Promise((resolve) => (give = resolve));
   return { ready, give, asked: false };
 })());
+
+// JupyterLab and Notebook say on the body whether their theme is light, VS Code by a class; else the system decides.
+const system = window.matchMedia("(prefers-color-scheme: dark)");
+function inDark() {
+  const { dataset, classList } = document.body;
+  if (dataset.jpThemeLight !== undefined) return dataset.jpThemeLight === "false";
+  if (classList.contains("vscode-light")) return false;
+  if (classList.contains("vscode-dark") || classList.contains("vscode-high-contrast")) return true;
+  return system.matches;
+}
 
 async function bring(source) {
   if (!source || shared.asked) return;
@@ -51,7 +62,14 @@ function render({ model, el }) {
     if (!text) return;
     library = await shared.ready;
     const figure = JSON.parse(text);
+    if (inDark()) {
+      for (const [path, colour] of model.get("dark")) {
+        const last = path[path.length - 1];
+        path.slice(0, -1).reduce((node, key) => node[key], figure)[last] = colour;
+      }
+    }
     const meta = figure.layout.meta ?? {};
+    plot.style.height = `${figure.layout.height ?? 450}px`; // else plotly takes it from the box when the width changes
     box.style.minWidth = `${meta.min_width ?? 0}px`;
     plot.setAttribute("aria-label", meta.alt ?? "");
     await library.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: true });
@@ -70,8 +88,13 @@ function render({ model, el }) {
     if (library && listening && plot.offsetWidth > 0) library.Plots.resize(plot);
   });
   watcher.observe(el);
+  const theme = new MutationObserver(draw);
+  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+  system.addEventListener("change", draw);
   return () => {
     watcher.disconnect();
+    theme.disconnect();
+    system.removeEventListener("change", draw);
     window.removeEventListener("mousedown", pressed, true);
     model.off("change:figure", draw);
     if (library) library.purge(plot);

@@ -1,7 +1,7 @@
 """The two widgets of the explorer's own: a plotly figure that is drawn anew in place, and a button that copies.
 
 plotly's FigureWidget merges a new figure into the old one and sends plotly.js, 5 MB, with every figure. A `Pane` draws
-whatever figure it is given, and all panes of a page share one plotly.js.
+whatever figure it is given, in the colours of the notebook's theme, and all panes of a page share one plotly.js.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import anywidget
 import plotly.graph_objects as go
 import traitlets
 from plotly.offline import get_plotlyjs
+
+from headlens.plots.style import theme_patch
 
 _FOLDER = Path(__file__).parent
 
@@ -38,6 +40,7 @@ class Pane(anywidget.AnyWidget):
     _esm = "".join((_FOLDER / name).read_text(encoding="utf-8") for name in ("cells.js", "pane.js"))
     _css = (_FOLDER / "pane.css").read_text(encoding="utf-8")
     figure = traitlets.Unicode("").tag(sync=True)
+    dark = traitlets.List([]).tag(sync=True)
     library = traitlets.Unicode("").tag(sync=True)
     heads = traitlets.Bool(False).tag(sync=True)
     pressed = traitlets.List([]).tag(sync=True)
@@ -61,6 +64,7 @@ class Pane(anywidget.AnyWidget):
         """
         with self.hold_sync():
             self.pressed = [list(head) for head in pressed]
+            self.dark = [] if figure is None else [[path, colour] for path, colour in theme_patch(figure)]
             self.figure = "" if figure is None else str(figure.to_json())
 
 

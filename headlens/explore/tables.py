@@ -31,7 +31,7 @@ def question(state: ExplorerState) -> str:
     inferred = ", inferred zero-shot: no column of that name" if audit.data.inferred else ""
     asked = (
         f"{audit.store.model_name}, {len(audit.store):,} images: {', '.join(audit.task.classes)} "
-        f"by {audit.attribute.name} ({', '.join(audit.attribute.value_names)}{inferred}). {audit.splits.note}"
+        f"by {audit.attribute.name} ({', '.join(audit.attribute.value_names)}{inferred}). {audit.data.splits.note}"
     )
     heads = ", ".join(map(str, state.located)) or "none"
     located = state.note or f"Located by {state.locator!r}: {heads}. {audit.location_note}"

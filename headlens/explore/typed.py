@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from headlens.cli.inputs import parse_attribute
-from headlens.cli.options import listed
 from headlens.errors import TaskError
+from headlens.manifest import parse_attribute
 from headlens.prompts import Attribute, ZeroShotTask
 
 
@@ -16,19 +15,20 @@ def attribute_text(attribute: Attribute) -> str:
     return f"{attribute.name}:{values}"
 
 
-def read_attribute(text: str, manifest: pd.DataFrame, present: Attribute) -> Attribute:
-    """The attribute that was typed; `present` where nothing changed, whose prompts may hold commas that no text can.
+def read_attribute(text: str, manifest: pd.DataFrame, known: tuple[Attribute, ...]) -> Attribute:
+    """The attribute that was typed or chosen; one of those `known` where it is written as one of them, whose prompts
+    may hold commas that no text can.
 
     Raises:
         TaskError, ManifestError: as the shell does.
     """
-    if text.strip() == attribute_text(present):
-        return present
+    for one in known:
+        if text.strip() == attribute_text(one):
+            return one
     if not text.strip():
         raise TaskError(
-            "an attribute, such as age:young=a young person,old=an old person",
-            "an empty box",
-            "A column of the manifest can stand alone, without prompts.",
+            "The box of the attribute is empty.",
+            "Write one, such as age:young=a young person,old=an old person, or choose a column of the manifest.",
         )
     name, values = parse_attribute(text, manifest)
     return Attribute(name, dict(values))
@@ -52,4 +52,7 @@ def read_task(classes: str, templates: str, present: ZeroShotTask) -> ZeroShotTa
     """
     if (classes.strip(), templates.strip()) == (class_text(present), template_text(present)):
         return present
-    return ZeroShotTask(listed(classes), [part.strip() for part in templates.split("|") if part.strip()])
+    names, texts = (
+        [part.strip() for part in text.split(by) if part.strip()] for text, by in ((classes, ","), (templates, "|"))
+    )
+    return ZeroShotTask(names, texts)

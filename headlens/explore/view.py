@@ -15,6 +15,7 @@ from headlens.errors import HeadlensError
 from headlens.explore import tables
 from headlens.explore.panes import CopyButton, Pane
 from headlens.explore.state import ExplorerState
+from headlens.explore.typed import attribute_text
 from headlens.locate import OBJECTIVES as OBJECTIVE_NAMES
 from headlens.progress import listening
 from headlens.steps import LOCATORS, SCORES
@@ -27,8 +28,16 @@ _SCORES = {
     "effect": "effect of ablating it alone",
 }
 _WIDE: dict[str, Any] = {"layout": {"width": "98%"}, "style": {"description_width": "90px"}, "continuous_update": False}
-_HOW = "Click a head to see what it does; shift-click, or press 'add to selection', to select several."
+_AUTO: dict[str, Any] = {"layout": {"width": "auto"}}
+_TABS = ("Images", "Texts", "Token map", "Ablation", "Steps and code")
+_HOW = "Click a head to see what it does; shift-click, or press 'Add to selection', to select several."
 _EVERY = 0.3  # seconds between notes on how far a long step has come
+
+
+def _row(*parts: Any) -> Any:
+    row = ipywidgets.Box(parts)
+    row.add_class("headlens-row")
+    return row
 
 
 class Explorer(ipywidgets.VBox):
@@ -49,35 +58,41 @@ class Explorer(ipywidgets.VBox):
         super().__init__(self._arranged(), layout={"width": "100%"})
         self.add_class("headlens-explorer")
         self._step("Opening", self._everything)
+        if state.ablated is not None:
+            self.tabs.selected_index = _TABS.index("Ablation")
         if trouble:
             self.message.value = tables.trouble(trouble)
 
     # ---- the parts --------------------------------------------------------------------------------------------------
 
     def _make(self, folder: Path | None) -> None:
-        self.attribute = ipywidgets.Text(description="Attribute", **_WIDE)
-        self.attribute.placeholder = "name:value=prompt|prompt,value=prompt"
+        self.undo = ipywidgets.Button(description="Undo", tooltip="Show what the step before showed", **_AUTO)
+        self.redo = ipywidgets.Button(description="Redo", tooltip="Show again what was undone", **_AUTO)
+        self.attribute = ipywidgets.Combobox(description="Attribute", **_WIDE)
+        self.attribute.placeholder = "name:value=prompt|prompt,value=prompt, or a column of the manifest"
         self.classes = ipywidgets.Text(description="Classes", **_WIDE)
         self.templates = ipywidgets.Text(description="Templates", **_WIDE)
         self.locator = ipywidgets.Dropdown(options=list(LOCATORS), description="Located by")
-        self.locate = ipywidgets.Button(description="Locate heads", layout={"width": "auto"})
+        self.locate = ipywidgets.Button(description="Locate heads", button_style="primary", **_AUTO)
         named = [(_SCORES.get(name, name), name) for name in SCORES]
         self.score = ipywidgets.Dropdown(options=named, description="Score")
-        self.first = ipywidgets.Combobox(description="of", continuous_update=False)
-        self.second = ipywidgets.Combobox(description="over", continuous_update=False)
+        self.first, self.second = (ipywidgets.Dropdown(description=name) for name in ("of", "over"))
         self.objective = ipywidgets.Dropdown(
             options=[(OBJECTIVES.get(name, name), name) for name in OBJECTIVE_NAMES], description="on"
         )
-        self.add = ipywidgets.ToggleButton(description="add to selection", layout={"width": "auto"})
+        self.add = ipywidgets.ToggleButton(description="Add to selection", **_AUTO)
         self.selection = ipywidgets.Text(description="Selected", continuous_update=False)
+        self.located = ipywidgets.Button(description="Select located", **_AUTO)
+        self.along = ipywidgets.Dropdown(description="Ordered by")
         self.image = ipywidgets.BoundedIntText(min=0, max=len(self.state.audit.store) - 1, description="Image")
-        self.ablate = ipywidgets.Button(description="Ablate the selection", layout={"width": "auto"})
+        self.ablate = ipywidgets.Button(description="Ablate the selection", button_style="primary", **_AUTO)
         self.folder = ipywidgets.Text(
             str(folder or f"audit-{self.state.audit.attribute.name}"), description="Folder", continuous_update=False
         )
-        self.save = ipywidgets.Button(description="Save the audit", layout={"width": "auto"})
+        self.save = ipywidgets.Button(description="Save the audit", **_AUTO)
         self.copy = CopyButton(label="Copy the Python")
         self.code = ipywidgets.Textarea(disabled=True, rows=12, layout={"width": "98%"})
+        self.history = ipywidgets.Select(description="Steps", rows=8, layout={"width": "98%"})
         self.status, self.message, self.question, self.groups, self.effect = (ipywidgets.HTML() for _ in range(5))
         self.details = ipywidgets.Output()
         self.heatmap = Pane(library=True, heads=True, on_click=self._head_clicked)
@@ -90,35 +105,45 @@ class Explorer(ipywidgets.VBox):
         for box in (self.score, self.first, self.second, self.objective):
             box.observe(self._scored, "value")
         self.selection.observe(self._selected, "value")
+        self.located.on_click(lambda _: self._step("Selecting the located heads", self._located))
+        self.along.observe(self._ordered, "value")
         self.image.observe(self._image_chosen, "value")
         self.ablate.on_click(lambda _: self._step("Ablating the selection", self._ablated))
         self.save.on_click(lambda _: self._step("Saving", self._saved))
+        self.undo.on_click(lambda _: self._step("Undoing", self._to(self.state.undo)))
+        self.redo.on_click(lambda _: self._step("Redoing", self._to(self.state.redo)))
+        self.history.observe(self._step_chosen, "value")
 
     def _arranged(self) -> list[Any]:
-        row = {"flex_flow": "row wrap", "align_items": "center"}
-        code = ipywidgets.Accordion([self.code], titles=("Python that reproduces this",))
+        prompts = ipywidgets.Accordion(
+            [ipywidgets.VBox([self.classes, self.templates])], titles=("Classes and templates",)
+        )
+        heads = ipywidgets.VBox([
+            _row(self.score, self.first, self.second, self.objective),
+            self.heatmap,
+            _row(self.selection, self.located, self.add, self.ablate),
+        ])  # fmt: skip
+        heads.add_class("headlens-heads")
+        self.tabs = ipywidgets.Tab(
+            [
+                ipywidgets.VBox([_row(self.along), self.pictures, self.groups]),
+                self.texts,
+                ipywidgets.VBox([_row(self.image), self.tokens]),
+                ipywidgets.VBox([self.effect, self.accuracies, self.random, self.random_v]),
+                ipywidgets.VBox([self.history, _row(self.folder, self.save, self.copy), self.code]),
+            ],
+            titles=_TABS,
+        )
+        main = ipywidgets.Box([heads, self.tabs])
+        main.add_class("headlens-main")
         return [
             self.question,
             self.attribute,
-            self.classes,
-            self.templates,
-            ipywidgets.Box([self.locator, self.locate], layout=row),
-            ipywidgets.Box([self.score, self.first, self.second, self.objective], layout=row),
+            _row(self.locator, self.locate, self.undo, self.redo),
+            prompts,
             self.status,
             self.message,
-            self.heatmap,
-            ipywidgets.Box([self.selection, self.add, self.ablate], layout=row),
-            self.effect,
-            self.accuracies,
-            self.random,
-            self.random_v,
-            self.groups,
-            self.texts,
-            self.pictures,
-            ipywidgets.Box([self.image], layout=row),
-            self.tokens,
-            ipywidgets.Box([self.folder, self.save, self.copy], layout=row),
-            code,
+            main,
             self.details,
         ]
 
@@ -159,10 +184,40 @@ class Explorer(ipywidgets.VBox):
 
         self._step("Selecting", select)
 
+    def _located(self) -> None:
+        self.state.select(self.state.located)
+        self._selection()
+
+    def _ordered(self, _: object) -> None:
+        along = self.along.value
+
+        def order() -> None:
+            self.state.order_images(along)
+            self._draw(self.pictures, self.state.images)
+
+        self._step("Ordering the images", order)
+
     def _picture_clicked(self, _: Any, __: Any, number: int, ___: bool) -> None:
-        rows = self.state.rows_of_images()
-        if 0 <= number < len(rows):
-            self.image.value = rows[number]
+        def choose() -> None:
+            rows = self.state.rows_of_images()
+            if 0 <= number < len(rows):
+                self.state.choose_image(rows[number])
+                self._tokens()
+                self.tabs.selected_index = _TABS.index("Token map")
+
+        self._step("Looking at a picture", choose)
+
+    def _to(self, go: Callable[[], None]) -> Callable[[], None]:
+        def step() -> None:
+            go()
+            self._everything()
+
+        return step
+
+    def _step_chosen(self, _: object) -> None:
+        step = self.history.value
+        if step is not None:
+            self._step("Going to a step", self._to(lambda: self.state.go_to(step)))
 
     def _image_chosen(self, _: object) -> None:
         row = self.image.value
@@ -176,6 +231,7 @@ class Explorer(ipywidgets.VBox):
     def _ablated(self) -> None:
         self.state.ablate()
         self._ablation()
+        self.tabs.selected_index = _TABS.index("Ablation")
 
     def _saved(self) -> None:
         folder = self.state.save(self.folder.value)
@@ -219,6 +275,10 @@ class Explorer(ipywidgets.VBox):
                 )
                 self.details.append_stderr(traceback.format_exc())
         self.copy.text = self.code.value = self.state.code()
+        steps = self.state.steps
+        self.history.options = [(f"{i + 1}. {said}", i) for i, said in enumerate(steps)]
+        self.history.value = self.state.step
+        self.undo.disabled, self.redo.disabled = self.state.step == 0, self.state.step == len(steps) - 1
         self._say(f"{what}: {time.perf_counter() - started:.2f} s. {_HOW}")
 
     def _say(self, status: str) -> None:
@@ -227,9 +287,17 @@ class Explorer(ipywidgets.VBox):
     def _everything(self) -> None:
         state = self.state
         self.question.value = tables.question(state)
+        self.attribute.options = [*map(attribute_text, state.attributes), *state.columns]
         self.attribute.value, self.classes.value = state.attribute_text, state.classes_text
         self.templates.value, self.locator.value = state.templates_text, state.locator
         self.first.options = self.second.options = state.audit.task.classes
+        values = state.audit.attribute.value_names
+        self.along.options = [
+            (f"{state.audit.attribute.name}: {values[0]} over {values[1]}", "attribute"),
+            ("the two classes of the score", "classes"),
+            ("distance from the head's mean", "norm"),
+        ]
+        self.along.value = state.along
         self._scores()
         self.groups.value = tables.groups(state.zero_shot)
         self._selection(heatmap=False)

@@ -1,4 +1,4 @@
-"""The activations of a run, with TransformerLens' ways of taking the residual stream apart, as a vision tower needs them.
+"""The activations of a run, and TransformerLens' ways of taking the residual stream apart, for vision towers.
 
 TransformerLens' cache assumes a language model whose embeddings enter the stream as they are and whose blocks add what
 their weights compute. Here a norm may stand before the first block, LayerScale may multiply what is added, and a norm
@@ -78,8 +78,8 @@ class ActivationCache(TransformerLensCache):
     ) -> Parts:
         """The stream before a layer as the stack of what embeddings, attention layers and MLPs added.
 
-        Under mode="all" the stack sums to `resid_pre` of the layer (`resid_mid` with `mlp_input`) exactly. A norm before
-        the first block divides the embeddings by its measured σ, and its bias is a part of its own, `ln_pre_bias`.
+        Under mode="all" the stack sums to `resid_pre` of the layer (`resid_mid` with `mlp_input`) exactly. A norm
+        before the first block divides the embeddings by its measured σ, and its bias is a part, `ln_pre_bias`.
         """
         self._needs_stream()
         layer, where = self._layer(layer), pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)

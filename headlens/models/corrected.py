@@ -1,8 +1,8 @@
 """A correction in use: a model with open_clip's own interface, whose image embeddings are corrected.
 
-A correction edits parts of the unit embedding f/‖f‖. `encode_image` gives ‖f‖ times the edited unit embedding, and under
-`normalize=True` it normalises again, as open_clip does. Each image's ranking of classes is then the one of an audit;
-the ranking of *images* under one text need not be under `normalize=True`, since the edit changes their lengths.
+A correction edits parts of the unit embedding f/‖f‖. `encode_image` gives ‖f‖ times the edited unit embedding, and
+under `normalize=True` it normalises again, as open_clip does. Each image's ranking of classes is then an audit's; the
+ranking of *images* under one text need not be under `normalize=True`, since the edit changes their lengths.
 """
 
 from __future__ import annotations

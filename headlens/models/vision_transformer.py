@@ -331,7 +331,8 @@ class HookedVisionTransformer(HookedRootModule):
     ) -> tuple[Tensor, ActivationCache]:
         """TransformerLens' `run_with_cache`: the embedding, and the activations that `names_filter` admits.
 
-        The cache is `headlens.models.activation_cache.ActivationCache`; it answers to full names and to TransformerLens' short ones: `cache["z", 3]`, `cache["resid_post", -1]`.
+        The cache is headlens' own `ActivationCache`. It answers to full names and to TransformerLens' short ones:
+        `cache["z", 3]`, `cache["resid_post", -1]`.
 
         Raises:
             ModelError: for a name in `names_filter` that no hook point has.

@@ -13,15 +13,15 @@ from headlens.steps import reproduce
 from headlens.tables import plain
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 
-def attribute_name(audit: Audit) -> str:
+def attribute_name(audit: Audited) -> str:
     """The attribute, and that its values are inferred where they are."""
     return f"{audit.attribute.name} (inferred)" if audit.data.inferred else audit.attribute.name
 
 
-def location_of(audit: Audit) -> Located | None:
+def location_of(audit: Audited) -> Located | None:
     """The located heads: the audit's own, or the candidates of its fairness audit."""
     if audit.location is not None or audit.fairness_results is None:
         return audit.location
@@ -29,14 +29,14 @@ def location_of(audit: Audit) -> Located | None:
     return Located("named", audit.fairness_results.candidates) if found is None else found.located
 
 
-def title(audit: Audit) -> str:
+def title(audit: Audited) -> str:
     """The report's heading: a few classes by name, many by their number; names that would fill a page are cut."""
     classes = counted([shorten(plain(name), 40) for name in audit.task.classes])
     inferred = " (inferred)" if audit.data.inferred else ""
     return f"{classes} by {shorten(plain(audit.attribute.name), 60)}{inferred}"
 
 
-def question(audit: Audit) -> dict[str, object]:
+def question(audit: Audited) -> dict[str, object]:
     """The question in a sentence; model, images, classes and attribute."""
     inferred = " (inferred zero-shot: the manifest has no such column)" if audit.data.inferred else ""
     name = shorten(plain(audit.attribute.name), 60)
@@ -51,7 +51,7 @@ def question(audit: Audit) -> dict[str, object]:
     }
 
 
-def notes(audit: Audit) -> list[str]:
+def notes(audit: Audited) -> list[str]:
     """What holds for every result of this audit: its parts, inferred values, small groups, images left out."""
     said = [audit.splits.note, audit.location_note]
     if audit.data.inferred:
@@ -66,11 +66,11 @@ def notes(audit: Audit) -> list[str]:
     return [note for note in said if note]
 
 
-def settings(audit: Audit) -> dict[str, object]:
+def settings(audit: Audited) -> dict[str, object]:
     """Everything needed to repeat the result."""
     return dict(reproduce.settings(audit.data, audit.record))
 
 
-def command(audit: Audit) -> str:
+def command(audit: Audited) -> str:
     """Python that repeats the audit from its store."""
     return audit.script()

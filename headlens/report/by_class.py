@@ -15,10 +15,10 @@ from headlens.report.content import Section
 from headlens.report.words import candidates, number, percent
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 
-def classes_section(audit: Audit) -> Section:
+def classes_section(audit: Audited) -> Section:
     """Accuracy, V and the gap between the attribute's values of every class, before and after."""
     found, name = audit.fairness_results, attribute_name(audit)
     assert found is not None
@@ -51,7 +51,7 @@ def classes_section(audit: Audit) -> Section:
     )
 
 
-def flow_section(audit: Audit) -> Section:
+def flow_section(audit: Audited) -> Section:
     """The largest flows of changed predictions."""
     found, name = audit.fairness_results, attribute_name(audit)
     assert found is not None

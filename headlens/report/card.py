@@ -23,7 +23,7 @@ from headlens.report.pieces import setting
 from headlens.report.words import change, listed, number, percent, points
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
     from headlens.steps.controls import Comparison
 
 # A backslash is understood before the first kind by every renderer, before the second kind only by some.
@@ -33,7 +33,7 @@ _OPENING = re.compile(r"^(?:[#+=-]+|\d{1,9}[.)])(?=\s|$)")  # what would begin a
 _KEPT = ("headlens", "model", "model fingerprint", "audit", "splits", "locate", "seed")
 
 
-def card(audit: Audit, level: int = 2) -> str:
+def card(audit: Audited, level: int = 2) -> str:
     """The card's text. Steps that were not taken yet are taken first.
 
     Args:
@@ -81,7 +81,7 @@ def plain(text: object) -> str:
     return _OPENING.sub(lambda start: f"{start[0][:-1]}\\{start[0][-1]}", line)
 
 
-def _correction(audit: Audit, level: int) -> list[str]:
+def _correction(audit: Audited, level: int) -> list[str]:
     assert audit.results is not None
     rows = []
     for record in audit.results.records():
@@ -108,7 +108,7 @@ def _correction(audit: Audit, level: int) -> list[str]:
     ]
 
 
-def _fairness(audit: Audit, level: int) -> list[str]:
+def _fairness(audit: Audited, level: int) -> list[str]:
     found = audit.fairness_results
     assert found is not None
     rows = []
@@ -151,7 +151,7 @@ def _fairness(audit: Audit, level: int) -> list[str]:
     ]
 
 
-def _elsewhere(audit: Audit, level: int) -> list[str]:
+def _elsewhere(audit: Audited, level: int) -> list[str]:
     found = audit.collateral_results
     if found is None:
         return [
@@ -162,14 +162,14 @@ def _elsewhere(audit: Audit, level: int) -> list[str]:
     return [f"{'#' * level} {TITLE}", _list(told)] if told else []
 
 
-def _located(audit: Audit, what: str) -> str:
+def _located(audit: Audited, what: str) -> str:
     location = location_of(audit)
     assert location is not None
     sentence = f"{what} by {location.method}: {_heads(audit, location.spurious)}."
     return plain(f"{sentence} Salient heads: {_heads(audit, location.salient)}." if location.salient else sentence)
 
 
-def _heads(audit: Audit, heads: Sequence[tuple[int, int]]) -> str:
+def _heads(audit: Audited, heads: Sequence[tuple[int, int]]) -> str:
     """Heads with their labels, where they were explained."""
     named = []
     for head in (HeadId(*head) for head in heads):
@@ -202,7 +202,7 @@ def _code(text: str) -> str:
     return f"{fence}python\n{text}\n{fence}"
 
 
-def _without_place(audit: Audit, command: str) -> str:
+def _without_place(audit: Audited, command: str) -> str:
     """Where a store lies is nobody's business who reads a published card: its name is enough."""
     path = str(audit.store.path)
     name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]

@@ -14,13 +14,13 @@ from headlens.report.words import listed, percent, points
 from headlens.steps.collateral import CANDIDATES, CollateralResults, Kind, OtherTask
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 TITLE = "What it cost elsewhere"
 _NOT_MEASURED = "Whether the correction costs other tasks was not measured."
 
 
-def elsewhere_section(audit: Audit) -> Section:
+def elsewhere_section(audit: Audited) -> Section:
     """Everything that `audit.collateral()` found, or that it was not called."""
     found = audit.collateral_results
     if found is None:
@@ -56,7 +56,7 @@ def elsewhere_sentences(found: CollateralResults) -> list[str]:
     return [f"With {method}: {_told(found, method)}" for method in found.methods]
 
 
-def elsewhere_verdict(audit: Audit) -> str:
+def elsewhere_verdict(audit: Audited) -> str:
     """The cost of the judged method in a sentence, for the verdict."""
     found = audit.collateral_results
     verdict = None if audit.results is None else audit.results.verdict

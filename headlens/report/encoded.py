@@ -8,30 +8,30 @@ import pandas as pd
 from torch import Tensor
 
 from headlens import plots
-from headlens.audit.figures import thumbnails
 from headlens.explain import Explanation, TopImages, top_images
 from headlens.heads import HeadId
 from headlens.locate import Candidates
 from headlens.report.asked import attribute_name, location_of
 from headlens.report.content import Section
+from headlens.report.figures import thumbnails
 from headlens.report.words import percent
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 MOST_HEADS = 4
 """Heads with sections of their own: each brings its pictures, and the report is one file."""
 _TITLE = 40  # pixels of a figure's title
 
 
-def shown_heads(audit: Audit) -> list[HeadId]:
+def shown_heads(audit: Audited) -> list[HeadId]:
     """The located heads that have sections of their own, spurious ones first."""
     location = location_of(audit)
     located = [] if location is None else [*location.spurious, *location.salient]
     return [HeadId(*head) for head in located[:MOST_HEADS]]
 
 
-def encoded_sections(audit: Audit, images: int = 8) -> list[Section]:
+def encoded_sections(audit: Audited, images: int = 8) -> list[Section]:
     """An overview of the explained heads; then, for each of the first located heads, its texts and its images.
 
     Args:
@@ -50,7 +50,7 @@ def encoded_sections(audit: Audit, images: int = 8) -> list[Section]:
     return sections
 
 
-def _overview(audit: Audit) -> Section:
+def _overview(audit: Audited) -> Section:
     shape = (audit.store.n_layers, audit.store.n_heads)
     location = location_of(audit)
     many = location is not None and len(location.spurious) + len(location.salient) > MOST_HEADS
@@ -65,7 +65,7 @@ def _overview(audit: Audit) -> Section:
     )
 
 
-def _texts(audit: Audit, one: Explanation) -> Section:
+def _texts(audit: Audited, one: Explanation) -> Section:
     table = pd.DataFrame(
         {
             "text": one.texts,
@@ -90,7 +90,7 @@ def _texts(audit: Audit, one: Explanation) -> Section:
     )
 
 
-def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
+def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
     direction, up, down = concept_vector(audit, head)
     name = attribute_name(audit)
     told = f"that the head pushes hardest along the concept vector of {name}, towards one end and the other"
@@ -118,7 +118,7 @@ def _gallery(audit: Audit, head: HeadId, images: int) -> Section:
     )
 
 
-def concept_vector(audit: Audit, head: HeadId) -> tuple[Tensor | None, str, str]:
+def concept_vector(audit: Audited, head: HeadId) -> tuple[Tensor | None, str, str]:
     """The concept vector that a head was flagged by, and the names of its ends; None where no such test was made."""
     location = location_of(audit)
     if not isinstance(location, Candidates) or location.concept is None:
@@ -130,7 +130,7 @@ def concept_vector(audit: Audit, head: HeadId) -> tuple[Tensor | None, str, str]
     return concept.directions[value], f"towards {values[value]}", f"away from {values[value]}"
 
 
-def _class_direction(audit: Audit) -> tuple[Tensor | None, str, str, str]:
+def _class_direction(audit: Audited) -> tuple[Tensor | None, str, str, str]:
     """Of two classes, from the first to the second, with the names of its ends and of the images; of more, none."""
     classes = audit.task.classes
     if len(classes) != 2:
@@ -140,7 +140,7 @@ def _class_direction(audit: Audit) -> tuple[Tensor | None, str, str, str]:
     return second - first, *ends, f"that the head pushes hardest towards {classes[1]} and towards {classes[0]}"
 
 
-def _places(audit: Audit, top: TopImages, ends: tuple[str, str], groups: list[str]) -> pd.DataFrame:
+def _places(audit: Audited, top: TopImages, ends: tuple[str, str], groups: list[str]) -> pd.DataFrame:
     paths = audit.data.test.manifest["path"]
     rows = [
         {"end": end, "file": str(paths.iloc[place]), "group": groups[place], "score": f"{score:+.4f}"}

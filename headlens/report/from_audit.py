@@ -15,7 +15,7 @@ from headlens.report.glossary import glossary
 from headlens.report.write import write
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 LIMITS = (
     "The result holds for this model, these images and these prompts. Other prompts for the same classes can move "
@@ -25,12 +25,12 @@ LIMITS = (
 )
 
 
-def write_report(audit: Audit, path: Path, images: int) -> Path:
+def write_report(audit: Audited, path: Path, images: int) -> Path:
     """See `Audit.report`."""
     return write(content(audit, images), path)
 
 
-def content(audit: Audit, images: int = 4) -> ReportContent:
+def content(audit: Audited, images: int = 4) -> ReportContent:
     """The report's content, without writing it: a correction, a fairness audit, or both, as far as there are results.
 
     In this order: what was found, the heads and what they encode, what correcting them does, what it costs elsewhere,

@@ -17,7 +17,7 @@ from headlens.report.pictures import token_figure
 from headlens.report.words import percent
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 LIMITS = (
     "Location and corrections here are direct: they change what a head writes into the embedding, and leave what later "
@@ -27,7 +27,7 @@ LIMITS = (
 )
 
 
-def correction_verdict(audit: Audit) -> list[str]:
+def correction_verdict(audit: Audited) -> list[str]:
     """The verdict by its rule, then the same in plain words, with its cost."""
     assert audit.results is not None
     results = audit.results
@@ -48,7 +48,7 @@ def _worst(evaluation: Evaluation) -> str:
     return min(evaluation.groups, key=lambda group: evaluation.groups[group])
 
 
-def correction_sections(audit: Audit, images: int, heads: bool = True) -> list[Section]:
+def correction_sections(audit: Audited, images: int, heads: bool = True) -> list[Section]:
     """Everything that `audit.evaluate()` found, but the cost elsewhere.
 
     Args:
@@ -60,7 +60,7 @@ def correction_sections(audit: Audit, images: int, heads: bool = True) -> list[S
     return [*located, *_maps(audit, images), _methods(audit), _groups(audit)]
 
 
-def _maps(audit: Audit, images: int) -> list[Section]:
+def _maps(audit: Audited, images: int) -> list[Section]:
     figure = token_figure(audit, images) if images else None
     if figure is None:
         return []
@@ -74,14 +74,14 @@ def _maps(audit: Audit, images: int) -> list[Section]:
     ]
 
 
-def correction_notes(audit: Audit) -> list[str]:
+def correction_notes(audit: Audited) -> list[str]:
     """What to know before believing a correction's numbers."""
     if audit.question.pairs is not None:
         return []
     return ["No text pairs were given for knowledge injection: the class prompts themselves stand in, which is weak."]
 
 
-def correction_settings(audit: Audit) -> dict[str, object]:
+def correction_settings(audit: Audited) -> dict[str, object]:
     """What repeats a correction's numbers."""
     assert audit.results is not None
     verdict = audit.results.verdict
@@ -93,7 +93,7 @@ def correction_settings(audit: Audit) -> dict[str, object]:
     return rule | {"pairs for injection": [list(pair) for pair in audit.data.pairs]}
 
 
-def _methods(audit: Audit) -> Section:
+def _methods(audit: Audited) -> Section:
     assert audit.results is not None
     rows = []
     for record in audit.results.records():
@@ -113,7 +113,7 @@ def _methods(audit: Audit) -> Section:
     )
 
 
-def _groups(audit: Audit) -> Section:
+def _groups(audit: Audited) -> Section:
     assert audit.results is not None
     return Section(
         "Group by group",
@@ -124,7 +124,7 @@ def _groups(audit: Audit) -> Section:
     )
 
 
-def control_sections(audit: Audit) -> list[Section]:
+def control_sections(audit: Audited) -> list[Section]:
     """Every method against random heads."""
     assert audit.results is not None
     sections = []

@@ -20,7 +20,7 @@ from headlens.report.words import candidates, change, few, number, percent, poin
 from headlens.steps import FairnessResults
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 LIMITS = (
     "Cramér's V tells how strongly an attribute and the predicted class go together, not whether that is wrong: where "
@@ -36,7 +36,7 @@ LIMITS = (
 )
 
 
-def fairness_sections(audit: Audit, heads: bool = True, images: int = 8, maps: int = 4) -> list[Section]:
+def fairness_sections(audit: Audited, heads: bool = True, images: int = 8, maps: int = 4) -> list[Section]:
     """Everything that `audit.fairness()` found, but the cost elsewhere and the control.
 
     Args:
@@ -56,26 +56,26 @@ def fairness_sections(audit: Audit, heads: bool = True, images: int = 8, maps: i
     ]
 
 
-def control_sections(audit: Audit) -> list[Section]:
+def control_sections(audit: Audited) -> list[Section]:
     """The candidates against random heads, where there are candidates."""
     return [_control(audit)] if _found(audit).candidates else []
 
 
-def fairness_notes(audit: Audit) -> list[str]:
+def fairness_notes(audit: Audited) -> list[str]:
     """What to know before believing a fairness audit's numbers."""
     found = _found(audit)
     note = few({effect.name: effect.images for effect in found.by_class}, "Classes")
     return [note] if note else []
 
 
-def fairness_verdict(audit: Audit) -> list[str]:
+def fairness_verdict(audit: Audited) -> list[str]:
     """The verdict by its rule, with its cost in accuracy; then the same in plain words."""
     found = _found(audit)
     inferred = [f"The values of {found.attribute} are inferred zero-shot."] if found.inferred else []
     return [f"{found.verdict.sentence} {found.verdict.cost}", _plain(audit), *inferred]
 
 
-def _plain(audit: Audit) -> str:
+def _plain(audit: Audited) -> str:
     found, n_heads = _found(audit), audit.store.n_layers * audit.store.n_heads
     name, heads = attribute_name(audit), len(found.candidates)
     if found.verdict.word == "not shown":
@@ -92,7 +92,7 @@ def _plain(audit: Audit) -> str:
     )
 
 
-def fairness_settings(audit: Audit) -> dict[str, object]:
+def fairness_settings(audit: Audited) -> dict[str, object]:
     """What repeats a fairness audit's numbers."""
     found = _found(audit)
     rule = found.verdict.rule
@@ -112,7 +112,7 @@ def fairness_settings(audit: Audit) -> dict[str, object]:
     return said
 
 
-def _found(audit: Audit) -> FairnessResults:
+def _found(audit: Audited) -> FairnessResults:
     assert audit.fairness_results is not None
     return audit.fairness_results
 
@@ -122,7 +122,7 @@ def _tokens(found: FairnessResults) -> str:
     return "the class token" if found.total.tokens == "class" else "all tokens"
 
 
-def _association(audit: Audit) -> Section:
+def _association(audit: Audited) -> Section:
     found, name = _found(audit), attribute_name(audit)
     within = found.within
     text = (
@@ -146,7 +146,7 @@ def _association(audit: Audit) -> Section:
     )
 
 
-def _tokens_section(audit: Audit, maps: int) -> list[Section]:
+def _tokens_section(audit: Audited, maps: int) -> list[Section]:
     figure = concept_figure(audit, maps) if maps else None
     if figure is None:
         return []
@@ -189,7 +189,7 @@ def _association_table(found: FairnessResults) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _control(audit: Audit) -> Section:
+def _control(audit: Audited) -> Section:
     found, name = _found(audit), attribute_name(audit)
     control = found.control
     if control is None:
@@ -223,7 +223,7 @@ def _control(audit: Audit) -> Section:
     )
 
 
-def _shares(audit: Audit) -> Section:
+def _shares(audit: Audited) -> Section:
     found, name = _found(audit), attribute_name(audit)
     text = (
         "Each candidate ablated alone. Shares need not add up to 100 %: heads may repeat each other, or matter only "

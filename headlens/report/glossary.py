@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 _HEAD = (
     "an attention head, one of the small parts that a layer of the model is made of; head L3H0 is the first head of "
@@ -39,7 +39,7 @@ _FAIRNESS = {
 }
 
 
-def glossary(audit: Audit) -> dict[str, str]:
+def glossary(audit: Audited) -> dict[str, str]:
     """Word and meaning, in the order in which a reader meets them."""
     words = {"head": _HEAD, **_ALWAYS}
     if audit.fairness_results is not None:

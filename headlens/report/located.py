@@ -13,10 +13,10 @@ from headlens.report.content import Section
 from headlens.report.words import change, listed, number, percent
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 
-def heads_section(audit: Audit) -> Section:
+def heads_section(audit: Audited) -> Section:
     """The located heads, their scores as a figure and as a table, whatever the locator."""
     location = location_of(audit)
     if location is None:

@@ -10,20 +10,20 @@ import plotly.graph_objects as go
 from jaxtyping import Int
 from torch import Tensor
 
-from headlens.audit.figures import token_figure as token_maps_figure
 from headlens.errors import ImageError, ModelError
 from headlens.explain import top_images
 from headlens.heads import HeadId
 from headlens.report.asked import location_of
 from headlens.report.encoded import concept_vector
+from headlens.report.figures import token_figure as token_maps_figure
 
 if TYPE_CHECKING:
-    from headlens.audit import Audit
+    from headlens.steps.audited import Audited
 
 _MOST_HEADS = 6
 
 
-def token_figure(audit: Audit, count: int) -> go.Figure | None:
+def token_figure(audit: Audited, count: int) -> go.Figure | None:
     """Per-token maps of the located heads on a few images that zero-shot gets wrong.
 
     None where there is nothing to draw: no model at hand, no located head, no mistake, or image files that are gone.
@@ -46,7 +46,7 @@ def token_figure(audit: Audit, count: int) -> go.Figure | None:
     return _maps(audit, rows, dict(zip(names, heads, strict=True)), directions, titles)
 
 
-def concept_figure(audit: Audit, count: int) -> go.Figure | None:
+def concept_figure(audit: Audited, count: int) -> go.Figure | None:
     """Per-token maps of the first candidates along the first one's concept vector, on images from both of its ends.
 
     None where there is nothing to draw: no model at hand, no concept test, or image files that are gone.
@@ -65,7 +65,7 @@ def concept_figure(audit: Audit, count: int) -> go.Figure | None:
 
 
 def _maps(
-    audit: Audit, rows: Int[np.ndarray, "image"], heads: dict[str, HeadId], directions: Tensor, titles: list[str]
+    audit: Audited, rows: Int[np.ndarray, "image"], heads: dict[str, HeadId], directions: Tensor, titles: list[str]
 ) -> go.Figure | None:
     """Maps of heads on some rows of the store; None without the model or an image."""
     if not len(rows):
@@ -75,7 +75,7 @@ def _maps(
     return None
 
 
-def _examples(audit: Audit, count: int) -> np.ndarray:
+def _examples(audit: Audited, count: int) -> np.ndarray:
     """Rows of the store: mistakes of zero-shot that the judged method corrects first, spread over the groups."""
     assert audit.results is not None
     rows = audit.splits.test

@@ -355,7 +355,9 @@ def _greedy(
 
 
 def direction_between(evidence: Evidence, between: Sequence[str] | None) -> tuple[Float[Tensor, "embed"], str]:
-    """t_a − t_b, of unit texts each, and the names of both; a name that is no class is read as a prompt of its own.
+    """t_a − t_b, of unit texts each, and the names of both.
+
+    A name is a class, else a value of the attribute, which stands for the mean of its prompts, else a prompt.
 
     Args:
         evidence: whose classes and text tower.
@@ -367,13 +369,18 @@ def direction_between(evidence: Evidence, between: Sequence[str] | None) -> tupl
     names = list(evidence.task.classes[:2]) if between is None else list(between)
     if len(names) != 2 or names[0] == names[1] or not all(name.strip() for name in names):
         raise TaskError(f"{names!r} are not two different classes or texts to compare.", "Name one for each end.")
+    values = evidence.attribute.values
     rows = [
         evidence.classifier[evidence.task.classes.index(name)]
         if name in evidence.task.classes
-        else normalize(evidence.texts([name]), dim=-1)[0].to(evidence.classifier)
+        else _unit_mean(evidence.texts(list(values.get(name, [name])))).to(evidence.classifier)
         for name in names
     ]
     return rows[0] - rows[1], f"{names[0]} − {names[1]}"
+
+
+def _unit_mean(texts: Float[Tensor, "text embed"]) -> Float[Tensor, "embed"]:
+    return normalize(normalize(texts, dim=-1).mean(0), dim=-1)
 
 
 @SCORES.register("attribution")

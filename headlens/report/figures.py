@@ -23,7 +23,7 @@ from torch import Tensor
 
 from headlens import plots
 from headlens.errors import HeadlensError, ImageError, ModelError, StoreError
-from headlens.explain import Explanation, token_maps, top_images
+from headlens.explain import Explanation, TopImages, token_maps, top_images
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.images import read_image
@@ -92,21 +92,25 @@ class Figures:
         Args:
             head: the head.
             count: images at each end.
-            between: two classes or texts, to sort by the head's part along their difference; by default by the
-                distance from the head's mean.
+            between: two classes, values or texts, to sort by the head's part along their difference; by default by
+                the distance from the head's mean.
 
         Raises:
             LocateError, ExplainError: as `headlens.explain.top_images`.
         """
-        direction, names = (None, "") if between is None else direction_between(self._evidence, between)
-        top = top_images(self._data.test, HeadId.of(head), direction, min(count, len(self._data.test)))
-        ends = (f"most {names}", f"least {names}") if names else ("most", "least")
+        top = self.ends_of(head, count, between)
+        ends = ("most", "least") if between is None else (f"most {between[0]}", f"most {between[1]}")
         rows = {ends[0]: (top.highest, top.highest_scores), ends[1]: (top.lowest, top.lowest_scores)}
         captions = {
             end: [f"{self._group(place)} {score:+.3f} #{self._row(place)}" for place, score in zip(*found, strict=True)]
             for end, found in rows.items()
         }
         return plots.gallery({end: thumbnails(self._data.test, places) for end, (places, _) in rows.items()}, captions)
+
+    def ends_of(self, head: HeadLike, count: int = 6, between: Sequence[str] | None = None) -> TopImages:
+        """The images that `images` shows, as numbers among the scored ones."""
+        direction = None if between is None else direction_between(self._evidence, between)[0]
+        return top_images(self._data.test, HeadId.of(head), direction, min(count, len(self._data.test)))
 
     def tokens(
         self, image: int, heads: Iterable[HeadLike] | None = None, between: Sequence[str] | None = None
