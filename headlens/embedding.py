@@ -51,7 +51,7 @@ def embed_images(
     if out.suffix not in _FORMATS:
         raise OutputError(f"{out} ends neither in .parquet nor in .npy.", "Name one of the two.")
     table = as_manifest(manifest)
-    model = clip.corrected(correction, copy=False)
+    model = clip.corrected(correction)
     parts = out.with_name(out.name + ".parts")
     run = {
         "model": clip.fingerprint,
@@ -71,7 +71,8 @@ def embed_images(
             names.append(parts / f"{start:09d}.safetensors")
             if not names[-1].is_file():
                 pixels = torch.stack([read_input(path, box, clip.preprocess) for path, box in chosen])
-                plain, corrected = model.encode_both(pixels.to(clip.device, clip.dtype))
+                with torch.no_grad():
+                    plain, corrected = model.encode_both(pixels.to(clip.device, clip.dtype))
                 write_arrays(names[-1], {"plain": plain.float().cpu(), "corrected": corrected.float().cpu()})
             advance(len(chosen))
     batches = [read_arrays(name) for name in names]

@@ -1,5 +1,7 @@
 """Baked weights compute the total mean ablation; embeddings of images are written, and an interrupted run resumed."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,6 +59,7 @@ def test_baked_weights_are_the_total_ablation_and_open_clip_loads_them(made, tmp
 
 def test_in_the_last_layer_at_the_class_token_it_is_the_direct_edit_up_to_the_norm(made):
     clip, store, _ = made
+    clip = copy.deepcopy(clip)
     if clip.vision.cfg.pool != "tok":
         return
     last = clip.vision.cfg.n_layers - 1

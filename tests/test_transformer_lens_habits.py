@@ -4,7 +4,9 @@ from functools import partial
 
 import pytest
 import torch
+from clip_configs import CONFIG
 from families import tower as family_tower
+from test_models_save import clip_of
 from torch.testing import assert_close
 from tower_factory import random_tower
 
@@ -143,3 +145,17 @@ def test_a_patched_head_is_what_its_hook_gives(run):
     other = patch_heads(vision, images.flip(0), cache, metric, by_position=True)
     assert other.shape == (vision.cfg.n_layers, vision.cfg.n_heads, vision.cfg.n_tokens)
     assert other.std() > 1e-4
+
+
+def test_hooks_of_the_whole_model_are_the_towers():
+    clip = clip_of(CONFIG)
+    pixels = torch.randn(2, 3, *clip.vision.cfg.image_size)
+    name = "blocks.1.attn.hook_z"
+    _, cache = clip.run_with_cache(pixels, names_filter=name)
+    assert list(cache) == [name] and name in clip.hook_dict
+    zeroed = clip.run_with_hooks(pixels, fwd_hooks=[(name, lambda x, hook: x * 0)]).detach()
+    with clip.hooks(fwd_hooks=[(name, lambda x, hook: x * 0)]):
+        assert_close(clip.encode_image(pixels), zeroed)
+    clip.add_hook(name, lambda x, hook: x * 0)
+    clip.reset_hooks()
+    assert not clip.vision.list_hooks()

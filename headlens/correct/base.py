@@ -17,6 +17,7 @@ Saved: `correction.json` with the values, `correction.safetensors` with the arra
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -140,7 +141,7 @@ class Correction(ABC):
         Raises:
             CorrectionError: where the correction is not fitted, or the target is of another model, width or form.
         """
-        self.check_use(target)
+        self._check_use(target)
         return self.change(target)
 
     @abstractmethod
@@ -159,8 +160,7 @@ class Correction(ABC):
         """
         return logits_of(self.apply(target), classifier)
 
-    def check_use(self, target: Any) -> None:
-        """Raise `CorrectionError` where the correction is not fitted, or on another model than the target's."""
+    def _check_use(self, target: Any) -> None:
         if not self.fitted:
             raise CorrectionError(f"{self!r} cannot be used yet.", "Call .fit(reference), and keep what it returns.")
         theirs = fingerprint_of(target)
@@ -196,7 +196,7 @@ class Correction(ABC):
 family(Correction, CORRECTIONS)
 
 
-def load_correction(folder: str | Path) -> Correction:
+def load_correction(folder: str | os.PathLike[str]) -> Correction:
     """Read a correction that `Correction.save` wrote, with this version or with an earlier one.
 
     Raises:

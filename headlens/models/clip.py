@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from headlens.correct.base import Correction
+from headlens.correct.base import Correction, load_correction
 from headlens.errors import ModelError, ModelWarning
 from headlens.fingerprint import fingerprint, weights_state
 from headlens.models import transformers_clip
 from headlens.models.activation_cache import ActivationCache
 from headlens.models.altered import unaltered
-from headlens.models.corrected import CorrectedCLIP
+from headlens.models.corrected import CorrectedCLIP, check_usable
 from headlens.models.description import ModelDescription, Preprocessing
 from headlens.models.families.open_clip_vit import check_finite
 from headlens.models.save import save_open_clip
@@ -228,6 +228,20 @@ class HookedCLIP(nn.Module):
                     advance(len(batch))
         return torch.cat(rows)
 
+    def corrected(self, correction: Correction | str | os.PathLike[str]) -> CorrectedCLIP:
+        """This model with a correction inside its forward pass, behind open_clip's interface; see `CorrectedCLIP`.
+
+        Args:
+            correction: fitted, or the folder that `Correction.save` wrote.
+
+        Raises:
+            CorrectionError: for one that is not fitted, of another model, a probe, or one that makes an image's result
+                depend on other images.
+        """
+        loaded = load_correction(correction) if isinstance(correction, str | os.PathLike) else correction
+        check_usable(loaded, self.fingerprint)
+        return CorrectedCLIP(self.vision, self.text, loaded)
+
     def save(self, folder: str | os.PathLike[str], card: str = "") -> Path:
         """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too;
         for a model of transformers, a folder that transformers loads.
@@ -244,22 +258,6 @@ class HookedCLIP(nn.Module):
             OutputError: for a folder with other files in it.
         """
         return save_open_clip(self, Path(folder), card)
-
-    def corrected(self, correction: Correction, copy: bool = True) -> CorrectedCLIP:
-        """This model with a correction in its image side, behind open_clip's interface: see `CorrectedCLIP`.
-
-        Args:
-            correction: fitted, on head states of this model.
-            copy: own all weights; without it `.to()` and `.half()` change this model too.
-
-        Raises:
-            CorrectionError: for a correction of another model, or one that no single forward pass can apply.
-        """
-        if isinstance(correction, Correction):
-            for one in correction.walk():
-                one.check_use(self)
-        vision, text = (copying.deepcopy(one) if copy else one for one in (self.vision, self.text))
-        return CorrectedCLIP(vision, text, correction)
 
     @property
     def hook_dict(self) -> dict[str, HookPoint]:

@@ -1,13 +1,7 @@
-"""A correction in use: a model with open_clip's own interface, whose image embeddings are corrected.
-
-A correction edits parts of the unit embedding f/‖f‖. `encode_image` gives ‖f‖ times the edited unit embedding, and
-under `normalize=True` it normalises again, as open_clip does. Each image's ranking of classes is then an audit's; the
-ranking of *images* under one text need not be under `normalize=True`, since the edit changes their lengths.
-"""
+"""A corrected model in use: open_clip's interface, with the correction inside the forward pass."""
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from typing import Any
 
@@ -16,144 +10,205 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from headlens.correct.base import Correction
-from headlens.correct.calibration import OrthoCali
+from headlens.correct.base import ClassifierCorrection, Correction
 from headlens.correct.compose import ByImage
 from headlens.correct.probes import Probe
 from headlens.correct.views import embedding_of
-from headlens.errors import CorrectionError, ModelWarning
+from headlens.errors import CorrectionError
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.states.kept_basis import kept_basis
 
 
 class CorrectedCLIP(nn.Module):
-    """open_clip's `encode_image`, `encode_text`, `forward`, `logit_scale` and `logit_bias`, with images corrected.
+    """A CLIP whose image embeddings are corrected: `HookedCLIP.corrected` makes it.
 
-    Args:
-        vision: the tower.
-        text: the text side, an open_clip model without its vision tower; None for a tower alone.
-        correction: fitted on this tower.
+    Code that was written for a model of open_clip calls it unchanged. With u = f/‖f‖ the unit embedding and u′ what the
+    correction makes of it and of its heads' parts, `encode_image` returns ‖f‖ u′, so that an image's ranking of classes
+    is that of an audit of the same correction. `normalize=True` divides by ‖u′‖ once more, as open_clip does: this
+    leaves each image's ranking of texts as it is, but can change a text's ranking of images.
 
-    Raises:
-        CorrectionError: for a correction that is not fitted, depends on other images, or is a probe, whose scores are
-            no embedding; for one that changes the classifier image by image.
+    The edit is direct: what later layers made of an edited head stays. The weights are shared with the model that it
+    was made of, which `.to()` and `.half()` therefore move and cast too.
+
+    Attributes:
+        vision: the hooked tower; hooks on it are refused where heads are edited, see `residual_parts`.
+        text: the text tower; None for a vision tower alone.
+        correction: what is applied; fitted.
     """
 
     def __init__(self, vision: HookedVisionTransformer, text: Any, correction: Correction):
         super().__init__()
-        _check(correction)
-        self.vision, self.text, self.correction = vision, text, correction
-        if correction.changes_classifier:
-            warnings.warn(
-                "The correction changes the classifier: pass class embeddings through `.classifier(rows)`, or nothing "
-                "of that part is corrected.",
-                ModelWarning,
-                stacklevel=3,
-            )
+        self.vision = vision
+        self.text = text
+        self.correction = correction
+        self.output_dict = bool(getattr(text, "output_dict", False))
         self.eval()
 
     @property
-    def logit_scale(self) -> Any:
-        """The text side's parameter: the logarithm of what cosines are multiplied by."""
-        return self.text.logit_scale
+    def logit_scale(self) -> Tensor:
+        """The logarithm of what cosines are multiplied by, as open_clip keeps it."""
+        scale: Tensor = self._text_side.logit_scale
+        return scale
 
     @property
-    def logit_bias(self) -> Any:
-        """The text side's parameter, or None."""
-        return getattr(self.text, "logit_bias", None)
+    def logit_bias(self) -> Tensor | None:
+        """What a model with a sigmoid loss adds to its logits; None for one with a softmax."""
+        return getattr(self._text_side, "logit_bias", None)
 
     def encode_image(
         self, image: Float[Tensor, "image channel height width"], normalize: bool = False
     ) -> Float[Tensor, "image embed"]:
-        """Corrected embeddings in one forward pass, without gradients.
+        """The corrected embeddings, in the weights' precision.
 
         Raises:
-            ModelError: while hooks are set on the tower, or for images of another size.
+            ModelError: for images of another size, and while hooks are set and heads are edited.
+            CorrectionError: where the correction cannot be applied to an image, as `Correction.apply`.
         """
         return self.encode_both(image, normalize)[1]
 
-    @torch.no_grad()
     def encode_both(
         self, image: Float[Tensor, "image channel height width"], normalize: bool = False
     ) -> tuple[Float[Tensor, "image embed"], Float[Tensor, "image embed"]]:
-        """Plain and corrected embeddings, of one forward pass; raises as `encode_image`."""
-        batch = _Batch(self.vision, image.to(self.vision.device))
-        edited, plain = embedding_of(self.correction.apply(batch)), batch.embedding
-        if normalize:
-            edited = F.normalize(edited, dim=-1)
-        else:
-            plain, edited = plain * batch.norm[:, None], edited * batch.norm[:, None]
-        return plain.to(self.vision.dtype), edited.to(self.vision.dtype)
+        """The plain and the corrected embeddings, of one forward pass; raises as `encode_image`."""
+        image = image.to(self.vision.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and image.requires_grad):
+            batch = _Batch.of(self.vision, image, needs_heads=bool(self.correction.edited))
+            with torch.autocast(image.device.type, enabled=False):
+                unit = embedding_of(self.correction.apply(batch))
+                unit = F.normalize(unit, dim=-1) if normalize else unit * batch.norm
+                plain = batch.embedding if normalize else batch.f
+        return plain.to(self.vision.dtype), unit.to(self.vision.dtype)
 
     def encode_text(self, text: Int[Tensor, "text context"], normalize: bool = False) -> Float[Tensor, "text embed"]:
-        """The original model's embeddings of token ids; no correction changes them."""
-        return self.text.encode_text(text, normalize=normalize)
+        """The embeddings of token ids, by the model's own text tower.
 
-    def classifier(self, rows: Float[Tensor, "class embed"]) -> Float[Tensor, "class embed"]:
-        """Class embeddings as the correction leaves them: calibrated where it does that, else as they are."""
+        Raises:
+            CorrectionError: for a vision tower alone.
+        """
+        embedding: Tensor = self._text_side.encode_text(text.to(self.vision.device), normalize=normalize)
+        return embedding
+
+    def classifier(self, classifier: Float[Tensor, "class embed"]) -> Float[Tensor, "class embed"]:
+        """The class embeddings that the correction uses in the place of these: others for a calibrated classifier.
+
+        Args:
+            classifier: the class embeddings, unit norm.
+
+        Raises:
+            CorrectionError: as the correction's `logits`.
+        """
         for one in self.correction.walk():
-            if isinstance(one, OrthoCali):
-                rows = one.classifier(rows)
-        return rows
+            if isinstance(one, ClassifierCorrection):
+                return one.scores(torch.eye(classifier.shape[1]).to(classifier), classifier).T
+        return classifier
 
-    def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        """(unit image embeddings, unit text embeddings, scale), and the bias where there is one, as open_clip's."""
-        images = None if image is None else self.encode_image(image, normalize=True)
-        texts = None if text is None else self.encode_text(text, normalize=True)
-        bias = self.logit_bias
-        return (images, texts, self.logit_scale.exp(), *(() if bias is None else (bias,)))
+    def get_logits(
+        self, image: Float[Tensor, "image channel height width"], text: Int[Tensor, "text context"]
+    ) -> tuple[Float[Tensor, "image text"], Float[Tensor, "text image"]]:
+        """s·cos (+ b) of every image and text, and the same transposed."""
+        images, texts = self.encode_image(image, normalize=True), self.encode_text(text, normalize=True)
+        logits = self.logit_scale.exp() * images @ texts.T
+        if self.logit_bias is not None:
+            logits = logits + self.logit_bias
+        return logits, logits.T
+
+    def forward(
+        self,
+        image: Float[Tensor, "image channel height width"] | None = None,
+        text: Int[Tensor, "text context"] | None = None,
+    ) -> Any:
+        """What open_clip's `forward` returns: unit embeddings of images and of texts, exp(logit_scale) and, where there
+        is one, logit_bias; a dictionary where the model was made with `output_dict`."""
+        found = {
+            "image_features": None if image is None else self.encode_image(image, normalize=True),
+            "text_features": None if text is None else self.encode_text(text, normalize=True),
+            "logit_scale": self.logit_scale.exp(),
+        }
+        if self.logit_bias is not None:
+            found["logit_bias"] = self.logit_bias
+        return found if self.output_dict else tuple(found.values())
+
+    @property
+    def _text_side(self) -> Any:
+        if self.text is None:
+            raise CorrectionError(
+                "The corrected model is a vision tower alone: it has no text side.",
+                "Use encode_image, or load a checkpoint that holds the text tower too.",
+            )
+        return self.text
+
+
+def check_usable(correction: Any, fingerprint: str) -> None:
+    """Raises `CorrectionError` for what cannot work on images one by one, or belongs to another model."""
+    if not isinstance(correction, Correction):
+        raise CorrectionError(
+            f"A {type(correction).__name__} is not a correction.",
+            "Pass one that headlens.correct makes, or the folder of a saved one; total ablation is hl.bake's.",
+        )
+    parts = list(correction.walk())
+    if not correction.fitted:
+        raise CorrectionError(f"{correction!r} cannot be used yet.", "Call .fit(reference), and keep what it returns.")
+    if correction.transductive:
+        raise CorrectionError(
+            f"{correction!r} makes one image's result depend on the others.",
+            "Fit one on a reference split: reference='split'.",
+        )
+    if any(isinstance(one, Probe) for one in parts):
+        raise CorrectionError(
+            f"{correction!r} holds a probe, whose classes are not texts.", "Use its own logits(store, classifier)."
+        )
+    if correction.changes_classifier and any(isinstance(one, ByImage) for one in parts):
+        raise CorrectionError(
+            f"{correction!r} gives each image a classifier of its own.", "Use its own logits(store, classifier)."
+        )
+    for one in parts:
+        if one.fingerprint is not None and one.fingerprint != fingerprint:
+            raise CorrectionError(
+                f"the model that the correction was fitted on, {one.fingerprint}",
+                f"{fingerprint}",
+                "Fit the correction again on this model.",
+            )
 
 
 class _Batch:
-    """The head states of a batch, answering as a store does; a head is computed only when asked for.
+    """The images of one call, as corrections read them: unit embeddings and their parts, [image embed].
 
-    Args:
-        vision: the tower.
-        images: preprocessed.
+    Its model was checked when the corrected model was made; it changes its fingerprint with its precision since.
     """
 
-    def __init__(self, vision: HookedVisionTransformer, images: Tensor):
-        parts = vision.residual_parts(images)
+    fingerprint = None
+
+    def __init__(self, vision: HookedVisionTransformer, f: Tensor, z: Tensor | None):
+        self.vision, self.f, self.z = vision, f, z
         self.n_layers, self.n_heads = vision.cfg.n_layers, vision.cfg.n_heads
-        self.norm = parts.embedding.norm(dim=-1)
-        self.z, self.embedding = parts.z, parts.embedding / self.norm[:, None]
-        self._vision = vision
+
+    @classmethod
+    def of(cls, vision: HookedVisionTransformer, images: Tensor, needs_heads: bool) -> _Batch:
+        if needs_heads:
+            parts = vision.residual_parts(images)
+            return cls(vision, parts.embedding, parts.z)
+        f = vision(images)
+        return cls(vision, f.to(torch.promote_types(f.dtype, torch.float32)), None)
+
+    def __len__(self) -> int:
+        return len(self.f)
+
+    @cached_property
+    def norm(self) -> Float[Tensor, "image 1"]:
+        return self.f.norm(dim=-1, keepdim=True)
+
+    @property
+    def embedding(self) -> Float[Tensor, "image embed"]:
+        return self.f / self.norm
 
     @cached_property
     def _basis(self) -> Any:
-        return kept_basis(self._vision)
+        return kept_basis(self.vision)
 
     def heads(self, layer: int, head: int) -> Float[Tensor, "image embed"]:
-        """The contribution of one head to the unit embedding."""
-        return (self.z[:, layer, head].flatten(1) / self.norm[:, None]) @ self._basis.of(layer, head)
+        assert self.z is not None
+        return (self.z[:, layer, head].flatten(1) @ self._basis.of(layer, head).to(self.z)) / self.norm
 
     def subset(self, rows: Any) -> _Batch:
-        """Some of the images."""
-        part = object.__new__(_Batch)
-        where = torch.as_tensor(rows, device=self.norm.device)
-        part.n_layers, part.n_heads, part._vision = self.n_layers, self.n_heads, self._vision
-        part.norm, part.z, part.embedding = self.norm[where], self.z[where], self.embedding[where]
-        return part
-
-
-def _check(correction: Any) -> None:
-    if not isinstance(correction, Correction):
-        raise CorrectionError(
-            f"A {type(correction).__name__} cannot be used inside a forward pass.",
-            "Pass a fitted correction of hl.correct; a total edit is a set of hooks: clip.vision.hooks(…).",
-        )
-    if not correction.fitted:
-        raise CorrectionError(f"{correction!r} is not fitted.", "Call .fit(store) first.")
-    if correction.transductive:
-        raise CorrectionError(
-            f"{correction!r} makes an image's result depend on the other images.",
-            "Fit it on a reference split: reference='split'.",
-        )
-    for one in correction.walk():
-        if isinstance(one, Probe):
-            raise CorrectionError(
-                f"{one!r} is a probe: it scores classes, and leaves embeddings as they are.",
-                "Leave it out of the correction, and put its weights behind encode_image.",
-            )
-        if isinstance(one, ByImage) and one.changes_classifier:
-            raise CorrectionError(f"{one!r} changes the classifier image by image.", "Use one correction for all.")
+        chosen = torch.as_tensor(rows, device=self.f.device)
+        return _Batch(self.vision, self.f[chosen], None if self.z is None else self.z[chosen])
