@@ -31,8 +31,9 @@ HEADS = [(0, 0), (1, 1)]
 @pytest.fixture(scope="module")
 def testbed(tmp_path_factory):
     clip, folder = hl.load("testbed"), tmp_path_factory.mktemp("corrected")
-    manifest = hl.read_manifest(hl.testbed.images(folder / "images", n=48))
-    return clip, manifest, hl.extract(clip, manifest, folder / "acts.zarr")
+    drawn = hl.testbed.images(folder / "images", n=48)
+    store = hl.extract(clip, drawn, folder / "acts.zarr")
+    return clip, drawn.assign(path=[folder / "images" / path for path in drawn["path"]]), store
 
 
 def pixels(clip, manifest):
@@ -142,7 +143,7 @@ def test_a_calibrated_classifier_comes_with_the_model(testbed):
     assert clip.corrected(MeanAblation(HEADS).fit(store)).classifier(classifier) is classifier
 
 
-def test_what_cannot_be_used_is_refused(testbed):
+def test_what_cannot_be_used_is_refused(testbed, without_shape_checks):
     clip, manifest, store = testbed
     width = store.embedding.shape[1]
     probe = Probe.__subclasses__()[0](torch.as_tensor(np.arange(len(store)) % 2), 2).fit(store)
