@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from headlens.errors import HeadlensError
+from headlens.heads import HeadId
 from headlens.locate import LOCATORS, HeadEffects, calibrated, margins_of
 from headlens.metrics import permute_attribute
 from headlens.metrics.intervals import largest_gap, lowest, v_interval
@@ -89,13 +90,13 @@ class World:
         return Sample(*map(torch.from_numpy, (x, logits, labels, values)))
 
 
-def named(finder: str, seen: Sample) -> list[tuple[int, int]]:
+def named(finder: str, seen: Sample) -> list[HeadId]:
     """The spurious heads of a locator; none where it refuses."""
     try:
         found = FINDERS[finder](*margins_of(seen.heads, seen.logits, seen.labels), seen.values != seen.labels % 2)
     except HeadlensError:
         return []
-    return [tuple(head) for head in found.spurious]
+    return list(found.spurious)
 
 
 def locators(runs: int, size: str) -> list[dict[str, object]]:
@@ -280,7 +281,7 @@ def main() -> None:
     for part in options.parts:
         found[part] = []
         for size in ["all"] if part == "intervals" else options.sizes:
-            kept = options.folder / f"{part}-{size.replace(' × ', 'x')}-{options.runs}.json"
+            kept = options.folder / f"{part}-{size.replace(' × ', 'x')}.json"
             if not kept.exists():
                 kept.write_text(json.dumps(PARTS[part](options.runs, size)))
             found[part] += json.loads(kept.read_text())

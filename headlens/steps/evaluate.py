@@ -201,7 +201,7 @@ def _roles_drawn(name: str, fitted: Fitted) -> dict[str, Roles]:
     roles = tuple(role for role in fitted.roles if fitted.located.get(role))
     if len(roles) < 2:
         return {name: roles}
-    return {name if role == "spurious" else f"{name}, {role} heads": (role,) for role in roles}
+    return {name if role == "spurious" else f"{name} {role}": (role,) for role in roles}
 
 
 def _control(

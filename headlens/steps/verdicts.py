@@ -306,7 +306,7 @@ def _dependence(measured: Measured) -> list[Condition]:
     )
     return [
         Condition("dependence", "met", f"predictions depend on the attribute within the true classes ({p})"),
-        Condition("removed", "met", f"that dependence, {fall}")
+        Condition("removed", "met", fall)
         if low > 0
         else Condition("removed", "not met", f"the dependence on the attribute does not reliably fall: {fall}"),
     ]
@@ -321,10 +321,10 @@ def _against_random(control: RandomHeads | None, measure: Measure, alpha: float)
     reached = round(found.share_at_least * n_sets)
     low, high = found.effect_interval
     unit = 100 if measure == "worst_group" else 1
-    of = "all" if control.exhaustive else "random"
+    sets = f"all {n_sets}" if control.exhaustive else f"{n_sets} random"
     do = "does" if reached <= 1 else "do"
     text = (
-        f"{reached or 'none'} of {n_sets} {of} head sets of the same pattern {do} as well "
+        f"{reached or 'none'} of {sets} head sets of the same pattern {do} as well "
         f"(p = {found.p:.3f}), and the located ones are better than their mean by {unit * found.effect:.3g} "
         f"({unit * low:.3g} to {unit * high:.3g}{' points' if unit > 1 else ''})"
     )
