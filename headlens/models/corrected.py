@@ -64,13 +64,20 @@ class CorrectedCLIP(nn.Module):
             ModelError: for images of another size, and while hooks are set and heads are edited.
             CorrectionError: where the correction cannot be applied to an image, as `Correction.apply`.
         """
+        return self.encode_both(image, normalize)[1]
+
+    def encode_both(
+        self, image: Float[Tensor, "image channel height width"], normalize: bool = False
+    ) -> tuple[Float[Tensor, "image embed"], Float[Tensor, "image embed"]]:
+        """The plain and the corrected embeddings, of one forward pass; raises as `encode_image`."""
         image = image.to(self.vision.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and image.requires_grad):
             batch = _Batch.of(self.vision, image, needs_heads=bool(self.correction.edited))
             with torch.autocast(image.device.type, enabled=False):
                 unit = embedding_of(self.correction.apply(batch))
                 unit = F.normalize(unit, dim=-1) if normalize else unit * batch.norm
-        return unit.to(self.vision.dtype)
+                plain = batch.embedding if normalize else batch.f
+        return plain.to(self.vision.dtype), unit.to(self.vision.dtype)
 
     def encode_text(self, text: Int[Tensor, "text context"], normalize: bool = False) -> Float[Tensor, "text embed"]:
         """The embeddings of token ids, by the model's own text tower.
