@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from headlens.correct.base import Correction, load_correction
 from headlens.errors import ModelError, ModelWarning
 from headlens.fingerprint import fingerprint, weights_state
 from headlens.models import transformers_clip
 from headlens.models.altered import unaltered
+from headlens.models.corrected import CorrectedCLIP, check_usable
 from headlens.models.description import ModelDescription, Preprocessing
 from headlens.models.families.open_clip_vit import check_finite
 from headlens.models.save import save_open_clip
@@ -223,6 +225,20 @@ class HookedCLIP(nn.Module):
                 if advance:
                     advance(len(batch))
         return torch.cat(rows)
+
+    def corrected(self, correction: Correction | str | os.PathLike[str]) -> CorrectedCLIP:
+        """This model with a correction inside its forward pass, behind open_clip's interface; see `CorrectedCLIP`.
+
+        Args:
+            correction: fitted, or the folder that `Correction.save` wrote.
+
+        Raises:
+            CorrectionError: for one that is not fitted, of another model, a probe, or one that makes an image's result
+                depend on other images.
+        """
+        loaded = load_correction(correction) if isinstance(correction, str | os.PathLike) else correction
+        check_usable(loaded, self.fingerprint)
+        return CorrectedCLIP(self.vision, self.text, loaded)
 
     def save(self, folder: str | os.PathLike[str], card: str = "") -> Path:
         """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too;
