@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from headlens.errors import ModelError
 from headlens.models.description import Preprocessing
-from headlens.models.families import to_original
+from headlens.models.families.conversion import to_original
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

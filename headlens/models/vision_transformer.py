@@ -84,7 +84,7 @@ class HookedVisionTransformer(HookedRootModule):
         Raises:
             ModelError: for a tower of another kind, a setting that is not understood, or weights that are not finite.
         """
-        from headlens.models.families import convert
+        from headlens.models.families.conversion import convert
 
         return convert(visual, copy=copy)
 
