@@ -21,7 +21,7 @@ from torch import nn
 
 import headlens as hl
 from headlens.errors import ModelError
-from headlens.models.families import original_output
+from headlens.models.families.conversion import original_output
 from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
 

@@ -15,6 +15,7 @@ from . import (
 )
 from ._version import __version__
 from .audit import Audit
+from .baking import bake, baking_distance
 from .errors import HeadlensError
 from .extraction import HeadStore, MomentStore, extract, extract_moments
 from .heads import HeadId, HeadScores
@@ -40,6 +41,8 @@ __all__ = [
     "ZeroShotTask",
     "__version__",
     "audit",
+    "bake",
+    "baking_distance",
     "benchmark",
     "correct",
     "datasets",

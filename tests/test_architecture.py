@@ -13,7 +13,7 @@ FLOORS = {
     2: {"models", "states"},
     3: {"images", "manifest", "findings", "extraction"},
     4: {"explain", "datasets", "loading", "testbed"},
-    5: {"steps"},
+    5: {"steps", "baking", "embedding"},
     6: {"plots", "report"},
     7: {"audit", "cli", "explore", "benchmark", "__main__"},
 }

@@ -6,10 +6,10 @@ import torch
 
 import headlens as hl
 from headlens.errors import HeadlensError, LocateError, ManifestError, TaskError, UnknownNameError
-from headlens.metrics import Association, AssociationChange, WithinClass, cramers_v
+from headlens.metrics import Association, AssociationChange, Dependence, DependenceChange, cramers_v
 from headlens.steps import FairnessRule, RandomHeads
 from headlens.steps.controls import Statistics
-from headlens.steps.verdicts import judge_fairness
+from headlens.steps.verdicts import Bias, judge_fairness
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +52,16 @@ def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged:
         assert one.cramers_v == pytest.approx(cramers_v(values, audit.data.logits(alone.embedding).argmax(-1).numpy()))
 
 
-def test_the_random_sets_are_of_the_same_layers_and_never_a_candidate(judged: hl.steps.FairnessResults) -> None:
+def test_the_random_sets_are_of_the_same_layers_and_never_the_candidates(judged: hl.steps.FairnessResults) -> None:
     assert judged.control is not None
     layers = sorted(head.layer for head in judged.candidates)
     for heads, v in zip(judged.control.sets, judged.control.drawn.cramers_v, strict=True):
         assert sorted(head.layer for head in heads) == layers
-        assert not set(heads) & set(judged.candidates)
+        assert set(heads) != set(judged.candidates)
         assert 0 <= v <= 1
-    assert judged.control.comparison("cramers_v").share_at_least == 0.0
-    assert judged.control.comparison("cramers_v").p == pytest.approx(1 / (1 + len(judged.control.sets)))
+    for measure in ("cramers_v", "dependence"):
+        assert judged.control.comparison(measure).share_at_least <= 0.05
+    assert judged.verdict.word == "focal"
 
 
 def test_changed_predictions_are_all_accounted_for(judged: hl.steps.FairnessResults) -> None:
@@ -158,52 +159,53 @@ def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
     assert claims <= 1
 
 
-def change(before: float, after: float, low: float, high: float) -> AssociationChange:
-    ends = {"cramers_v": (low, high), "corrected": (low, high), "accuracy": (-0.01, 0.02)}
-    one, two = (Association(v, v, 0.8, dict.fromkeys(ends, (v, v))) for v in (before, after))
-    difference = {"cramers_v": after - before, "corrected": after - before, "accuracy": 0.005}
-    return AssociationChange(one, two, difference, ends, 100, 0.95, 0)
-
-
 def random(beaten: float | None, n_sets: int) -> RandomHeads | None:
-    """Random sets of which this share lowers V by less than the candidates, to .2, do."""
+    """Random sets of which this share lowers D by less than the candidates, to .1, do."""
     if beaten is None:
         return None
-    v = np.where(np.arange(n_sets) < round(beaten * n_sets), 0.5, 0.1)
-    drawn, one = (Statistics(np.ones((*x.shape, 1)), np.ones_like(x), x) for x in (v, np.asarray(0.2)))
+    d = np.where(np.arange(n_sets) < round(beaten * n_sets), 0.3, 0.05)
+    drawn, one = (Statistics(np.ones((*x.shape, 1)), np.ones_like(x), x, x) for x in (d, np.asarray(0.1)))
     sets = tuple((hl.HeadId(3, i),) for i in range(n_sets))
     return RandomHeads("the candidates", sets, ("a/x",), drawn, one, one, False, 0)
 
 
-STRONG = WithinClass(0.5, 0.1, 0.001, 999, 0)
+def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1, **changes) -> Bias:
+    ends = {"cramers_v": (-0.4, -0.2), "corrected": (-0.4, -0.2), "accuracy": (-0.01, 0.02)}
+    one, two = (Association(v, v, 0.8, dict.fromkeys(ends, (v, v))) for v in (0.5, 0.2))
+    moved = {"cramers_v": -0.3, "corrected": -0.3, "accuracy": changes.pop("accuracy", 0.005)}
+    change = AssociationChange(one, two, moved, ends, 100, 0.95, 0)
+    removed = DependenceChange(d, after, d - after, (low, 0.3), 1 - after / d, (0.1, 0.9), 100, 0.95, 0)
+    return Bias("age", change, Dependence(50.0, 3.0, p, d, 0.4, {}, 999, 0), removed, **changes)
 
 
 @pytest.mark.parametrize(
-    ("candidates", "moved", "within", "beaten", "word", "said"),
+    ("candidates", "shown", "beaten", "word", "said"),
     [
-        (2, change(0.5, 0.2, -0.4, -0.2), STRONG, 0.99, "focal", "1 of 100"),
-        (2, change(0.5, 0.2, -0.4, -0.2), STRONG, 0.90, "diffuse", "10 % of 100"),
-        (2, change(0.5, 0.2, -0.4, 0.01), STRONG, 1.00, "diffuse", "not reliably"),
-        (2, change(0.5, 0.45, -0.06, -0.04), STRONG, 1.0, "diffuse", "less than 20 %"),
-        (13, change(0.5, 0.2, -0.4, -0.2), STRONG, 1.0, "diffuse", "13 of 100 heads"),
-        (0, change(0.5, 0.5, 0.0, 0.0), STRONG, None, "diffuse", "no head"),
-        (2, change(0.5, 0.2, -0.4, -0.2), STRONG, None, "diffuse", "no layer-matched"),
-        (2, change(0.5, 0.2, -0.4, -0.2), WithinClass(0.5, 0.1, 0.2, 999, 0), 1.0, "not shown", "too often"),
-        (2, change(0.5, 0.2, -0.4, -0.2), WithinClass(0.5, 0.45, 0.01, 999, 0), 1.0, "not shown", "less than 0.1"),
+        (2, bias(), 0.99, "focal", "1 of 100"),
+        (2, bias(), 0.90, "diffuse", "10 of 100"),
+        (2, bias(low=-0.01), 1.00, "diffuse", "not reliably"),
+        (2, bias(after=0.27, low=0.01), 1.0, "diffuse", "less than 20 %"),
+        (2, bias(accuracy=-0.06), 1.0, "diffuse", "a fall of more than 5"),
+        (13, bias(), 1.0, "diffuse", "13 of 100 heads"),
+        (0, bias(), None, "diffuse", "no head"),
+        (2, bias(), None, "inconclusive", "no random heads to compare with"),
+        (2, bias(inferred=True), 1.0, "inconclusive", "inferred the attribute's values"),
+        (2, bias(p=0.2), 1.0, "not shown", "too often"),
+        (2, bias(d=0.009), 1.0, "not shown", "less than 0.1"),
     ],
 )
-def test_the_verdict_follows_its_rule(candidates, moved, within, beaten, word, said) -> None:
+def test_the_verdict_follows_its_rule(candidates, shown, beaten, word, said) -> None:
     heads = tuple(hl.HeadId(3, i) for i in range(candidates))
-    verdict = judge_fairness("age", heads, 100, moved, within, random(beaten, 100), FairnessRule())
+    verdict = judge_fairness(shown, heads, 100, random(beaten, 100), FairnessRule())
     assert verdict.word == word
     assert said in verdict.sentence
-    assert "+0.5 points" in verdict.cost
+    assert "accuracy changes by" in verdict.cost.lower()
+    assert verdict.conditions[0].outcome == ("not met" if word == "not shown" else "met")
 
 
-def test_few_sets_are_called_few() -> None:
-    heads = (hl.HeadId(3, 0), hl.HeadId(3, 1))
-    verdict = judge_fairness("age", heads, 100, change(0.5, 0.2, -0.4, -0.2), STRONG, random(1.0, 7), FairnessRule())
-    assert verdict.word == "focal"
+def test_few_sets_decide_nothing() -> None:
+    verdict = judge_fairness(bias(), (hl.HeadId(3, 0), hl.HeadId(3, 1)), 100, random(1.0, 7), FairnessRule())
+    assert verdict.word == "inconclusive"
     assert "so few sets cannot give p below 0.125" in verdict.sentence
 
 

@@ -1,5 +1,7 @@
 """The small parts of an audit: splits, verdict, controls, remembered texts, the registry of methods."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,19 +13,22 @@ from torch import Tensor
 from headlens.correct import Correction, MeanAblation
 from headlens.errors import CorrectionError, ManifestError, ModelError, UnknownNameError
 from headlens.heads import HeadId
+from headlens.metrics import Dependence, DependenceChange
 from headlens.serialization import pack, unpack
-from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics, random_casts, random_head_control
+from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics, random_head_control
 from headlens.steps.data import choose_splits
 from headlens.steps.methods import METHODS, Ingredients, method
 from headlens.steps.texts import TextEmbeddings
-from headlens.steps.verdicts import Judged, judge
+from headlens.steps.verdicts import Condition, Judged, Measured, judge
 
 GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
 
 
 def statistics(worst: list[float] | float) -> Statistics:
     first = np.asarray(worst)
-    return Statistics(np.stack([first, np.ones_like(first)], axis=-1), np.full_like(first, 0.9), np.asarray(1 - first))
+    return Statistics(
+        np.stack([first, np.ones_like(first)], axis=-1), np.full_like(first, 0.9), *[np.asarray(1 - first)] * 2
+    )
 
 
 def control(worst: list[float], observed: float, exhaustive: bool = False) -> RandomHeads:
@@ -69,35 +74,86 @@ def test_without_a_split_column_every_group_is_halved_by_the_seed() -> None:
     assert "no splits" in first.note
 
 
+def measured(low: float = 0.2, **changes: object) -> Measured:
+    """What a correction that meets every condition shows, but for the changes."""
+    fields: dict[str, object] = {
+        "gain": 0.3,
+        "gain_interval": (low, 0.6 - low),
+        "accuracy_low": 0.7,
+        "chance": 0.5,
+        "loss": -0.1,
+        "dependence": Dependence(50.0, 2.0, 0.001, 0.3, 0.5, {}, 999, 0),
+        "removed": DependenceChange(0.3, 0.1, 0.2, (0.1, 0.3), 0.6, (0.4, 0.8), 100, 0.95, 0),
+    }
+    return Measured(**fields | changes)  # type: ignore[arg-type]
+
+
+NO_DEPENDENCE = Dependence(2.0, 2.0, 0.4, 0.0, 0.0, {}, 999, 0)
+NOTHING_REMOVED = DependenceChange(0.3, 0.29, 0.01, (-0.01, 0.03), 0.03, (-0.1, 0.1), 100, 0.95, 0)
+
+
 @pytest.mark.parametrize(
-    ("n_spurious", "low", "draws", "supported", "said"),
+    ("n_spurious", "shown", "draws", "word", "said"),
     [
-        (2, 0.20, [0.1, 0.2, 0.3] * 11, True, "is supported"),
-        (0, 0.20, [0.1] * 33, False, "no head stands out"),
-        (2, 0.04, [0.1] * 33, False, "not reliably more than 5 points"),
-        (2, 0.20, [0.9] * 33, False, "random heads of the same layers do as well"),
-        (2, 0.20, [0.1] * 7, False, "7 layer-matched sets are too few"),
-        (2, 0.20, [0.1] * 6 + [0.6], False, "do as well (p = 0.250)"),
-        (2, 0.20, None, False, "no layer-matched random heads"),
+        (2, measured(), [0.1, 0.2, 0.3] * 11, "supported", "none of 33"),
+        (0, measured(), [0.1] * 33, "not supported", "no spurious head is located"),
+        (
+            2,
+            measured(0.04, gain_interval=(0.04, 0.045)),
+            [0.1] * 33,
+            "not supported",
+            "not reliably more than 5 points",
+        ),
+        (2, measured(0.04), [0.1] * 33, "inconclusive", "more images of the smallest group"),
+        (2, measured(gain=0.1, gain_interval=(0.04, 0.16)), [0.1] * 33, "not supported", "not reliably more"),
+        (2, measured(), [0.9] * 33, "not supported", "33 of 33 random head sets of the same pattern do as well"),
+        (2, measured(), [0.1] * 7, "inconclusive", "cannot give p below 0.125"),
+        (2, measured(), [0.1] * 6 + [0.6], "not supported", "1 of 7"),
+        (2, measured(), None, "inconclusive", "no random heads to compare with"),
+        (2, measured(accuracy_low=0.5), [0.1] * 33, "not supported", "above chance agreement, 50.0 %"),
+        (2, measured(loss=0.06), [0.1] * 33, "not supported", "falls by 6.0 points, more than 5"),
+        (2, measured(dependence=NO_DEPENDENCE), [0.1] * 33, "not supported", "do not depend on the attribute"),
+        (2, measured(removed=NOTHING_REMOVED), [0.1] * 33, "not supported", "does not reliably fall"),
+        (2, measured(dependence=None, removed=None), [0.1] * 33, "inconclusive", "nothing ties the gain to it"),
+        (2, measured(inferred=True), [0.1] * 33, "inconclusive", "inferred the attribute's values itself"),
+        (2, measured(inferred=True), [0.9] * 33, "not supported", "do as well"),
     ],
 )
 def test_the_verdict_follows_its_rule(
-    n_spurious: int, low: float, draws: list[float] | None, supported: bool, said: str
+    n_spurious: int, shown: Measured, draws: list[float] | None, word: str, said: str
 ) -> None:
     heads = tuple(HeadId(3, i) for i in range(n_spurious))
-    judged = Judged("ltc", True, n_spurious, heads)
-    found = judge(judged, 0.3, (low, 0.4), None if draws is None else control(draws, 0.5))
-    assert found.supported is supported
+    found = judge(Judged("ltc", True, n_spurious, heads), shown, None if draws is None else control(draws, 0.5))
+    assert (found.word, found.supported) == (word, word == "supported")
     assert said in found.sentence
-    assert f" is {'supported' if supported else 'not supported'}: " in found.sentence
+    assert f" is {word}: " in found.sentence
     assert found.sentence.startswith("Head-level correction by 'ltc'")
     assert found.heads == heads
+    assert {"not met": "not supported", "open": "inconclusive"}.get(found.conditions[-1].outcome, word) in (
+        word,
+        "inconclusive",
+    )
+    assert len(found.table()) == len(found.conditions)
+
+
+def test_pooled_layers_that_do_more_than_their_neighbours_leave_it_open() -> None:
+    pooled = replace(control([0.1] * 33, 0.5), own_p={"worst_group": [0.03, 0.2, 0.3, 0.4, 0.5]})
+    found = judge(Judged("ltc", True, 1, (HeadId(3, 0),)), measured(), pooled)
+    assert found.word == "inconclusive"
+    assert "20 % of the other sets of the located layers" in found.sentence
+
+
+def test_the_smallest_gain_is_that_of_eighty_per_cent_power() -> None:
+    found = judge(Judged("ltc", True, 1, (HeadId(3, 0),)), measured(), control([0.1] * 33, 0.5))
+    assert found.detectable_gain == pytest.approx(0.05 + 0.1 / 1.96 * (1.96 + 0.8416), abs=1e-4)
+    assert found.smallest_p == pytest.approx(1 / 34)
+    assert all(isinstance(one, Condition) and one.outcome == "met" for one in found.conditions)
 
 
 def test_a_method_without_heads_is_not_called_head_level() -> None:
-    found = judge(Judged("roboshot", False, 0, ()), 0.3, (0.01, 0.4), None)
+    found = judge(Judged("roboshot", False, 0, ()), measured(gain_interval=(0.01, 0.02)), None)
     assert found.sentence.startswith("Correction by 'roboshot' is not supported")
-    assert judge(Judged("roboshot", False, 0, ()), 0.3, (0.2, 0.4), None).supported
+    assert judge(Judged("roboshot", False, 0, ()), measured(), None).supported
 
 
 def test_a_control_counts_the_draws_that_do_as_well() -> None:
@@ -125,21 +181,15 @@ def test_random_sets_that_change_nothing_tie_with_the_observed(seed: int) -> Non
     generator = np.random.default_rng(seed)
     labels, values = generator.integers(0, 3, 41), generator.integers(0, 2, 41)
     classes = generator.integers(0, 3, 41)
-    scored = Scored(labels, values, np.array([f"{c}/{v}" for c, v in zip(labels, values, strict=True)]), 3)
+    scored = Scored(labels, values, np.array([f"{c}/{v}" for c, v in zip(labels, values, strict=True)]))
     located: Cast = {"spurious": (HeadId(1, 0),)}
     found = random_head_control(
         "any", located, lambda _: classes, scored, Draw(2, 7, 9, 0), before=classes, after=classes
     )
     assert found is not None
-    assert (len(found.sets), found.exhaustive) == (6, True)
-    for measure in ("worst_group", "cramers_v"):
+    assert (len(found.sets), found.exhaustive) == (9, False)  # of the 13 other heads of both layers
+    for measure in ("worst_group", "cramers_v", "dependence"):
         assert found.comparison(measure).p == 1.0
-
-
-@pytest.mark.parametrize(("n_random_sets", "exhaustive"), [(5, False), (6, True), (7, True)])
-def test_all_sets_are_exhaustive_also_where_just_as_many_are_wanted(n_random_sets: int, exhaustive: bool) -> None:
-    casts, every = random_casts({"spurious": (HeadId(1, 0),)}, Draw(2, 7, n_random_sets, 0))
-    assert (len(casts), every) == (min(n_random_sets, 6), exhaustive)
 
 
 def test_texts_are_embedded_once_and_remembered() -> None:
@@ -196,47 +246,27 @@ def test_a_method_gets_the_labels_that_it_declares_and_no_others() -> None:
         METHODS.remove("undeclared")
 
 
-def located(spurious: list[HeadId], salient: list[HeadId]) -> Cast:
-    return {"spurious": tuple(spurious), "salient": tuple(salient)}
+@pytest.mark.parametrize(("spurious", "n_random_sets"), [((), 9), ((HeadId(1, 0),), 0)])
+def test_there_is_no_control_where_nothing_can_be_drawn(spurious: tuple[HeadId, ...], n_random_sets: int) -> None:
+    classes = np.zeros(3, dtype=int)
+    scored = Scored(classes, np.array([0, 1, 0]), np.array(["0/0", "0/1", "0/0"]))
+    draw = Draw(2, 7, n_random_sets, 0)
+    located: Cast = {"spurious": spurious}
+    found = random_head_control("any", located, lambda _: classes, scored, draw, before=classes, after=classes)
+    assert found is None
 
 
-def test_all_casts_are_taken_where_there_are_few() -> None:
-    known = located([HeadId(1, 0)], [HeadId(1, 2), HeadId(1, 3)])
-    casts, exhaustive = random_casts(known, Draw(2, 7, 100, 0))
-    # Four heads of layer 1 are left: one of them is spurious, and two of the other three salient.
-    assert exhaustive
-    assert len(casts) == 4 * 3
-    assert len({(cast["spurious"], tuple(sorted(cast["salient"]))) for cast in casts}) == 12
-    fewer, exhaustive = random_casts(known, Draw(2, 7, 5, 0))
-    assert (len(fewer), exhaustive) == (5, False)
+def test_a_control_of_one_role_keeps_the_located_heads_of_the_other() -> None:
+    seen: list[Cast] = []
+    classes, scored = np.zeros(3, dtype=int), Scored(np.zeros(3, int), np.array([0, 1, 0]), np.array(["x", "y", "x"]))
 
+    def predict(cast: Cast) -> np.ndarray:
+        seen.append(cast)
+        return classes
 
-def test_a_cast_keeps_the_layers_and_the_number_of_every_role_and_takes_no_located_head() -> None:
-    known = located([HeadId(1, 0), HeadId(0, 4)], [HeadId(1, 2), HeadId(0, 3), HeadId(1, 5)])
-    taken = {head for heads in known.values() for head in heads}
-    casts, exhaustive = random_casts(known, Draw(2, 7, 40, 3))
-    assert len(casts) == 40
-    assert not exhaustive
-    for cast in casts:
-        assert [h.layer for h in cast["spurious"]] == [1, 0]
-        assert [h.layer for h in cast["salient"]] == [1, 0, 1]
-        heads = [*cast["spurious"], *cast["salient"]]
-        assert len(set(heads)) == 5
-        assert not set(heads) & taken
-    again, _ = random_casts(known, Draw(2, 7, 40, 3))
-    assert casts == again
-    recast = ingredients().recast(casts[0])
-    assert (recast.spurious, recast.salient) == (casts[0]["spurious"], casts[0]["salient"])
-
-
-def test_a_control_of_one_role_leaves_the_located_heads_of_the_other_alone() -> None:
-    known = located([HeadId(1, 0)], [HeadId(1, 2), HeadId(1, 3)])
-    one = {"spurious": known["spurious"]}
-    casts, exhaustive = random_casts(one, Draw(2, 7, 100, 0), known["salient"])
-    assert exhaustive
-    assert [cast["spurious"] for cast in casts] == [(HeadId(1, i),) for i in (1, 4, 5, 6)]
-
-
-@pytest.mark.parametrize("spurious", [[], [HeadId(1, i) for i in range(4)]], ids=["none located", "too many located"])
-def test_there_is_no_control_where_nothing_can_be_drawn(spurious: list[HeadId]) -> None:
-    assert random_casts({"spurious": tuple(spurious)}, Draw(2, 7, 9, 0)) == ([], False)
+    located: Cast = {"spurious": (HeadId(1, 0),), "salient": (HeadId(1, 2), HeadId(1, 3))}
+    draw = Draw(2, 97, 40, 0)
+    random_head_control("ltc", located, predict, scored, draw, before=classes, after=classes, vary=("spurious",))
+    assert len(seen) == 40
+    assert all(cast["salient"] == located["salient"] and cast["spurious"] != located["spurious"] for cast in seen)
+    assert not {head for cast in seen for head in cast["spurious"]} & set(located["salient"])

@@ -35,7 +35,7 @@ def test_an_attribute_is_swapped_by_typing_and_the_verdict_is_in_words(world: Pa
     for said in ("candidates by concept+textspan", "Cramér's V", "Class by class", "The bias by background is"):
         assert said in first.output
     record = json.loads((tmp_path / "one" / "fairness.json").read_text())
-    assert record["verdict"]["word"] in ("focal", "diffuse", "not shown")
+    assert record["verdict"]["word"] in ("focal", "diffuse", "not shown", "inconclusive")
     assert record["attribute_inferred"] is False
     assert len(record["heads"]) == 32
     assert (tmp_path / "one" / "report.html").stat().st_size < 8e6

@@ -151,6 +151,67 @@ def benchmark(typed: Typed) -> None:
 
 @command(
     app,
+    "bake",
+    MODEL,
+    option("--store", "A store of this model, whose image files give the means.", "Data", required=True),
+    option("--heads", "Heads to ablate, such as L10H10,L11H3.", "Method", required=True),
+    option("--classes", "Class names as in the label column, separated by commas.", "Data"),
+    option("--template", "Prompt with {} for the class; may be repeated.", "Data", multiple=True),
+    option("--attribute -a", "Column that makes groups with the label.", "Data"),
+    out("baked"),
+    JSON,
+    example="headlens bake --model testbed --store acts.zarr --heads L2H1 --out baked",
+)
+def bake_heads(typed: Typed) -> None:
+    """Write the mean ablation of heads into the weights: a folder that open_clip loads, and how far it is from the
+    direct edit."""
+    from headlens.baking import bake, baking_distance
+    from headlens.cli import show
+    from headlens.cli.inputs import class_names, load_model
+    from headlens.extraction import HeadStore
+    from headlens.prompts import ZeroShotTask
+
+    if typed["model"] is None:
+        raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
+    clip = load_model(typed)
+    store, heads = HeadStore.open(typed["store"], clip), listed(typed["heads"])
+    classes = [] if typed["classes"] is None else class_names(typed["classes"])
+    templates = typed["template"] or ["a photo of a {}"]
+    rows = ZeroShotTask(classes, templates).classifier(clip.encode_text) if classes else None
+    baked = bake(clip, heads, store)
+    found = baking_distance(clip, baked, heads, store, rows, classes, typed["attribute"])
+    folder = baked.save(typed["out"], found.card(heads))
+    show.facts({"folder": str(folder), "heads": ", ".join(heads)} | found.facts(), as_json=typed["as_json"])
+
+
+@command(
+    app,
+    "embed",
+    MODEL,
+    option("--correction", "A folder that a correction was saved to.", "Method", required=True),
+    option("--data -d", "CSV with a column path.", "Data", required=True),
+    option("--out -o", "embeddings.parquet or embeddings.npy.", "Output", required=True),
+    option("--batch-size", "Images that go through the model at once.", "Data", type=click.IntRange(1), default=64),
+    JSON,
+    example="headlens embed --model testbed --correction ltc/ --data images.csv --out embeddings.parquet",
+)
+def embed(typed: Typed) -> None:
+    """Write plain and corrected embeddings of images; a run that was stopped goes on where it stopped."""
+    from headlens.cli import show
+    from headlens.cli.inputs import load_model
+    from headlens.correct import load_correction
+    from headlens.embedding import embed_images
+    from headlens.manifest import read_manifest
+
+    if typed["model"] is None:
+        raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
+    clip, manifest = load_model(typed), read_manifest(typed["data"])
+    path = embed_images(clip, load_correction(typed["correction"]), manifest, typed["out"], typed["batch_size"])
+    show.facts({"embeddings": str(path), "images": len(manifest)}, as_json=typed["as_json"])
+
+
+@command(
+    app,
     "doctor",
     (click.RichArgument(["model"], required=False),),
     tuple(one for one in MODEL if one.name in ("pretrained", "pretrained_tag", "device")),

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from headlens.audit import Audit
     from headlens.steps import FairnessResults
 
-_MEASURES = {"cramers_v": "Cramér's V", "corrected": "V, bias-corrected", "accuracy": "accuracy"}
-_COLOURS = {"focal": "bold red", "diffuse": "bold yellow", "not shown": "bold"}
+_MEASURES = {
+    "cramers_v": "Cramér's V",
+    "corrected": "V, bias-corrected",
+    "accuracy": "accuracy",
+    "dependence": "D, within classes",
+}
+_COLOURS = {"focal": "bold red", "diffuse": "bold yellow", "not shown": "bold", "inconclusive": "bold yellow"}
 _MOST_CLASSES = 12
 
 

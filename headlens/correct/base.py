@@ -17,6 +17,7 @@ Saved: `correction.json` with the values, `correction.safetensors` with the arra
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -195,7 +196,7 @@ class Correction(ABC):
 family(Correction, CORRECTIONS)
 
 
-def load_correction(folder: str | Path) -> Correction:
+def load_correction(folder: str | os.PathLike[str]) -> Correction:
     """Read a correction that `Correction.save` wrote, with this version or with an earlier one.
 
     Raises:

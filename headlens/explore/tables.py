@@ -85,7 +85,7 @@ def ablated(found: HeadAblation) -> str:
     control = found.control
     heads = ", ".join(map(str, found.heads))
     if control is None:
-        compared = "No layer-matched random heads could be drawn: too few others are left in a layer."
+        compared = "No random heads were drawn."
     else:
         kind = "all " if control.exhaustive else ""
         compared = (

@@ -280,7 +280,7 @@ class DependenceChange:
         removed: D before minus D after; below zero where the correction adds dependence.
         interval: its paired bootstrap interval.
         share: removed / before; None where there was no dependence to remove (D ≤ 0).
-        share_interval: the interval of the share.
+        share_interval: the interval of the share; None where some resample has no dependence to remove.
         n_bootstrap, level, seed: of the bootstrap.
     """
 
@@ -336,7 +336,7 @@ def dependence_change(
     share = share_interval = None
     if d[0] > 0:
         share = float(1 - d[1] / d[0])
-        share_interval = bootstrap.interval(np.where(drawn[0] > 0, removed / np.maximum(drawn[0], 1e-12), -np.inf))
+        share_interval = bootstrap.interval(removed / drawn[0]) if (drawn[0] > 0).all() else None
     return DependenceChange(
         before=float(d[0]),
         after=float(d[1]),

@@ -45,6 +45,11 @@ class RandomComparison:
     effect_interval: Interval
     n: int
 
+    @property
+    def share_at_least(self) -> float:
+        """The share of the controls that do at least as well."""
+        return (round(self.p * (1 + self.n)) - 1) / self.n
+
 
 def against_random(
     observed: float | Float[np.ndarray, "sample"],

@@ -1,5 +1,6 @@
 from .clip import HookedCLIP
 from .config import VisionConfig
+from .corrected import CorrectedCLIP
 from .description import LoadOptions, ModelDescription, Preprocessing
 from .families.open_clip_vit import rebuild_open_clip, to_open_clip
 from .parity_report import ParityReport, parity
@@ -7,6 +8,7 @@ from .state_dicts import tensors_of
 from .vision_transformer import HookedVisionTransformer
 
 __all__ = [
+    "CorrectedCLIP",
     "HookedCLIP",
     "HookedVisionTransformer",
     "LoadOptions",

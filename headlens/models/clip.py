@@ -6,7 +6,7 @@ import copy as copying
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -15,11 +15,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
 
+from headlens.correct.base import Correction, load_correction
 from headlens.errors import ModelError, ModelWarning
 from headlens.fingerprint import fingerprint, weights_state
 from headlens.models import transformers_clip
+from headlens.models.activation_cache import ActivationCache
 from headlens.models.altered import unaltered
+from headlens.models.corrected import CorrectedCLIP, check_usable
 from headlens.models.description import ModelDescription, Preprocessing
 from headlens.models.families.open_clip_vit import check_finite
 from headlens.models.save import save_open_clip
@@ -224,6 +228,20 @@ class HookedCLIP(nn.Module):
                     advance(len(batch))
         return torch.cat(rows)
 
+    def corrected(self, correction: Correction | str | os.PathLike[str]) -> CorrectedCLIP:
+        """This model with a correction inside its forward pass, behind open_clip's interface; see `CorrectedCLIP`.
+
+        Args:
+            correction: fitted, or the folder that `Correction.save` wrote.
+
+        Raises:
+            CorrectionError: for one that is not fitted, of another model, a probe, or one that makes an image's result
+                depend on other images.
+        """
+        loaded = load_correction(correction) if isinstance(correction, str | os.PathLike) else correction
+        check_usable(loaded, self.fingerprint)
+        return CorrectedCLIP(self.vision, self.text, loaded)
+
     def save(self, folder: str | os.PathLike[str], card: str = "") -> Path:
         """Write a folder that open_clip loads, `open_clip.create_model("local-dir:folder")`, and `hl.load(folder)` too;
         for a model of transformers, a folder that transformers loads.
@@ -240,6 +258,31 @@ class HookedCLIP(nn.Module):
             OutputError: for a folder with other files in it.
         """
         return save_open_clip(self, Path(folder), card)
+
+    @property
+    def hook_dict(self) -> dict[str, HookPoint]:
+        """Every hook point of the vision tower, by name."""
+        return self.vision.hook_dict
+
+    def run_with_hooks(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The vision tower's `run_with_hooks`."""
+        return self.vision.run_with_hooks(*args, **kwargs)
+
+    def run_with_cache(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ActivationCache]:
+        """The vision tower's `run_with_cache`."""
+        return self.vision.run_with_cache(*args, **kwargs)
+
+    def hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager:
+        """The vision tower's `hooks`, a context."""
+        return self.vision.hooks(*args, **kwargs)
+
+    def add_hook(self, *args: Any, **kwargs: Any) -> None:
+        """The vision tower's `add_hook`."""
+        self.vision.add_hook(*args, **kwargs)
+
+    def reset_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """The vision tower's `reset_hooks`."""
+        self.vision.reset_hooks(*args, **kwargs)
 
     def _text_side(self, what: str) -> Any:
         if self.text is None:

@@ -119,6 +119,16 @@ class VisionConfig:
         return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
 
     @property
+    def n_ctx(self) -> int:
+        """TransformerLens' name of `n_tokens`."""
+        return self.n_tokens
+
+    @property
+    def act_fn(self) -> str:
+        """TransformerLens' name of `act`."""
+        return self.act
+
+    @property
     def n_prefix(self) -> int:
         """Tokens in front of the patches: the class token (number 0, where there is one) and the registers."""
         return self.n_registers + (self.class_token != "none")

@@ -13,6 +13,7 @@ from torch import nn
 
 from headlens.errors import ModelError
 from headlens.models.config import Activation, PoolConfig, VisionConfig
+from headlens.models.families.layout import refusal
 from headlens.models.open_clip_import import open_clip
 
 _REMEDY = "docs/models.md lists the families and settings that are understood."
@@ -32,8 +33,6 @@ def check_model_config(config: dict[str, Any], name: str) -> None:
     Raises:
         ModelError: for a tower that has no decomposition by heads.
     """
-    from headlens.models.families.conversion import refusal
-
     kind = config["vision_cfg"].get("timm_model_name", "")
     if (why := refusal(kind)) is not None:
         raise ModelError(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from headlens.errors import ModelError
 from headlens.models.clip import HookedCLIP
-from headlens.models.families import original_output, to_original
+from headlens.models.families.conversion import original_output, to_original
 from headlens.models.families.open_clip_vit import rebuild_open_clip
 from headlens.models.save import build_visual
 from headlens.models.vision_transformer import HookedVisionTransformer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from headlens.errors import HeadlensError, ModelError, OutputError
 from headlens.models import transformers_clip
 from headlens.models.altered import refuse_differences
-from headlens.models.families import family_of, to_original
+from headlens.models.families.conversion import family_of, to_original
 from headlens.models.open_clip_import import open_clip
 
 CONFIG, WEIGHTS, CARD = "open_clip_config.json", "open_clip_model.safetensors", "README.md"

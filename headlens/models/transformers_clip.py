@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from headlens.errors import ModelError
 from headlens.models.description import Preprocessing
-from headlens.models.families import to_original
+from headlens.models.families.conversion import to_original
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +226,11 @@ def _explained(name: str, source: str) -> Iterator[None]:
         yield
     except Exception as error:  # transformers and its hub raise many kinds
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        what = "the folder cannot be loaded" if source == "folder" else "it is not at hand and cannot be fetched"
+        what = (
+            "the folder cannot be loaded"
+            if source == "folder"
+            else "there is no such folder, and as a name it is not at hand and cannot be fetched"
+        )
         raise ModelError(
             f"{name}: {what} by transformers ({shorten(said, 200, placeholder=' …')}).",
             "Without a network, fetch the whole folder elsewhere (config.json, the weights, preprocessor_config.json "

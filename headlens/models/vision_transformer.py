@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens import ActivationCache, HookedRootModule
+from transformer_lens import FactoredMatrix, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from headlens.errors import ModelError
+from headlens.models.activation_cache import ActivationCache
 from headlens.models.attention_pool import AttentionPool, check_pool
 from headlens.models.block import Block
 from headlens.models.config import VisionConfig
@@ -24,6 +25,9 @@ from headlens.states.head_states import HeadStates
 from headlens.states.kept_basis import compact
 
 Name = str | Callable[[str], bool]
+
+_STACKED = dict.fromkeys(("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O"), "attn")
+_STACKED |= dict.fromkeys(("W_in", "W_gate", "W_out", "b_in", "b_gate", "b_out"), "mlp")
 
 
 class HookedVisionTransformer(HookedRootModule):
@@ -80,7 +84,7 @@ class HookedVisionTransformer(HookedRootModule):
         Raises:
             ModelError: for a tower of another kind, a setting that is not understood, or weights that are not finite.
         """
-        from headlens.models.families import convert
+        from headlens.models.families.conversion import convert
 
         return convert(visual, copy=copy)
 
@@ -149,12 +153,64 @@ class HookedVisionTransformer(HookedRootModule):
         assert self.W_E is not None
         return F.conv2d(images, self.W_E, self.b_E, stride=self.cfg.patch_size).flatten(2).transpose(1, 2)
 
-    def forward(self, images: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image embed"]:
-        """Embed preprocessed images, [image 3 height width] -> [image embed], not normalised."""
+    def forward(
+        self, images: Float[Tensor, "image channel height width"], stop_at_layer: int | None = None
+    ) -> Float[Tensor, "image embed"] | Float[Tensor, "image token d_model"]:
+        """Embed preprocessed images, [image 3 height width] -> [image embed], not normalised.
+
+        Args:
+            images: preprocessed pixels.
+            stop_at_layer: return the residual stream before this block instead; negative numbers count from the end.
+        """
         resid = self.embed(images)
-        for block in self.blocks:
+        for block in self.layers[:stop_at_layer]:
             resid = block(resid)
-        return self.embedding_of(resid)
+        return self.embedding_of(resid) if stop_at_layer is None else resid
+
+    def _stacked(self, part: str, name: str) -> Tensor:
+        found = [getattr(getattr(block, part), name) for block in self.layers]
+        if any(one is None for one in found):
+            raise ModelError(f"The tower's blocks have no {part}.{name}.", "Its family has no such weight.")
+        return torch.stack(found)
+
+    def __getattr__(self, name: str) -> Any:
+        """TransformerLens' stacked weights, by layer: W_Q, W_K, W_V, W_O, W_in, W_gate, W_out and their biases."""
+        if name in _STACKED:
+            return self._stacked(_STACKED[name], name)
+        return super().__getattr__(name)
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """W_Q W_Kᵀ of every head, [layer head d_model d_model], as factors."""
+        return FactoredMatrix(self.W_Q, self.W_K.transpose(-2, -1))
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """W_V W_O of every head, as factors, with LayerScale in W_O, since the stream gets it so."""
+        out = torch.stack([block.attn.weighted_output()[0] for block in self.layers])
+        return FactoredMatrix(self.W_V.to(out), out)
+
+    def all_head_labels(self) -> list[str]:
+        """L0H0, L0H1, …"""
+        return [f"L{layer}H{head}" for layer in range(self.cfg.n_layers) for head in range(self.cfg.n_heads)]
+
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, "d_model"]:
+        """What the output biases of the blocks before a layer add to the stream, LayerScale included.
+
+        Raises:
+            ModelError: under post-norm, where each image divides them by its own σ.
+        """
+        if self.cfg.post_norm:
+            raise ModelError("The blocks are post-norm: their biases add up image by image.", "Use hl.decompose.")
+        total = self.W_pos.new_zeros(self.cfg.d_model)
+        for index, block in enumerate(self.layers[: layer + mlp_input]):
+            attn = block.attn
+            total = total + (attn.b_O if attn.scale is None else attn.b_O * attn.scale)
+            if include_mlp_biases and index < layer:
+                total = total + (block.mlp.b_out if block.mlp.scale is None else block.mlp.b_out * block.mlp.scale)
+        return total
 
     def embedding_of(self, resid: Float[Tensor, "image token d_model"]) -> Float[Tensor, "image embed"]:
         """The embedding that is read off a residual stream: final norm, pooling and projection, with their hooks."""
@@ -275,7 +331,8 @@ class HookedVisionTransformer(HookedRootModule):
     ) -> tuple[Tensor, ActivationCache]:
         """TransformerLens' `run_with_cache`: the embedding, and the activations that `names_filter` admits.
 
-        The cache answers to full names and to TransformerLens' short ones: `cache["z", 3]`, `cache["resid_post", -1]`.
+        The cache is headlens' own `ActivationCache`. It answers to full names and to TransformerLens' short ones:
+        `cache["z", 3]`, `cache["resid_post", -1]`.
 
         Raises:
             ModelError: for a name in `names_filter` that no hook point has.

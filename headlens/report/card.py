@@ -23,8 +23,8 @@ from headlens.report.pieces import setting
 from headlens.report.words import change, listed, number, percent, points
 
 if TYPE_CHECKING:
+    from headlens.metrics import RandomComparison
     from headlens.steps.audited import Audited
-    from headlens.steps.controls import Comparison
 
 # A backslash is understood before the first kind by every renderer, before the second kind only by some.
 _MARKUP = re.compile(r"[\\`*_\[\]{}]")
@@ -129,12 +129,12 @@ def _fairness(audit: Audited, level: int) -> list[str]:
     if (control := found.control) is not None:
         told.append(
             f"{_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same layers, "
-            f"never a candidate: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them lower V by "
-            f"less than the candidates do "
+            f"other than the candidates: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them "
+            f"lower V by less than the candidates do "
             f"({_chance(control.comparison('cramers_v'))})."
         )
     elif found.candidates:
-        told.append("No layer-matched random heads could be drawn: the ablation is not compared with chance.")
+        told.append("No random heads were drawn: the ablation is not compared with chance.")
     if (total := found.total) is not None:
         direct, inside = (one.difference["cramers_v"] for one in (total.direct, total.total))
         told.append(
@@ -182,7 +182,7 @@ def _sets(count: int, exhaustive: bool, seed: int) -> str:
     return f"all {count} sets" if exhaustive else f"{count} sets (drawn with seed {seed})"
 
 
-def _chance(compared: Comparison) -> str:
+def _chance(compared: RandomComparison) -> str:
     return f"z = {compared.z:.1f}, p = {compared.p:.3f}" if abs(compared.z) < float("inf") else f"p = {compared.p:.3f}"
 
 

@@ -83,7 +83,9 @@ def _plain(audit: Audited) -> str:
     leans = f"In plain words: the model's answers lean on {name} more than the true classes explain"
     if found.verdict.word == "diffuse":
         return f"{leans}, and no few heads were found that bring it about."
-    removed = -found.change.difference["cramers_v"] / found.within.excess
+    if found.verdict.word == "inconclusive":
+        return f"{leans}; whether few heads bring it about, these images and labels cannot decide."
+    removed = found.removed.share or 0.0
     most = f"about {100 * removed:.0f} %" if removed < 1 else "all"
     few = "one" if heads == 1 else str(heads)
     return (
@@ -101,8 +103,9 @@ def fairness_settings(audit: Audited) -> dict[str, object]:
         "bootstrap of V": f"{found.change.n_bootstrap} draws, {100 * found.change.level:.0f} %, "
         f"seed {found.change.seed}",
         "permutations within classes": f"{found.within.n_permutations}, seed {found.within.seed}",
-        "fairness rule": f"V {rule.minimum_excess} above what the classes account for, p at most {rule.alpha}, at most "
-        f"{100 * rule.largest_share:.0f} % of the heads",
+        "fairness rule": f"√D at least {rule.minimum_effect}, p at most {rule.alpha}, at most "
+        f"{100 * rule.largest_share:.0f} % of the heads, at least {100 * rule.minimum_removed:.0f} % of D removed, "
+        f"accuracy lower by at most {100 * rule.maximum_loss:.0f} points",
     }
     if control is not None:
         drawn = "every possible one" if control.exhaustive else f"drawn with seed {control.seed}"
@@ -195,19 +198,18 @@ def _control(audit: Audited) -> Section:
     if control is None:
         return Section(
             "Would any heads do?",
-            "No layer-matched random sets could be drawn: the candidates leave too few other heads in a layer. What "
-            "their ablation does is not compared with chance.",
+            "No random sets were drawn: what the ablation of the candidates does is not compared with chance.",
         )
     compared = control.comparison("cramers_v")
     kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
     z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
     return Section(
         "Would any heads do?",
-        f"The same ablation, of {len(control.sets)} sets of as many other heads from the same layers ({kind}). "
+        f"The same ablation, of {len(control.sets)} sets of as many heads from the same layers ({kind}). "
         f"{percent(1 - compared.share_at_least)} % of them lower V by less than the candidates do "
         f"({z}p = {compared.p:.3f}). V "
-        f"changes by {change(-compared.observed)} with the candidates, and with random heads by "
-        f"{change(-compared.mean)} on average and {change(-compared.best)} at best. Accuracy is "
+        f"is {number(compared.observed)} with the candidates ablated, and with random heads "
+        f"{number(compared.mean)} on average and {number(compared.best)} at best. Accuracy is "
         f"{percent(found.change.after.accuracy)} % with the candidates ablated, and "
         f"{percent(float(control.drawn.average.mean()))} % on average with random heads.",
         plots.controls(

@@ -1,34 +1,30 @@
-"""The random-head control: do as many other heads of the same layers do as well?
+"""The random-head control: do as many heads of the same layers do as well?
 
-Ablating any head moves some predictions. The control repeats a method with random heads of the same layers in each
-role, and compares the same statistics of the predictions, computed by the same function, with the located heads' own.
-One control serves a correction, an ablation of chosen heads, and a fairness audit.
+Ablating any head moves some predictions. The control repeats a method with other sets of heads of the same pattern, and
+compares the same statistics of the predictions, computed by the same function, with the located heads' own. One control
+serves a correction, an ablation of chosen heads, and a fairness audit. The sets are those of
+`headlens.locate.draw_head_sets`: all sets of the pattern but the located one, so that they may overlap it; neighbouring
+layers are pooled where the located ones have too few.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import permutations
-from math import comb, factorial, isfinite, prod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate import layer_matched
-from headlens.metrics import v_of_tables
+from headlens.locate import HeadSets, draw_head_sets
+from headlens.metrics import PredictionStatistics, RandomComparison, against_random
 from headlens.progress import progress
 
 Cast = dict[str, tuple[HeadId, ...]]
 """Heads by the role that they play."""
-Measure = Literal["worst_group", "cramers_v"]
-
-_TOLERANCE = 1e-9  # statistics of the same predictions are equal to rounding; a tie counts as reaching the observed
-_MOST_ORDERS = 5040
+Measure = Literal["worst_group", "cramers_v", "dependence"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +35,13 @@ class Statistics:
         group_accuracy: accuracy in each group.
         average: accuracy over all images.
         cramers_v: V of attribute × predicted class.
+        dependence: D, the dependence on the attribute within the true classes.
     """
 
     group_accuracy: Float[np.ndarray, "*draw group"]
     average: Float[np.ndarray, "*draw"]
     cramers_v: Float[np.ndarray, "*draw"]
+    dependence: Float[np.ndarray, "*draw"]
 
     @property
     def worst_group(self) -> Float[np.ndarray, "*draw"]:
@@ -59,44 +57,23 @@ class Scored:
         labels: the true class of each, as an index.
         values: the attribute's value of each, as an index; −1 for none.
         groups: the group of each, by name.
-        n_classes: of the task.
     """
 
     labels: Int[np.ndarray, "image"]
     values: Int[np.ndarray, "image"]
     groups: np.ndarray
-    n_classes: int
 
     def statistics(self, predictions: Int[np.ndarray, "*draw image"]) -> Statistics:
         """The statistics of predictions of these images."""
-        hits = predictions == self.labels
-        names = np.unique(self.groups)
-        by_group = np.stack([hits[..., self.groups == name].mean(axis=-1) for name in names], axis=-1)
-        held = self.values >= 0
-        cells = self.values[held] * self.n_classes + predictions[..., held]
-        tables = np.apply_along_axis(np.bincount, -1, cells, minlength=(self.values.max() + 1) * self.n_classes)
-        v = v_of_tables(tables.reshape(*tables.shape[:-1], -1, self.n_classes).astype(float))
-        return Statistics(by_group, np.asarray(hits.mean(axis=-1)), v)
+        statistics = PredictionStatistics(self.labels, self.values, groups=self.groups)
+        every = np.asarray(predictions)
+        found = [statistics(one) for one in every.reshape(-1, every.shape[-1])]
 
+        def of(name: str) -> Float[np.ndarray, "*draw"]:
+            return np.asarray([one[name][0] for one in found]).reshape(every.shape[:-1])
 
-@dataclass(frozen=True)
-class Comparison:
-    """One observed statistic against those of the random sets.
-
-    Attributes:
-        observed: the value with the located heads.
-        mean, best: of the random sets.
-        z: (observed − mean) / standard deviation of the random sets, larger is better; NaN where they do not vary.
-        p: (1 + #{sets that do at least as well}) / (1 + sets), one-sided.
-        share_at_least: the share of the random sets that do at least as well.
-    """
-
-    observed: float
-    mean: float
-    best: float
-    z: float
-    p: float
-    share_at_least: float
+        by_group = np.stack([of(f"groups.{name}") for name in statistics.groups], axis=-1)
+        return Statistics(by_group, of("average"), of("cramers_v"), of("dependence"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +89,9 @@ class RandomHeads:
         baseline: those without any correction.
         exhaustive: whether `sets` is every possible set.
         seed: of the draws.
+        note: how the sets were drawn, and which roles' heads, as a sentence.
+        own_p: where layers were pooled, the p-value that each other set of the located layers alone would get; else
+            empty.
     """
 
     method: str
@@ -122,21 +102,22 @@ class RandomHeads:
     baseline: Statistics
     exhaustive: bool
     seed: int
+    note: str = ""
+    own_p: dict[str, list[float]] = field(default_factory=dict)
 
-    def comparison(self, measure: Measure = "worst_group") -> Comparison:
-        """The located heads against the random ones: higher worst-group accuracy, or lower V, is better."""
-        sign = -1.0 if measure == "cramers_v" else 1.0
-        drawn, observed = getattr(self.drawn, measure), float(getattr(self.observed, measure))
-        spread = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
-        reached = int((sign * drawn >= sign * observed - _TOLERANCE).sum())
-        return Comparison(
-            observed=observed,
-            mean=float(drawn.mean()),
-            best=float(sign * (sign * drawn).max()),
-            z=sign * (observed - float(drawn.mean())) / spread if spread > _TOLERANCE else float("nan"),
-            p=(1 + reached) / (1 + len(drawn)),
-            share_at_least=reached / len(drawn),
+    def comparison(self, measure: Measure = "worst_group") -> RandomComparison:
+        """The located heads against the random ones: higher worst-group accuracy, or lower V or D, is better."""
+        return against_random(
+            float(getattr(self.observed, measure)),
+            getattr(self.drawn, measure),
+            lower_is_better=measure != "worst_group",
         )
+
+    def type_1_error(self, measure: Measure, alpha: float) -> float:
+        """Of the other sets of the located layers, the share that the pooled sets would give p ≤ alpha; 0 without
+        pooling, where it is at most alpha by construction. Above alpha, a small p is what any heads there may have."""
+        own = np.asarray(self.own_p.get(measure, []))
+        return float((own <= alpha + 1e-9).mean()) if len(own) else 0.0
 
     def to_record(self) -> dict[str, Any]:
         """A row beside the methods' own: means over the draws, and the central 95 % of the draws as intervals."""
@@ -164,6 +145,9 @@ class RandomHeads:
             "measure": measure,
             "seed": self.seed,
             "exhaustive": self.exhaustive,
+            "note": self.note,
+            "effect": compared.effect,
+            "effect_interval": list(compared.effect_interval),
             "draws": len(self.sets),
             "observed": compared.observed,
             "baseline": float(getattr(self.baseline, measure)),
@@ -176,6 +160,7 @@ class RandomHeads:
             "group_accuracy": self.drawn.group_accuracy.tolist(),
             "average": self.drawn.average.tolist(),
             "cramers_v": self.drawn.cramers_v.tolist(),
+            "dependence": self.drawn.dependence.tolist(),
         }
 
 
@@ -204,9 +189,9 @@ def random_head_control(
     *,
     before: Int[np.ndarray, "image"],
     after: Int[np.ndarray, "image"],
-    exclude: Sequence[HeadId] = (),
+    vary: tuple[str, ...] | None = None,
 ) -> RandomHeads | None:
-    """Repeat a method with random heads of the same layers in each role.
+    """Repeat a method with random heads of the same pattern.
 
     Args:
         method: its name.
@@ -215,69 +200,42 @@ def random_head_control(
         scored: the images.
         draw: how sets are drawn.
         before, after: predicted classes without the method, and with the located heads.
-        exclude: further heads that no set may hold.
+        vary: the roles whose heads are drawn; the others stand as located. All by default.
 
     Returns:
-        None where nothing is located, no set is wanted, or a layer has too few other heads.
+        None where nothing is located, no set is wanted, or there is no other set.
     """
-    casts, exhaustive = random_casts(located, draw, exclude)
-    if not casts:
+    if not any(located.values()) or draw.n_random_sets == 0:
+        return None
+    sets = draw_head_sets(located, draw.n_layers, draw.n_heads, draw.n_random_sets, draw.seed, vary=vary)
+    if not sets.sets:
         return None
     predictions = []
-    with progress(f"Random heads for {method}", len(casts), unit="sets") as advance:
-        for cast in casts:
-            predictions.append(predict(cast))
+    with progress(f"Random heads for {method}", len(sets.sets) + len(sets.own), unit="sets") as advance:
+        for cast in (*sets.sets, *sets.own):
+            predictions.append(predict(dict(cast)))
             advance(1)
+    drawn = scored.statistics(np.stack(predictions[: len(sets)]))
     return RandomHeads(
         method=method,
-        sets=tuple(tuple(head for heads in cast.values() for head in heads) for cast in casts),
+        sets=tuple(tuple(head for heads in cast.values() for head in heads) for cast in sets.sets),
         groups=tuple(np.unique(scored.groups).tolist()),
-        drawn=scored.statistics(np.stack(predictions)),
+        drawn=drawn,
         observed=scored.statistics(after),
         baseline=scored.statistics(before),
-        exhaustive=exhaustive,
+        exhaustive=sets.exhaustive,
         seed=draw.seed,
+        note=sets.note,
+        own_p=_own_p(sets, drawn, scored.statistics(np.stack(predictions[len(sets) :]))) if sets.own else {},
     )
 
 
-def random_casts(located: Cast, draw: Draw, exclude: Sequence[HeadId] = ()) -> tuple[list[Cast], bool]:
-    """Distinct random heads for the roles of the located ones, and whether these are all that there are.
-
-    As many heads of each layer as are located there; which of them plays which role is part of the draw.
-    """
-    heads = [head for own in located.values() for head in own]
-    if not heads or draw.n_random_sets == 0:
-        return [], False
-    wanted = draw.n_random_sets
-    try:
-        sets = layer_matched(heads, draw.n_layers, draw.n_heads, wanted, draw.seed, exclude=exclude)
-    except LocateError:  # a layer of which half is located leaves too few others
-        return [], False
-    generator = np.random.default_rng(draw.seed)
-    if _n_sets(heads, draw, exclude) <= wanted and factorial(len(heads)) <= _MOST_ORDERS:
-        ordered = (_cast(located, order) for one in sets for order in permutations(one))
-        casts = list({_key(cast): cast for cast in ordered}.values())
-        if len(casts) <= wanted:
-            return casts, True
-        return [casts[i] for i in sorted(generator.choice(len(casts), wanted, replace=False))], False
-    return [_cast(located, [one[i] for i in generator.permutation(len(one))]) for one in sets], False
-
-
-def _n_sets(heads: Sequence[HeadId], draw: Draw, exclude: Sequence[HeadId]) -> int:
-    """How many layer-matched sets there are."""
-    barred = Counter(head.layer for head in {*heads, *exclude})
-    return prod(comb(draw.n_heads - barred[layer], k) for layer, k in Counter(head.layer for head in heads).items())
-
-
-def _cast(located: Mapping[str, Sequence[HeadId]], order: Sequence[HeadId]) -> Cast:
-    """Give out heads in the order in which they come: each role takes the next one of the layer it needs."""
-    pool = list(order)
-    return {
-        role: tuple(pool.pop([h.layer for h in pool].index(layer)) for layer, _ in heads)
-        for role, heads in located.items()
-    }
-
-
-def _key(cast: Cast) -> tuple[tuple[HeadId, ...], ...]:
-    # Within a role the order of the heads makes no difference to what a method does.
-    return tuple(tuple(sorted(heads)) for heads in cast.values())
+def _own_p(sets: HeadSets, drawn: Statistics, own: Statistics) -> dict[str, list[float]]:
+    """The p-value of each other set of the located layers among the pooled ones, itself not counted."""
+    found = {}
+    for measure, sign in (("worst_group", 1.0), ("cramers_v", -1.0), ("dependence", -1.0)):
+        values, others = sign * getattr(drawn, measure), sign * getattr(own, measure)
+        among = np.asarray([one in sets.sets for one in sets.own])
+        reached = (values >= others[:, None] - 1e-9).sum(1) - among
+        found[measure] = ((1 + reached) / (1 + len(values) - among)).tolist()
+    return found

@@ -20,7 +20,7 @@ from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, random_head
 from headlens.steps.data import AuditData, predicted
 from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
 from headlens.steps.record import Evaluate
-from headlens.steps.verdicts import Judged, Verdict, judge
+from headlens.steps.verdicts import Judged, Measured, Verdict, judge
 
 Predictions = Int[np.ndarray, "image"]
 Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
@@ -138,7 +138,7 @@ def fit_method(data: AuditData, method: Method, located: Located | None, fit: Fi
 
 def scored_images(data: AuditData) -> Scored:
     """The test split, as controls score it."""
-    return Scored(data.test_labels, data.test_values, data.test_groups, len(data.question.task.classes))
+    return Scored(data.test_labels, data.test_values, data.test_groups)
 
 
 def predict(data: AuditData, correction: Correction) -> Predictions:
@@ -184,12 +184,24 @@ def evaluate(
                 labels, new.predictions[name], baseline=data.zero_shot, groups=groups
             )
     for name in call.controls:
-        control = old.controls.get(name) or _control(
-            data, name, fitted[name], methods[name], draw, new.predictions[name], cache
-        )
-        if control is not None:
-            new.controls[name] = control
-    return new if call.judged is None else replace(new, verdict=_verdict(call.judged, fitted[call.judged], new))
+        for shown, vary in _roles_drawn(name, fitted[name]).items():
+            control = old.controls.get(shown) or _control(
+                data, shown, fitted[name], methods[name], draw, new.predictions[name], vary, cache
+            )
+            if control is not None:
+                new.controls[shown] = control
+    if call.judged is None:
+        return new
+    return replace(new, verdict=_verdict(data, call.judged, fitted[call.judged], new))
+
+
+def _roles_drawn(name: str, fitted: Fitted) -> dict[str, Roles]:
+    """The controls of a method, by the name they are shown under, and the roles that each draws: a method of spurious
+    and salient heads has one for each, because either may do what the other is credited with."""
+    roles = tuple(role for role in fitted.roles if fitted.located.get(role))
+    if len(roles) < 2:
+        return {name: roles}
+    return {name if role == "spurious" else f"{name} {role}": (role,) for role in roles}
 
 
 def _control(
@@ -199,6 +211,7 @@ def _control(
     method: Method,
     draw: Draw,
     after: Predictions,
+    vary: Roles,
     cache: Cache | None,
 ) -> RandomHeads | None:
     known = ingredients(data, fitted.located)
@@ -219,11 +232,19 @@ def _control(
         draw,
         before=data.zero_shot,
         after=after,
-        exclude=[head for heads in fitted.located.values() for head in heads],
+        vary=vary,
     )
 
 
-def _verdict(name: str, fitted: Fitted, scored: Evaluated) -> Verdict:
+def _verdict(data: AuditData, name: str, fitted: Fitted, scored: Evaluated) -> Verdict:
     judged = Judged(name, bool(fitted.roles), len(fitted.by_role.get("spurious", fitted.heads)), fitted.heads)
-    change = scored.differences[name]
-    return judge(judged, change.difference["worst_group"], change.interval["worst_group"], scored.controls.get(name))
+    measured = Measured.of(
+        data.test_labels,
+        data.test_values,
+        data.zero_shot,
+        scored.predictions[name],
+        groups=data.test_groups,
+        seed=data.question.seed,
+        inferred=data.inferred,
+    )
+    return judge(judged, measured, scored.controls.get(name))

@@ -3,8 +3,9 @@
 Steps, after Yasser et al. 2026 (arXiv 2603.11793), on the scored split:
 
 1. Cramér's V of attribute × predicted class, and accuracy, before and after direct mean ablation of the candidates,
-   with paired bootstrap intervals; and what V the true classes alone account for (`metrics.within_class`).
-2. The same with layer-matched random heads.
+   with paired bootstrap intervals; what V the true classes alone account for (`metrics.within_class`); and the
+   dependence within the true classes, T and D (`metrics.dependence`).
+2. The same with random heads of the same pattern.
 3. Each candidate alone; each class by itself; where the changed predictions went.
 4. The total effect: the same heads replaced inside the forward pass, where later layers react. It needs the pixels.
 """
@@ -24,9 +25,13 @@ from headlens.locate import HeadEffects
 from headlens.metrics import (
     AssociationChange,
     Bootstrap,
+    Dependence,
+    DependenceChange,
     WithinClass,
     association_change,
     cramers_v,
+    dependence,
+    dependence_change,
     v_of_tables,
     within_class,
 )
@@ -36,7 +41,7 @@ from headlens.steps.evaluate import scored_images
 from headlens.steps.locate import LocatedHeads
 from headlens.steps.record import Fairness
 from headlens.steps.total import total_predictions
-from headlens.steps.verdicts import FairnessVerdict, judge_fairness
+from headlens.steps.verdicts import Bias, FairnessVerdict, judge_fairness
 
 _NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be given
 
@@ -113,6 +118,8 @@ class FairnessResults:
         candidates: the heads that were ablated.
         change: Cramér's V (plain and corrected) and accuracy before and after, with paired intervals.
         within: what the true classes alone would give.
+        dependence: of the predictions on the attribute within the true classes, before the ablation.
+        removed: what of it the ablation takes away.
         labels_v: V of attribute × true class, for comparison.
         control: layer-matched random heads; None where none can be drawn.
         shares: each candidate alone.
@@ -133,6 +140,8 @@ class FairnessResults:
     candidates: tuple[HeadId, ...]
     change: AssociationChange
     within: WithinClass
+    dependence: Dependence
+    removed: DependenceChange
     labels_v: float
     control: RandomHeads | None
     shares: tuple[HeadShare, ...]
@@ -152,6 +161,8 @@ class FairnessResults:
             low, high = self.change.interval[name]
             before, after = getattr(self.change.before, name), getattr(self.change.after, name)
             rows.append((name, before, after, after - before, low, high))
+        one, (low, high) = self.removed, self.removed.interval
+        rows.append(("dependence", one.before, one.after, -one.removed, -high, -low))
         return pd.DataFrame(rows, columns=["measure", "before", "after", "difference", "low", "high"])
 
     def class_table(self) -> pd.DataFrame:
@@ -174,6 +185,8 @@ class FairnessResults:
             "candidates": [list(head) for head in self.candidates],
             "change": asdict(self.change),
             "within_class": asdict(self.within),
+            "dependence": asdict(self.dependence),
+            "removed": asdict(self.removed),
             "labels_v": self.labels_v,
             "control": None if self.control is None else self.control.to_dict("cramers_v"),
             "shares": [asdict(share) | {"head": list(share.head)} for share in self.shares],
@@ -211,6 +224,8 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
     bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
     change = association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
     within = within_class(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
+    depends = dependence(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
+    removed = dependence_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
     control = random_head_control(
         "the candidates",
         {"spurious": heads},
@@ -233,6 +248,8 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
         candidates=heads,
         change=change,
         within=within,
+        dependence=depends,
+        removed=removed,
         labels_v=cramers_v(values, labels),
         control=control,
         shares=_shares(data, effects, heads, change),
@@ -248,11 +265,9 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
         predictions={"before": before, "after": after},
         located=located,
         verdict=judge_fairness(
-            data.question.attribute.name,
+            Bias(data.question.attribute.name, change, depends, removed, data.inferred),
             heads,
             data.store.n_layers * data.store.n_heads,
-            change,
-            within,
             control,
             call.verdict_rule,
         ),

@@ -59,7 +59,7 @@ from headlens.steps.record import (
 from headlens.steps.reproduce import ATTRIBUTE, BANK, CLASSES, PAIRS
 from headlens.steps.texts import TextEmbeddings
 
-FORMAT = 3
+FORMAT = 4
 AUDIT = "audit.json"
 _EVALUATION, _FAIRNESS = "evaluation.json", "fairness.json"
 

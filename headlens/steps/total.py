@@ -58,12 +58,12 @@ def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tok
     before: list[Tensor] = []
     after: list[Tensor] = []
     try:
-        means = mean_z(vision, _pixels(data.clip, means_from, "Means for the total effect"), heads, tokens)
+        means = mean_z(vision, pixels(data.clip, means_from, "Means for the total effect"), heads, tokens)
         hooks = total_ablation_hooks(means, tokens)
         with torch.no_grad():
-            for pixels in _pixels(data.clip, data.test.subset(chosen), "Total effect"):
-                before.append(vision(pixels))
-                after.append(vision.run_with_hooks(pixels, fwd_hooks=hooks))
+            for batch in pixels(data.clip, data.test.subset(chosen), "Total effect"):
+                before.append(vision(batch))
+                after.append(vision.run_with_hooks(batch, fwd_hooks=hooks))
     except ImageError as error:
         return f"An image file is not at hand. {error.problem}"
 
@@ -79,7 +79,8 @@ def _some(available: int, wanted: int, seed: int) -> Int[np.ndarray, "image"]:
     return np.sort(np.random.default_rng([seed, 11]).choice(available, wanted, replace=False))
 
 
-def _pixels(clip: HookedCLIP, store: HeadStore, title: str) -> Iterator[Float[Tensor, "image channel height width"]]:
+def pixels(clip: HookedCLIP, store: HeadStore, title: str) -> Iterator[Float[Tensor, "image channel height width"]]:
+    """The images of a store as the model reads them, in batches."""
     files = list(image_files(store.manifest))
     with progress(title, len(files)) as advance:
         for start in range(0, len(files), _BATCH):

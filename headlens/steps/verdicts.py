@@ -1,39 +1,82 @@
-"""What the numbers allow one to say, by two rules that are written down.
+"""What the numbers allow one to say, by two rules that are written down, each a list of conditions.
 
-**Correction.** A correction is *supported* when all of this holds on the scored images:
+Every condition is met, not met, or open: the data could not decide it. The answer is *supported* where all are met,
+*not supported* where one is not, and *inconclusive* otherwise; an open condition says what would settle it.
+
+**Correction**, on the scored images:
 
 1. it rests on spurious heads, where it rests on heads at all;
-2. the paired 95 % bootstrap interval of the gain in worst-group accuracy lies above `minimum_gain`;
-3. no more than `alpha` of the layer-matched random sets do as well (the control's p-value): as many heads of the same
-   layers, instead of all located heads that the method uses.
+2. the paired interval of the gain in worst-group accuracy lies above `minimum_gain`. Where it holds `minimum_gain` and
+   the smallest gain that is found with 80 % power at these group sizes is above `largest_detectable`, it is open;
+3. corrected accuracy is above what chance agreement of classes and predictions gives, Σ_c p(true = c) p(predicted = c),
+   by its interval, and lower than zero-shot's by at most `maximum_loss`;
+4. zero-shot predictions depend on the attribute within the true classes: T, at most `alpha` of its permutations reach
+   it (`headlens.metrics.dependence`);
+5. the correction lowers that dependence: the paired interval of D's fall lies above zero;
+6. at most `alpha` of the random sets of heads do as well (methods of heads alone). Too few sets, or pooled layers that
+   give sets of the located ones a small p too often, leave it open;
+7. the attribute's values are labelled: where the audited model inferred them itself, it is open.
 
-Otherwise it is *not supported*, and the verdict says which of the three failed. A method without heads has no control
-of heads, and its verdict speaks of the method alone.
-
-**Fairness.** A bias is *shown* where the attribute goes together with the predictions beyond what the true classes
-account for: V exceeds its mean under permutations of the attribute within each class by `minimum_excess` or more, and
-no more than `alpha` of the permutations reach it. A shown bias is *focal* where the candidates are at most
-`largest_share` of the tower's heads, their ablation lowers V reliably (the paired 95 % interval of the change lies
-below zero) and by `minimum_removed` of the excess or more, and no more than `alpha` of the layer-matched random sets
-lower V as much; else *diffuse*. Not shown is not absent, and diffuse says that this locator found no few heads, not
-that there are none.
+**Fairness.** A bias is *shown* where T is reached by at most `alpha` of its permutations and the effect √D, on the
+scale of Cohen's w, is at least `minimum_effect`; else *not shown*. A shown bias is *focal* where the candidates are at
+most `largest_share` of the tower's heads, their ablation lowers D reliably and by `minimum_removed` of it or more,
+accuracy falls by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
+*inconclusive* where only open conditions stand in the way, and else *diffuse*. Not shown is not absent, and diffuse
+says that this locator found no few heads, not that there are none.
 
 Either rule judges one data set and one model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import sqrt
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from headlens.errors import MetricError
 from headlens.heads import HeadId
-from headlens.metrics import AssociationChange, WithinClass
-from headlens.steps.controls import RandomHeads
+from headlens.metrics import (
+    AssociationChange,
+    Bootstrap,
+    Dependence,
+    DependenceChange,
+    dependence,
+    dependence_change,
+    evaluate,
+    paired_difference,
+)
+from headlens.steps.controls import Measure, RandomHeads
 
 MINIMUM_GAIN = 0.05
+MAXIMUM_LOSS = 0.05
+LARGEST_DETECTABLE = 0.2
 ALPHA = 0.05
+_POWER = (1.959964 + 0.841621) / 1.959964
+"""(z_.975 + z_.80) / z_.975: half an interval's width times this is what 80 % power finds."""
 
-Word = Literal["focal", "diffuse", "not shown"]
+Outcome = Literal["met", "not met", "open"]
+Answer = Literal["supported", "not supported", "inconclusive"]
+Word = Literal["focal", "diffuse", "not shown", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of a rule.
+
+    Attributes:
+        name: what it asks for.
+        outcome: "met", "not met" or "open".
+        text: the numbers, as a clause.
+    """
+
+    name: str
+    outcome: Outcome
+    text: str
 
 
 @dataclass(frozen=True)
@@ -41,29 +84,51 @@ class Verdict:
     """The outcome of the rule on a correction.
 
     Attributes:
-        supported: whether all conditions hold.
+        word: "supported", "not supported" or "inconclusive".
         method: the method that was judged.
         heads: the heads that this method used, spurious ones first; none for a method without heads.
         gain: its worst-group accuracy minus zero-shot's.
-        gain_interval: paired 95 % bootstrap interval of the gain.
-        random_p: p-value against layer-matched random heads; None where no control was possible.
+        gain_interval: paired 95 % interval of the gain.
+        detectable_gain: the smallest gain that these images reliably tell from `minimum_gain`, with 80 % power.
+        random_p: p-value against random heads; None where no control was possible.
+        smallest_p: the smallest p-value that so many sets can give; None likewise.
+        conditions: each condition with its outcome.
         sentence: the outcome in words, with the numbers.
-        minimum_gain, alpha: the rule's thresholds.
+        minimum_gain, maximum_loss, alpha: the rule's thresholds.
     """
 
-    supported: bool
+    word: Answer
     method: str
     heads: tuple[HeadId, ...]
     gain: float
     gain_interval: tuple[float, float]
+    detectable_gain: float
     random_p: float | None
+    smallest_p: float | None
+    conditions: tuple[Condition, ...]
     sentence: str
     minimum_gain: float = MINIMUM_GAIN
+    maximum_loss: float = MAXIMUM_LOSS
     alpha: float = ALPHA
+
+    @property
+    def supported(self) -> bool:
+        """Whether all conditions are met."""
+        return self.word == "supported"
+
+    def table(self) -> pd.DataFrame:
+        """One row a condition: `condition`, `outcome`, `numbers`."""
+        return _table(self.conditions)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"gain_interval": list(self.gain_interval), "heads": [list(head) for head in self.heads]}
+        plain = asdict(self) | {"gain_interval": list(self.gain_interval), "heads": [list(head) for head in self.heads]}
+        return {"supported": self.supported} | plain
+
+
+def _table(conditions: Sequence[Condition]) -> pd.DataFrame:
+    rows = [(one.name, one.outcome, one.text) for one in conditions]
+    return pd.DataFrame(rows, columns=["condition", "outcome", "numbers"])
 
 
 @dataclass(frozen=True)
@@ -83,42 +148,198 @@ class Judged:
     heads: tuple[HeadId, ...]
 
 
-def judge(judged: Judged, gain: float, gain_interval: tuple[float, float], control: RandomHeads | None) -> Verdict:
+@dataclass(frozen=True)
+class Measured:
+    """What a verdict on a correction reads of the scored images.
+
+    Attributes:
+        gain, gain_interval: of worst-group accuracy over zero-shot, paired.
+        accuracy_low: lower end of the interval of corrected average accuracy.
+        chance: Σ_c p(true = c) p(predicted = c), of the corrected predictions.
+        loss: zero-shot's average accuracy minus the corrected one.
+        dependence: of zero-shot predictions on the attribute; None where no class has images of two values.
+        removed: D's paired fall; None likewise.
+        inferred: whether the audited model inferred the attribute's values itself.
+    """
+
+    gain: float
+    gain_interval: tuple[float, float]
+    accuracy_low: float
+    chance: float
+    loss: float
+    dependence: Dependence | None
+    removed: DependenceChange | None
+    inferred: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        labels: Int[np.ndarray, "image"],
+        values: Int[np.ndarray, "image"],
+        before: Int[np.ndarray, "image"],
+        after: Int[np.ndarray, "image"],
+        *,
+        groups: np.ndarray,
+        seed: int = 0,
+        inferred: bool = False,
+    ) -> Measured:
+        """From the scored images.
+
+        Args:
+            labels: the true class of each, as an index.
+            values: the attribute's value, as an index; −1 for none.
+            before, after: zero-shot's and the corrected class.
+            groups: the group of each, by name.
+            seed: of permutations and resamples.
+            inferred: see the attribute.
+        """
+        change, held = paired_difference(labels, after, baseline=before, groups=groups), values >= 0
+        depends: Dependence | None = None
+        removed: DependenceChange | None = None
+        try:
+            columns = values[held]
+            depends = dependence(labels[held], before[held], attribute=columns, seed=seed)
+            bootstrap = Bootstrap(seed=seed)
+            removed = dependence_change(
+                labels[held], after[held], baseline=before[held], attribute=columns, bootstrap=bootstrap
+            )
+        except MetricError:  # no class has images of two values, which the verdict then says
+            pass
+        length = 1 + max(int(labels.max()), int(after.max()))
+        true, guessed = (np.bincount(one, minlength=length) / len(labels) for one in (labels, after))
+        return cls(
+            gain=change.difference["worst_group"],
+            gain_interval=change.interval["worst_group"],
+            accuracy_low=evaluate(labels, after, groups=groups).interval["average"][0],
+            chance=float(true @ guessed),
+            loss=-change.difference["average"],
+            dependence=depends,
+            removed=removed,
+            inferred=inferred,
+        )
+
+
+def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Verdict:
     """Apply this module's rule to a correction."""
-    low, high = gain_interval
-    change = (
-        f"worst-group accuracy changes by {100 * gain:+.1f} points "
-        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
-    )
-    random = None if control is None else control.comparison()
-    supported = False
-    if judged.of_heads and judged.n_spurious == 0:
-        reason = "no head stands out among the incorrectly classified images of the conflicting groups"
-    elif low <= MINIMUM_GAIN:
-        reason = f"{change}, which is not reliably more than {100 * MINIMUM_GAIN:.0f} points"
-    elif not judged.of_heads:
-        supported, reason = True, f"{change}; the method uses no heads, so that no random heads are compared"
-    elif control is None or random is None:
-        reason = f"{change}, but no layer-matched random heads exist to compare with"
-    elif random.p > ALPHA and random.best < random.observed:
-        reason = (
-            f"{change} and no random set does as well, but {len(control.sets)} layer-matched sets are too few to tell "
-            f"(p = {random.p:.3f})"
-        )
-    elif random.p > ALPHA:
-        reason = f"{change}, but random heads of the same layers do as well (p = {random.p:.3f})"
-    else:
-        supported = True
-        sets = f"all {len(control.sets)}" if control.exhaustive else f"{len(control.sets)} random"
-        reason = (
-            f"{change}; of {sets} layer-matched head sets, the best reaches {100 * random.best:.1f} % compared with "
-            f"{100 * random.observed:.1f} % (p = {random.p:.3f})"
-        )
+    detectable = MINIMUM_GAIN + _POWER * (measured.gain - measured.gain_interval[0])
+    conditions = _correction_conditions(judged, measured, control, detectable)
+    failed = [one for one in conditions if one.outcome == "not met"]
+    open_ones = [one for one in conditions if one.outcome == "open"]
+    word: Answer = "not supported" if failed else "inconclusive" if open_ones else "supported"
     what = "Head-level correction" if judged.of_heads else "Correction"
     listed = f" of {', '.join(map(str, judged.heads))}" if judged.heads else ""
-    opening = f"{what} by {judged.name!r}{listed} is {'supported' if supported else 'not supported'}"
-    p = None if random is None else random.p
-    return Verdict(supported, judged.name, judged.heads, gain, gain_interval, p, f"{opening}: {reason}.")
+    reason = "; ".join(one.text for one in failed[:1] or open_ones or conditions)
+    tail = f" The smallest gain that these images show with 80 % power is {100 * detectable:.1f} points."
+    return Verdict(
+        word=word,
+        method=judged.name,
+        heads=judged.heads,
+        gain=measured.gain,
+        gain_interval=measured.gain_interval,
+        detectable_gain=detectable,
+        random_p=None if control is None else control.comparison().p,
+        smallest_p=None if control is None else 1 / (1 + len(control.sets)),
+        conditions=conditions,
+        sentence=f"{what} by {judged.name!r}{listed} is {word}: {reason}.{'' if word == 'supported' else tail}",
+    )
+
+
+def _correction_conditions(
+    judged: Judged, measured: Measured, control: RandomHeads | None, detectable: float
+) -> tuple[Condition, ...]:
+    if judged.of_heads and judged.n_spurious == 0:
+        return (
+            Condition("spurious heads", "not met", "no spurious head is located, so that there is none to correct"),
+        )
+    low, high = measured.gain_interval
+    change = (
+        f"worst-group accuracy changes by {100 * measured.gain:+.1f} points "
+        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+    )
+    if low > MINIMUM_GAIN:
+        gain = Condition("gain", "met", change)
+    elif high > MINIMUM_GAIN and detectable > LARGEST_DETECTABLE:
+        few = "which so few images cannot tell from no gain; more images of the smallest group would settle it"
+        gain = Condition("gain", "open", f"{change}, {few}")
+    else:
+        gain = Condition(
+            "gain", "not met", f"{change}, which is not reliably more than {100 * MINIMUM_GAIN:.0f} points"
+        )
+    conditions = [gain, _accuracy(measured), *_dependence(measured)]
+    if judged.of_heads:
+        conditions.append(_against_random(control, "worst_group", ALPHA))
+    if measured.inferred:
+        conditions.append(_INFERRED)
+    return tuple(conditions)
+
+
+_INFERRED = Condition(
+    "labels",
+    "open",
+    "the audited model inferred the attribute's values itself; labels of a sample of images would settle it",
+)
+
+
+def _accuracy(measured: Measured) -> Condition:
+    points = 100 * measured.loss
+    if measured.accuracy_low <= measured.chance:
+        text = f"corrected accuracy is not reliably above chance agreement, {100 * measured.chance:.1f} %"
+        return Condition("accuracy", "not met", text)
+    if measured.loss > MAXIMUM_LOSS:
+        text = f"average accuracy falls by {points:.1f} points, more than {100 * MAXIMUM_LOSS:.0f}"
+        return Condition("accuracy", "not met", text)
+    return Condition("accuracy", "met", f"average accuracy changes by {-points:+.1f} points")
+
+
+def _dependence(measured: Measured) -> list[Condition]:
+    found, removed = measured.dependence, measured.removed
+    if found is None or removed is None:
+        text = "no class has scored images of two values of the attribute, so that nothing ties the gain to it"
+        return [Condition("dependence", "open", text)]
+    p = f"T = {found.t:.1f}, p = {found.p:.3f}"
+    if found.p > ALPHA:
+        text = f"zero-shot predictions do not depend on the attribute within the true classes ({p})"
+        return [Condition("dependence", "not met", text)]
+    low, high = removed.interval
+    fall = (
+        f"D falls from {removed.before:.3f} to {removed.after:.3f} (95 % interval of the fall {low:.3f} to {high:.3f})"
+    )
+    return [
+        Condition("dependence", "met", f"predictions depend on the attribute within the true classes ({p})"),
+        Condition("removed", "met", fall)
+        if low > 0
+        else Condition("removed", "not met", f"the dependence on the attribute does not reliably fall: {fall}"),
+    ]
+
+
+def _against_random(control: RandomHeads | None, measure: Measure, alpha: float) -> Condition:
+    """Both rules' condition on random heads, with one rule for too few sets."""
+    name = "random heads"
+    if control is None:
+        return Condition(name, "open", "there are no random heads to compare with; drawing random sets would settle it")
+    found, n_sets = control.comparison(measure), len(control.sets)
+    reached = round(found.share_at_least * n_sets)
+    low, high = found.effect_interval
+    unit = 100 if measure == "worst_group" else 1
+    sets = f"all {n_sets}" if control.exhaustive else f"{n_sets} random"
+    do = "does" if reached <= 1 else "do"
+    text = (
+        f"{reached or 'none'} of {sets} head sets of the same pattern {do} as well "
+        f"(p = {found.p:.3f}), and the located ones are better than their mean by {unit * found.effect:.3g} "
+        f"({unit * low:.3g} to {unit * high:.3g}{' points' if unit > 1 else ''})"
+    )
+    if found.share_at_least > alpha:
+        return Condition(name, "not met", text)
+    if found.p > alpha:
+        smallest = f"so few sets cannot give p below {1 / (1 + n_sets):.3f}; more sets would settle it"
+        return Condition(name, "open", f"{text}; {smallest}")
+    if (error := control.type_1_error(measure, alpha)) > alpha:
+        often = f"{100 * error:.0f} % of the other sets of the located layers would seem so, too"
+        return Condition(name, "open", f"{text}, but {often}; an audit of other images would settle it")
+    return Condition(name, "met", text)
+
+
+# ---- fairness -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -126,16 +347,18 @@ class FairnessRule:
     """The thresholds of this module's rule on fairness.
 
     Attributes:
-        minimum_excess: of V over what the true classes account for; 0.1 is a small effect after Cohen 1988.
+        minimum_effect: of √D, on the scale of Cohen's w; 0.1 is a small effect after Cohen 1988.
         alpha: of the permutation test and of the random control.
         largest_share: of the tower's heads that a focal bias may take.
-        minimum_removed: of the excess that ablating them has to take away.
+        minimum_removed: the share of D that ablating them has to take away.
+        maximum_loss: of accuracy that ablating them may cost.
     """
 
-    minimum_excess: float | int = 0.1
+    minimum_effect: float | int = 0.1
     alpha: float | int = ALPHA
     largest_share: float | int = 0.125
     minimum_removed: float | int = 0.2
+    maximum_loss: float | int = MAXIMUM_LOSS
 
 
 @dataclass(frozen=True)
@@ -143,102 +366,121 @@ class FairnessVerdict:
     """The outcome of the rule on fairness.
 
     Attributes:
-        word: "focal", "diffuse" or "not shown".
+        word: "focal", "diffuse", "not shown" or "inconclusive".
         sentence: the outcome in words, with the numbers.
         cost: the accuracy's change in words, with its interval.
+        conditions: each condition with its outcome, as far as they were asked.
         rule: the thresholds.
     """
 
     word: Word
     sentence: str
     cost: str
+    conditions: tuple[Condition, ...]
     rule: FairnessRule
+
+    def table(self) -> pd.DataFrame:
+        """One row a condition: `condition`, `outcome`, `numbers`."""
+        return _table(self.conditions)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Bias:
+    """What a verdict on fairness reads of the scored images.
+
+    Attributes:
+        attribute: its name.
+        change: of the association and of accuracy, by the ablation.
+        dependence: of the predictions without it.
+        removed: D's paired fall.
+        inferred: whether the audited model inferred the attribute's values itself.
+    """
+
+    attribute: str
+    change: AssociationChange
+    dependence: Dependence
+    removed: DependenceChange
+    inferred: bool = False
+
+
 def judge_fairness(
-    attribute: str,
-    candidates: tuple[HeadId, ...],
-    n_heads: int,
-    change: AssociationChange,
-    within: WithinClass,
-    control: RandomHeads | None,
-    rule: FairnessRule,
+    bias: Bias, candidates: tuple[HeadId, ...], n_heads: int, control: RandomHeads | None, rule: FairnessRule
 ) -> FairnessVerdict:
     """Apply this module's rule to a fairness audit.
 
     Args:
-        attribute: its name.
+        bias: what was measured.
         candidates: the ablated heads.
         n_heads: how many heads the tower has.
-        change: of the association by the ablation.
-        within: what the true classes account for.
-        control: layer-matched random heads; None where none can be drawn.
+        control: random heads; None where none can be drawn.
         rule: the thresholds.
     """
+    found, attribute = bias.dependence, bias.attribute
     about = (
-        f"Cramér's V of {attribute} and prediction is {change.before.cramers_v:.3f}, compared with "
-        f"{within.expected:.3f} that the true classes account for (p = {within.p:.3f})"
+        f"Cramér's V of {attribute} and prediction is {bias.change.before.cramers_v:.3f}; within the true classes, "
+        f"T = {found.t:.1f} compared with {found.expected:.1f} by chance (p = {found.p:.3f}) and D = {found.d:.3f}"
     )
-    removed = -change.difference["cramers_v"] / within.excess if within.excess > 0 else 0.0
+    weak = None
+    if found.p > rule.alpha:
+        weak = "chance reaches it too often"
+    elif sqrt(max(found.d, 0.0)) < rule.minimum_effect:
+        weak = f"an effect √D of less than {rule.minimum_effect}"
+    shown = Condition("shown", "met" if weak is None else "not met", about if weak is None else f"{about}, {weak}")
+    conditions = (shown,) if weak else (shown, *_focal_conditions(bias, candidates, n_heads, control, rule))
+    failed = [one for one in conditions if one.outcome == "not met"]
+    open_ones = [one for one in conditions if one.outcome == "open"]
     word: Word
-    if within.p > rule.alpha or within.excess < rule.minimum_excess:
-        weak = "chance reaches it too often" if within.p > rule.alpha else f"less than {rule.minimum_excess} above it"
-        word, sentence = "not shown", f"A bias by {attribute} is not shown: {about}, {weak}."
-    elif (reason := _not_focal(candidates, n_heads, change, removed, control, rule)) is not None:
+    if weak:
+        word, sentence = "not shown", f"A bias by {attribute} is not shown: {shown.text}."
+    elif failed:
         word = "diffuse"
-        sentence = f"The bias by {attribute} is shown, and diffuse as far as this locator sees: {about}; {reason}."
-    else:
-        assert control is not None
-        random = control.comparison("cramers_v")
-        n_sets = len(control.sets)
-        as_much = round(random.share_at_least * n_sets)
-        few = f"; so few sets cannot give p below {1 / (1 + n_sets):.3f}" if rule.alpha * (1 + n_sets) < 1 else ""
-        word = "focal"
         sentence = (
-            f"The bias by {attribute} is focal: {about}; {_effect(candidates, change)}, {100 * removed:.0f} % of the "
-            f"excess; {as_much or 'none'} of {n_sets} layer-matched random sets lowers it as much "
-            f"(p = {random.p:.3f}{few})."
+            f"The bias by {attribute} is shown, and diffuse as far as this locator sees: {about}; {failed[0].text}."
         )
-    low, high = (100 * end for end in change.interval["accuracy"])
+    else:
+        word = "inconclusive" if open_ones else "focal"
+        is_what = "shown, and whether it is focal is inconclusive" if open_ones else "focal"
+        reasons = open_ones or [one for one in conditions[1:] if one.name in ("removed", "random heads")]
+        sentence = f"The bias by {attribute} is {is_what}: {about}; {'; '.join(one.text for one in reasons)}."
+    low, high = (100 * end for end in bias.change.interval["accuracy"])
     cost = (
-        f"Accuracy changes by {100 * change.difference['accuracy']:+.1f} points "
+        f"Accuracy changes by {100 * bias.change.difference['accuracy']:+.1f} points "
         f"(95 % interval {low:+.1f} to {high:+.1f})."
     )
-    return FairnessVerdict(word, sentence, cost, rule)
+    return FairnessVerdict(word, sentence, cost, conditions, rule)
 
 
-def _not_focal(
-    candidates: tuple[HeadId, ...],
-    n_heads: int,
-    change: AssociationChange,
-    removed: float,
-    control: RandomHeads | None,
-    rule: FairnessRule,
-) -> str | None:
-    """Why a bias that is shown is not focal; None where it is."""
+def _focal_conditions(
+    bias: Bias, candidates: tuple[HeadId, ...], n_heads: int, control: RandomHeads | None, rule: FairnessRule
+) -> list[Condition]:
     if not candidates:
-        return "the locator names no head"
+        return [Condition("candidates", "not met", "the locator names no head")]
     if len(candidates) > rule.largest_share * n_heads:
-        return f"the locator names {len(candidates)} of {n_heads} heads, more than {100 * rule.largest_share:.0f} %"
-    effect = _effect(candidates, change)
-    if change.interval["cramers_v"][1] >= 0:
-        return f"{effect}, which is not reliably a fall"
-    if removed < rule.minimum_removed:
-        return f"{effect}, {100 * removed:.0f} % of the excess, less than {100 * rule.minimum_removed:.0f} %"
-    if control is None:
-        return f"{effect}, but no layer-matched random heads exist to compare with"
-    if (as_much := control.comparison("cramers_v").share_at_least) > rule.alpha:
-        return f"{effect}, but {100 * as_much:.0f} % of {len(control.sets)} layer-matched random sets do as much"
-    return None
-
-
-def _effect(candidates: tuple[HeadId, ...], change: AssociationChange) -> str:
-    low, high = change.interval["cramers_v"]
+        text = f"the locator names {len(candidates)} of {n_heads} heads, more than {100 * rule.largest_share:.0f} %"
+        return [Condition("candidates", "not met", text)]
+    low, high = bias.removed.interval
+    share = bias.removed.share or 0.0
     count = "the one candidate" if len(candidates) == 1 else f"the {len(candidates)} candidates"
-    return (
-        f"ablating {count} changes V by {change.difference['cramers_v']:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
+    effect = (
+        f"ablating {count} lowers D by {bias.removed.removed:.3f} (95 % interval {low:.3f} to {high:.3f}), "
+        f"{100 * share:.0f} % of it"
     )
+    if low <= 0:
+        removed = Condition("removed", "not met", f"{effect}, which is not reliably a fall")
+    elif share < rule.minimum_removed:
+        removed = Condition("removed", "not met", f"{effect}, less than {100 * rule.minimum_removed:.0f} %")
+    else:
+        removed = Condition("removed", "met", effect)
+    loss = -bias.change.difference["accuracy"]
+    cost = f"accuracy changes by {-100 * loss:+.1f} points"
+    accuracy = (
+        Condition("accuracy", "not met", f"{cost}, a fall of more than {100 * rule.maximum_loss:.0f}")
+        if loss > rule.maximum_loss
+        else Condition("accuracy", "met", cost)
+    )
+    labels = [_INFERRED] if bias.inferred else []
+    return [removed, accuracy, _against_random(control, "dependence", rule.alpha), *labels]

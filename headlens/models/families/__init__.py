@@ -4,8 +4,3 @@ An adapter is one file. It recognises a tower, reads its settings into a `Vision
 not understand, and lists which tensor of the original is which weight here. Adding a family is adding a file and a line
 in `FAMILIES`.
 """
-
-from headlens.models.families.conversion import FAMILIES, convert, family_of, original_output, to_original
-from headlens.models.families.layout import Family, Layout, Place
-
-__all__ = ["FAMILIES", "Family", "Layout", "Place", "convert", "family_of", "original_output", "to_original"]

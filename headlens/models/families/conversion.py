@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from headlens.errors import ModelError
 from headlens.models.altered import unaltered
 from headlens.models.families import huggingface, open_clip_vit, resnet, timm_eva, timm_vit
-from headlens.models.families.layout import Family, Layout, class_name, to_hooked, to_theirs
+from headlens.models.families.layout import Family, Layout, class_name, refusal, to_hooked, to_theirs
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.registry import Registry
 
@@ -25,25 +25,12 @@ FAMILIES: Registry[Family] = Registry(
     },
 )
 
-# Towers that stay refused, by how timm's names and classes begin: why they have no decomposition by heads.
-_WITHOUT_HEADS = {
-    "convnext": "it is built of convolutions: it has no attention heads at all",
-    "fastvit": "its stages are convolutions, at most the last has attention, and more convolutions follow that",
-    "swin": "its attention layers lie in stages of other widths and token grids, joined by maps that are not "
-    "a residual stream, so that a head does not write to the embedding directly",
-    "vit_relpos": "its attention adds learnt position biases to its scores, which no adapter reads yet",
-}
 _LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 
 def family_of(tower: Any) -> Family | None:
     """The adapter that recognises a tower, if any does."""
     return next((family for family in FAMILIES.values() if family.recognises(tower)), None)
-
-
-def refusal(kind: str) -> str | None:
-    """Why towers of a class have no decomposition by heads; None where nothing is known against it."""
-    return next((why for name, why in _WITHOUT_HEADS.items() if kind.lower().startswith(name)), None)
 
 
 def convert(tower: nn.Module, copy: bool = True) -> HookedVisionTransformer:

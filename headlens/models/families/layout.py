@@ -16,6 +16,15 @@ from headlens.models.config import Activation, VisionConfig
 
 Tensors = dict[str, Tensor]
 
+# Towers that stay refused, by how timm's names and classes begin: why they have no decomposition by heads.
+_WITHOUT_HEADS = {
+    "convnext": "it is built of convolutions: it has no attention heads at all",
+    "fastvit": "its stages are convolutions, at most the last has attention, and more convolutions follow that",
+    "swin": "its attention layers lie in stages of other widths and token grids, joined by maps that are not "
+    "a residual stream, so that a head does not write to the embedding directly",
+    "vit_relpos": "its attention adds learnt position biases to its scores, which no adapter reads yet",
+}
+
 
 @dataclass(frozen=True)
 class Place:
@@ -250,3 +259,8 @@ def to_theirs(mine: Tensors, cfg: VisionConfig, places: Iterable[Place], wanted:
                 "Keep that weight as it was; its architecture cannot hold it.",
             )
     return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in out.items()}
+
+
+def refusal(kind: str) -> str | None:
+    """Why towers of a class have no decomposition by heads; None where nothing is known against it."""
+    return next((why for name, why in _WITHOUT_HEADS.items() if kind.lower().startswith(name)), None)

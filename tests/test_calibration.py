@@ -1,0 +1,46 @@
+"""A small version of benchmarks/calibration.py: claims under nulls, power, recall, coverage. Bounds are wide."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+spec = importlib.util.spec_from_file_location("calibration", Path(__file__).parents[1] / "benchmarks/calibration.py")
+assert spec is not None and spec.loader is not None
+calibration = importlib.util.module_from_spec(spec)
+sys.modules["calibration"] = calibration
+spec.loader.exec_module(calibration)
+
+
+def words(finder: str, null: str, seeds: range, strength: float = 1.6) -> list[str]:
+    given = []
+    for seed in seeds:
+        generator = np.random.default_rng([seed, 7])
+        world = calibration.World(generator, (4, 8), 2, strength)
+        given.append(calibration.verdict(finder, world, generator, null, 400, seed)[0])
+    return given
+
+
+@pytest.mark.parametrize("null", calibration.NULLS)
+def test_no_claim_is_made_of_an_attribute_that_means_nothing(null: str) -> None:
+    assert words("contrastive", null, range(8)).count("supported") <= 2
+
+
+def test_a_planted_attribute_is_found() -> None:
+    assert words("calibrated", "", range(4)).count("supported") >= 3
+
+
+def test_the_calibrated_locator_names_what_was_planted() -> None:
+    rows = [row for row in calibration.locators(2, "4 × 8") if row["locator"] == "calibrated"]
+    for row in rows:
+        if "planted" in row["world"] and row["world"] != "nothing planted":
+            assert row["recall"] >= 0.9 and row["precision"] >= 0.7
+        else:
+            assert row["any"] <= 0.5
+
+
+def test_intervals_cover() -> None:
+    for row in calibration.intervals(10):
+        assert row["coverage"] >= 0.89, row
