@@ -160,7 +160,7 @@ def test_slips_are_answered_with_what_to_write(located: Path, tmp_path: Path) ->
 
 def test_every_command_of_the_map_is_there_speaks_json_and_is_completed() -> None:
     steps = ["new", "locate", "explain", "correct", "evaluate", "collateral", "ablate", "report"]
-    commands = ["demo", "audit", "fairness", *steps, "extract", "benchmark", "doctor"]
+    commands = ["demo", "audit", "fairness", *steps, "extract", "benchmark", "bake", "embed", "doctor"]
     code = "import sys; sys.argv[0] = 'headlens'; from headlens.cli import main; main()"
 
     def run(*arguments: str, **environment: str) -> str:
@@ -177,7 +177,7 @@ def test_every_command_of_the_map_is_there_speaks_json_and_is_completed() -> Non
     for name, command in app.commands.items():
         assert any("--json" in parameter.opts for parameter in command.params), name
     offered = run(_HEADLENS_COMPLETE="bash_complete", COMP_WORDS="headlens e", COMP_CWORD="1").split()
-    assert offered == ["plain,evaluate", "plain,explain", "plain,extract"]
+    assert sorted(offered) == ["plain,embed", "plain,evaluate", "plain,explain", "plain,extract"]
     options = run(_HEADLENS_COMPLETE="bash_complete", COMP_WORDS="headlens correct --me", COMP_CWORD="2").split()
     assert options == ["plain,--methods"]
 
