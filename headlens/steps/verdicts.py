@@ -12,7 +12,7 @@ every open one with what would settle it; then what these images and sets could 
 3. corrected accuracy is above what chance agreement of classes and predictions gives, Σ_c p(true = c) p(predicted = c),
    by its interval, and lower than zero-shot's by at most `maximum_loss`;
 4. zero-shot predictions depend on the attribute within the true classes: T, at most `alpha` of its permutations reach
-   it (`headlens.metrics.dependence`). Where they do not, and only an effect √D above `largest_effect` is found with 80 %
+   it (`headlens.metrics.dependence`). Where they do not and only an effect √D above `largest_effect` is found with 80 %
    power in so few images, it is open;
 5. the correction lowers that dependence: the paired interval of D's fall lies above zero. Where not even its full
    removal would be found with 80 % power, it is open;
