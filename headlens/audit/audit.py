@@ -57,8 +57,9 @@ from headlens.steps.locate import (
     locator_options,
 )
 from headlens.steps.methods import METHODS, Method
+from headlens.steps.null import Relocate
 from headlens.steps.question import Question, as_pairs
-from headlens.steps.record import GIVEN, Call, Record, Step, corrections, in_words, known, with_step
+from headlens.steps.record import GIVEN, Call, Record, Step, corrections, in_words, known, last, with_step
 from headlens.steps.saved import load, save
 from headlens.steps.texts import TextEmbeddings
 from headlens.steps.verdicts import FairnessRule
@@ -257,6 +258,7 @@ class Audit(Audited):
         judged: str | None = None,
         n_random_sets: int = 100,
         n_bootstrap: int = 1000,
+        n_null: int = 50,
         cache: Cache | None = None,
     ) -> Evaluated:
         """Score zero-shot, every fitted correction and `methods` on the test split, with intervals and controls.
@@ -267,6 +269,7 @@ class Audit(Audited):
             judged: the method that the verdict is about; by default "ltc", else the last one of `methods`.
             n_random_sets: random head sets a method is compared with; all of them where no more exist.
             n_bootstrap: resamples behind every interval.
+            n_null: how often the verdict is repeated with the attribute permuted within the true classes; 0 for none.
             cache: keeps what random heads predict, for a run that may be interrupted.
 
         Raises:
@@ -283,9 +286,12 @@ class Audit(Audited):
                 self.correct(name)
         if judged is None and scored:
             judged = "ltc" if "ltc" in names else (names or scored)[-1]
-        call = calls.Evaluate(scored, tuple(wanted), judged, n_random_sets, n_bootstrap)
-        before = self._reusable(call)
-        return self._take(call, lambda: evaluate(self.data, call, self.fitted, built, before=before, cache=cache))
+        call = calls.Evaluate(scored, tuple(wanted), judged, n_random_sets, n_bootstrap, n_null)
+        before, relocate = self._reusable(call), self._relocate(built.get(str(judged)))
+        return self._take(
+            call,
+            lambda: evaluate(self.data, call, self.fitted, built, before=before, cache=cache, relocate=relocate),
+        )
 
     def fairness(
         self,
@@ -294,6 +300,7 @@ class Audit(Audited):
         n_random_sets: int = 100,
         n_bootstrap: int = 1000,
         n_permutations: int = 1000,
+        n_null: int = 50,
         total: int = 500,
         tokens: Tokens = "class",
         verdict_rule: FairnessRule | None = None,
@@ -309,6 +316,7 @@ class Audit(Audited):
             n_random_sets: layer-matched random head sets; all of them where no more exist.
             n_bootstrap: resamples behind every interval.
             n_permutations: of the attribute within each class.
+            n_null: how often the verdict is repeated with the attribute permuted within the true classes; 0 for none.
             total: scored images that are passed through the model again for the total effect; 0 leaves it out.
             tokens: at which tokens the total ablation replaces the heads: "class" or "all".
             verdict_rule: the thresholds of the verdict.
@@ -334,8 +342,11 @@ class Audit(Audited):
             total,
             tokens,
             verdict_rule or FairnessRule(),
+            n_null,
         )
-        return self._take(call, lambda: fairness(self.data, call, self._candidates(call)))
+        again = None if heads is not None else calls.Locate(locator, None, rule, call.options)
+        relocate = None if again is None else lambda data: locate(data, again).located
+        return self._take(call, lambda: fairness(self.data, call, self._candidates(call), relocate))
 
     def collateral(
         self,
@@ -560,6 +571,14 @@ class Audit(Audited):
             assert entry.locator is not None
             located = self._located_by(calls.Locate(entry.locator)).located
         return fit_method(self.data, entry, located, fit)
+
+    def _relocate(self, entry: Method | None) -> Relocate | None:
+        """How a method's heads are located in other data, as they were in this."""
+        step = last(self.record, calls.Locate)
+        if entry is None or not entry.roles or (entry.located and step is None):
+            return None
+        call = calls.Locate(str(entry.locator)) if step is None or not entry.located else step.call
+        return lambda data: locate(data, call).located  # type: ignore[arg-type]
 
     def _method_of(self, name: str) -> Method | None:
         """How a scored correction is built; None for one of the user's own."""

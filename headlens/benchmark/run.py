@@ -106,6 +106,7 @@ def run(
         controls=[one for one in controls if one in fitted],
         n_random_sets=draws,
         n_bootstrap=bootstrap,
+        n_null=0,  # methods by class take the audit's own heads
         cache=kept.predictions,
     )
     idle = _without_heads(audit)

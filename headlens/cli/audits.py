@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _WORLDS = {"birds": "testbed", "figures": "testbed-figures"}
 _PLACE = click.Path(path_type=Path)
 _STEP = (*FOLDER, *MODEL, *DATA, OVERWRITE, out("audit"), JSON)
-_DRAWS = of_call("evaluate", ["n_random_sets", "n_bootstrap"])
+_DRAWS = of_call("evaluate", ["n_random_sets", "n_bootstrap", "n_null"])
 
 
 @command(

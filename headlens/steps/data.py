@@ -8,6 +8,7 @@ and images can take it over.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -135,6 +136,14 @@ class AuditData:
         other = AuditData(question, self.store, self.clip, self.texts)
         if "scores" in vars(self) and np.array_equal(other.splits.reference, self.splits.reference):
             other.scores.take_over(self.scores)
+        return other
+
+    def with_values(self, values: Int[np.ndarray, "image"]) -> AuditData:
+        """The same arrays and parts with other values of the attribute, for a null; what they do not change is kept."""
+        other = copy(self)
+        for name in ("groups", "findings"):
+            vars(other).pop(name, None)
+        vars(other)["values"] = values
         return other
 
     # ---- what is known of each image of the store -------------------------------------------------------------------

@@ -19,8 +19,9 @@ from headlens.metrics import evaluate as evaluation_of
 from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, random_head_control
 from headlens.steps.data import AuditData, predicted
 from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
+from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Evaluate
-from headlens.steps.verdicts import Judged, Measured, Verdict, judge
+from headlens.steps.verdicts import Judged, Measured, Null, Verdict, judge
 
 Predictions = Int[np.ndarray, "image"]
 Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
@@ -155,6 +156,7 @@ def evaluate(
     *,
     before: Evaluated | None = None,
     cache: Cache | None = None,
+    relocate: Relocate | None = None,
 ) -> Evaluated:
     """Score zero-shot and fitted corrections on the test split, with intervals, controls and a verdict.
 
@@ -165,6 +167,7 @@ def evaluate(
         methods: how those with a control are built, by the correction's name.
         before: an earlier evaluation of the same corrections under the same settings; its rows are not made again.
         cache: keeps what random heads predict, for a run that may be interrupted.
+        relocate: locates the judged method's heads anew, for the verdict's null.
     """
     old = before or Evaluated({}, {}, {}, {}, None)
     labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
@@ -192,7 +195,43 @@ def evaluate(
                 new.controls[shown] = control
     if call.judged is None:
         return new
-    return replace(new, verdict=_verdict(data, call.judged, fitted[call.judged], new))
+    one, method = fitted[call.judged], methods.get(call.judged)
+    verdict = _verdict(data, call.judged, one, new)
+    if call.n_null and (method is None or relocate is not None or not method.roles):
+        kept = old.verdict
+        same = kept is not None and (kept.method, kept.heads) == (verdict.method, verdict.heads)
+        null = kept.null if same and kept is not None and kept.null is not None and kept.null.n == call.n_null else None
+        verdict = verdict.with_null(null or _null(data, call, one, method, new, relocate))
+    return replace(new, verdict=verdict)
+
+
+def _null(
+    data: AuditData,
+    call: Evaluate,
+    fitted: Fitted,
+    method: Method | None,
+    scored: Evaluated,
+    relocate: Relocate | None,
+) -> Null:
+    """The judged method's verdict with the attribute permuted within the true classes."""
+    name = str(call.judged)
+    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed)
+    of_heads, named, claims = method is not None and bool(method.roles), 0, 0
+    for other in permuted(data, call.n_null):
+        located = relocated(other, relocate) if of_heads and relocate is not None else None
+        named += located is not None and bool(located.spurious)
+        if (of_heads and (located is None or not located.spurious)) or not depends(other, data.zero_shot):
+            continue
+        one = fitted if method is None else fit_method(other, method, located)
+        classes = scored.predictions[name] if method is None else predict(other, one.correction)
+        again = Evaluated(scored.evaluations, {**scored.predictions, name: classes}, {}, {}, None)
+        found = _verdict(other, name, one, again)
+        if of_heads and method is not None and found.word != "not supported":
+            shown, vary = next(iter(_roles_drawn(name, one).items()))
+            if (control := _control(other, shown, one, method, draw, classes, vary, None)) is not None:
+                found = _verdict(other, name, one, replace(again, controls={name: control}))
+        claims += found.supported
+    return Null(call.n_null, named if of_heads else None, claims)
 
 
 def _roles_drawn(name: str, fitted: Fitted) -> dict[str, Roles]:

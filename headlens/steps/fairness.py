@@ -13,7 +13,7 @@ Steps, after Yasser et al. 2026 (arXiv 2603.11793), on the scored split:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,10 @@ from headlens.steps.controls import Draw, RandomHeads, random_head_control
 from headlens.steps.data import AuditData, predicted
 from headlens.steps.evaluate import scored_images
 from headlens.steps.locate import LocatedHeads
+from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Fairness
 from headlens.steps.total import total_predictions
-from headlens.steps.verdicts import Bias, FairnessVerdict, judge_fairness, signed_gap
+from headlens.steps.verdicts import Bias, FairnessVerdict, Null, judge_fairness, signed_gap
 
 _NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be given
 
@@ -207,13 +208,16 @@ def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in record.items()}
 
 
-def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> FairnessResults:
+def fairness(
+    data: AuditData, call: Fairness, located: LocatedHeads | None, relocate: Relocate | None = None
+) -> FairnessResults:
     """Ablate the candidates and judge whether the attribute's hold on the predictions is focal.
 
     Args:
         data: the question's arrays.
         call: how it is measured; `call.heads` are the candidates where `located` is None.
         located: what the call's locator found.
+        relocate: locates the candidates anew, for the verdict's null; None for candidates that were named.
     """
     heads = tuple(call.heads or ()) if located is None else tuple(HeadId(*h) for h in located.located.spurious)
     values, labels, seed = data.test_values, data.test_labels, data.question.seed
@@ -224,22 +228,14 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
     bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
     change = association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
     within = within_class(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
-    depends = dependence(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
+    found = dependence(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
     removed = dependence_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
-    control = random_head_control(
-        "the candidates",
-        {"spurious": heads},
-        lambda cast: predicted(effects.without(cast["spurious"])),
-        scored_images(data),
-        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed),
-        before=before,
-        after=after,
-    )
+    control = _control(data, effects, heads, call)
     classes, moved = tuple(data.question.task.classes), before != after
     transitions = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(transitions, (before[moved], after[moved]), 1)
     total, total_note = _total(data, heads, after, call)
-    return FairnessResults(
+    results = FairnessResults(
         attribute=data.question.attribute.name,
         values=tuple(data.question.attribute.value_names),
         inferred=data.inferred,
@@ -248,7 +244,7 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
         candidates=heads,
         change=change,
         within=within,
-        dependence=depends,
+        dependence=found,
         removed=removed,
         labels_v=cramers_v(values, labels),
         control=control,
@@ -268,10 +264,10 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
             Bias(
                 data.question.attribute.name,
                 change,
-                depends,
+                found,
                 removed,
                 data.inferred,
-                signed_gap(depends, classes, data.question.attribute.value_names),
+                signed_gap(found, classes, data.question.attribute.value_names),
             ),
             heads,
             data.store.n_layers * data.store.n_heads,
@@ -279,6 +275,48 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
             call.verdict_rule,
         ),
     )
+    if not call.n_null:
+        return results
+    return replace(results, verdict=results.verdict.with_null(_null(data, call, effects, heads, relocate)))
+
+
+def _control(data: AuditData, effects: HeadEffects, heads: tuple[HeadId, ...], call: Fairness) -> RandomHeads | None:
+    return random_head_control(
+        "the candidates",
+        {"spurious": heads},
+        lambda cast: predicted(effects.without(cast["spurious"])),
+        scored_images(data),
+        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed),
+        before=data.zero_shot,
+        after=predicted(effects.without(heads)),
+    )
+
+
+def _null(
+    data: AuditData, call: Fairness, effects: HeadEffects, heads: tuple[HeadId, ...], relocate: Relocate | None
+) -> Null:
+    """The verdict with the attribute permuted within the true classes."""
+    rule, before, bootstrap = call.verdict_rule, data.zero_shot, Bootstrap(call.n_bootstrap, seed=data.question.seed)
+    shown = claims = 0
+    for other in permuted(data, call.n_null):
+        if not depends(other, before, call.n_permutations, rule.alpha):
+            continue
+        found = None if relocate is None else relocated(other, relocate)
+        own = heads if relocate is None else () if found is None else tuple(HeadId(*h) for h in found.spurious)
+        values, labels, after = other.test_values, other.test_labels, predicted(effects.without(own))
+        bias = Bias(
+            data.question.attribute.name,
+            association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap),
+            dependence(labels, before, attribute=values, n_permutations=call.n_permutations, seed=data.question.seed),
+            dependence_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap),
+            data.inferred,
+        )
+        n_heads = data.store.n_layers * data.store.n_heads
+        verdict = judge_fairness(bias, own, n_heads, None, rule)
+        shown += verdict.word != "not shown"
+        if verdict.word == "inconclusive":
+            claims += judge_fairness(bias, own, n_heads, _control(other, effects, own, call), rule).word == "focal"
+    return Null(call.n_null, shown, claims)
 
 
 def _shares(

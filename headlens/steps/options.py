@@ -34,6 +34,9 @@ class Option:
 
 _DRAWS = Option("--draws", "Layer-matched random head sets to compare with.", "number")
 _BOOTSTRAP = Option("--bootstrap", "Bootstrap resamples behind every interval.", "number", 10)
+_NULL = Option(
+    "--null", "Repetitions of the verdict with the attribute permuted within the true classes; 0 for none.", "number"
+)
 _RULE = Option("--rule", "A threshold of the concept test, NAME=NUMBER; may be repeated.", "setting")
 _OPTION = Option("--option", "Another option of the locator, NAME=VALUE; may be repeated.", "setting")
 
@@ -59,6 +62,7 @@ CALLS: dict[str, dict[str, Option]] = {
         "judged": Option("--judge", "The method that the verdict is about."),
         "n_random_sets": _DRAWS,
         "n_bootstrap": _BOOTSTRAP,
+        "n_null": _NULL,
     },
     "fairness": {
         "locator": Option("--locator", "How candidates are located: concept, textspan, concept+textspan, …"),
@@ -77,6 +81,7 @@ CALLS: dict[str, dict[str, Option]] = {
         "verdict_rule": Option(
             "--verdict-rule", "A threshold of the verdict, NAME=NUMBER; may be repeated.", "setting"
         ),
+        "n_null": _NULL,
     },
     "explain": {
         "heads": Option("--heads", "The heads, separated by commas; all by default.", "heads"),

@@ -87,6 +87,7 @@ class Evaluate:
         controls: those that are compared with random heads.
         judged: the correction that the verdict is about; None for none.
         n_random_sets, n_bootstrap: how many random head sets, and bootstrap resamples.
+        n_null: how often the verdict is repeated with the attribute permuted within the true classes.
     """
 
     methods: tuple[str, ...] = (
@@ -97,6 +98,7 @@ class Evaluate:
     judged: str | None = None
     n_random_sets: int = 100
     n_bootstrap: int = 1000
+    n_null: int = 50
 
     @property
     def slot(self) -> tuple[Any, ...]:
@@ -117,6 +119,7 @@ class Fairness:
         total: scored images that are passed through the model again for the total effect; 0 leaves it out.
         tokens: at which tokens the total ablation replaces the heads.
         verdict_rule: the thresholds of the verdict.
+        n_null: how often the verdict is repeated with the attribute permuted within the true classes.
     """
 
     locator: str = "concept+textspan"
@@ -129,6 +132,7 @@ class Fairness:
     total: int = 500
     tokens: Literal["class", "all"] = "class"
     verdict_rule: FairnessRule = field(default_factory=FairnessRule)
+    n_null: int = 50
 
     @property
     def slot(self) -> tuple[Any, ...]:

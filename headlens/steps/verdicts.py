@@ -34,7 +34,7 @@ Either rule judges one data set and one model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ from headlens.metrics import (
     evaluate,
     paired_difference,
 )
+from headlens.metrics.intervals import proportion
 from headlens.steps.controls import Measure, RandomHeads
 
 MINIMUM_GAIN = 0.05
@@ -86,6 +87,31 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Null:
+    """How a verdict comes out with the attribute permuted within the true classes; see `headlens.steps.null`.
+
+    Attributes:
+        n: draws.
+        found: those in which a spurious head was named (a correction by heads), or a bias was shown (fairness); None
+            for a correction that names no heads.
+        claims: those in which the answer was "supported", or "focal".
+    """
+
+    n: int
+    found: int | None
+    claims: int
+
+    def sentence(self, found: str, claim: str) -> str:
+        """The counts in words, with the upper end of the 95 % interval of the share of claims."""
+        most = proportion(np.asarray(float(self.claims)), np.asarray(float(self.n)), 0.025)[1]
+        first = "" if self.found is None else f"{found} in {self.found}, and "
+        return (
+            f"Of {self.n} repetitions with the attribute permuted within the true classes, {first}the verdict was "
+            f"{claim!r} in {self.claims or 'none'} (95 % interval up to {100 * float(most):.0f} %)."
+        )
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The outcome of the rule on a correction.
 
@@ -101,6 +127,7 @@ class Verdict:
         conditions: each condition with its outcome.
         sentence: the outcome in words, with the numbers.
         minimum_gain, maximum_loss, alpha: the rule's thresholds.
+        null: the same with the attribute permuted within classes; None where that was not asked.
     """
 
     word: Answer
@@ -116,6 +143,12 @@ class Verdict:
     minimum_gain: float = MINIMUM_GAIN
     maximum_loss: float = MAXIMUM_LOSS
     alpha: float = ALPHA
+    null: Null | None = None
+
+    def with_null(self, null: Null) -> Verdict:
+        """The same beside its null."""
+        told = null.sentence("a spurious head was named", "supported")
+        return replace(self, null=null, sentence=f"{self.sentence} {told}")
 
     @property
     def supported(self) -> bool:
@@ -426,6 +459,7 @@ class FairnessVerdict:
         cost: the accuracy's change in words, with its interval.
         conditions: each condition with its outcome, as far as they were asked.
         rule: the thresholds.
+        null: the same with the attribute permuted within classes; None where that was not asked.
     """
 
     word: Word
@@ -433,6 +467,11 @@ class FairnessVerdict:
     cost: str
     conditions: tuple[Condition, ...]
     rule: FairnessRule
+    null: Null | None = None
+
+    def with_null(self, null: Null) -> FairnessVerdict:
+        """The same beside its null."""
+        return replace(self, null=null, sentence=f"{self.sentence} {null.sentence('a bias was shown', 'focal')}")
 
     def table(self) -> pd.DataFrame:
         """One row a condition: `condition`, `outcome`, `numbers`."""
