@@ -52,7 +52,6 @@ def test_the_null_takes_the_steps_of_the_verdict(audit: hl.Audit, monkeypatch: p
         verdict = own.evaluate(methods, n_null=2, **FEW).verdict
         heads = methods != ["roboshot"]
         assert verdict.null == Null(2, 2 if heads else None, 2 if verdict.supported else 0)
-    own.locate("concept")
     found = own.fairness("concept", n_null=2, n_permutations=100, total=0, **FEW).verdict
     assert found.word == "focal" and found.null == Null(2, 2, 2)
 
