@@ -175,7 +175,8 @@ def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1,
     moved = {"cramers_v": -0.3, "corrected": -0.3, "accuracy": changes.pop("accuracy", 0.005)}
     change = AssociationChange(one, two, moved, ends, 100, 0.95, 0)
     removed = DependenceChange(d, after, d - after, (low, 0.3), 1 - after / d, (0.1, 0.9), 100, 0.95, 0)
-    return Bias("age", change, Dependence(50.0, 3.0, p, d, 0.4, {}, 999, 0), removed, **changes)
+    depends = Dependence(50.0, 3.0, p, d, 0.4, {}, 999, 0, changes.pop("detectable", 0.01))
+    return Bias("age", change, depends, removed, **changes)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1,
     [
         (2, bias(), 0.99, "focal", "1 of 100"),
         (2, bias(), 0.90, "diffuse", "10 of 100"),
-        (2, bias(low=-0.01), 1.00, "diffuse", "not reliably"),
+        (2, bias(low=0.0), 1.00, "diffuse", "not reliably"),
         (2, bias(after=0.27, low=0.01), 1.0, "diffuse", "less than 20 %"),
         (2, bias(accuracy=-0.06), 1.0, "diffuse", "a fall of more than 5"),
         (13, bias(), 1.0, "diffuse", "13 of 100 heads"),
@@ -191,6 +192,9 @@ def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1,
         (2, bias(), None, "inconclusive", "no random heads to compare with"),
         (2, bias(inferred=True), 1.0, "inconclusive", "inferred the attribute's values"),
         (2, bias(p=0.2), 1.0, "not shown", "too often"),
+        (2, bias(p=0.2, detectable=0.16), 1.0, "inconclusive", "show only an effect √D above 0.40"),
+        (2, bias(low=-0.9), 1.0, "inconclusive", "would not show even its full removal"),
+        (2, bias(after=0.27, low=0.01, accuracy=-0.06), 0.9, "diffuse", "20 %; accuracy changes by -6.0 points"),
         (2, bias(d=0.009), 1.0, "not shown", "less than 0.1"),
     ],
 )
@@ -200,7 +204,8 @@ def test_the_verdict_follows_its_rule(candidates, shown, beaten, word, said) -> 
     assert verdict.word == word
     assert said in verdict.sentence
     assert "accuracy changes by" in verdict.cost.lower()
-    assert verdict.conditions[0].outcome == ("not met" if word == "not shown" else "met")
+    few = shown.dependence.detectable > 0.1
+    assert verdict.conditions[0].outcome == ("not met" if word == "not shown" else "open" if few else "met")
 
 
 def test_few_sets_decide_nothing() -> None:

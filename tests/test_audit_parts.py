@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics,
 from headlens.steps.data import choose_splits
 from headlens.steps.methods import METHODS, Ingredients, method
 from headlens.steps.texts import TextEmbeddings
-from headlens.steps.verdicts import Condition, Judged, Measured, judge
+from headlens.steps.verdicts import Condition, Judged, Measured, judge, signed_gap
 
 GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
 
@@ -89,7 +89,11 @@ def measured(low: float = 0.2, **changes: object) -> Measured:
 
 
 NO_DEPENDENCE = Dependence(2.0, 2.0, 0.4, 0.0, 0.0, {}, 999, 0)
+FEW_IMAGES = replace(NO_DEPENDENCE, detectable=0.16)
 NOTHING_REMOVED = DependenceChange(0.3, 0.29, 0.01, (-0.01, 0.03), 0.03, (-0.1, 0.1), 100, 0.95, 0)
+
+UNSEEN = DependenceChange(0.3, 0.05, 0.25, (-0.01, 0.5), 0.8, (-0.1, 1.6), 100, 0.95, 0)
+ADDED = DependenceChange(0.3, 0.4, -0.1, (-0.9, 0.5), -0.3, (-3.0, 1.6), 100, 0.95, 0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,18 @@ NOTHING_REMOVED = DependenceChange(0.3, 0.29, 0.01, (-0.01, 0.03), 0.03, (-0.1, 
         (2, measured(accuracy_low=0.5), [0.1] * 33, "not supported", "above chance agreement, 50.0 %"),
         (2, measured(loss=0.06), [0.1] * 33, "not supported", "falls by 6.0 points, more than 5"),
         (2, measured(dependence=NO_DEPENDENCE), [0.1] * 33, "not supported", "do not depend on the attribute"),
+        (2, measured(dependence=FEW_IMAGES), [0.1] * 33, "inconclusive", "show only an effect √D above 0.40"),
         (2, measured(removed=NOTHING_REMOVED), [0.1] * 33, "not supported", "does not reliably fall"),
+        (2, measured(removed=UNSEEN), [0.1] * 33, "inconclusive", "would not show even its full removal"),
+        (2, measured(removed=ADDED), [0.1] * 33, "not supported", "does not reliably fall"),
+        (
+            2,
+            measured(gain=0.04, gain_interval=(0.0, 0.045), loss=0.06),
+            [0.9] * 33,
+            "not supported",
+            "; average accuracy falls",
+        ),
+        (2, measured(loss=0.06), [0.1] * 7, "not supported", "; undecided: none of 7"),
         (2, measured(dependence=None, removed=None), [0.1] * 33, "inconclusive", "nothing ties the gain to it"),
         (2, measured(inferred=True), [0.1] * 33, "inconclusive", "inferred the attribute's values itself"),
         (2, measured(inferred=True), [0.9] * 33, "not supported", "do as well"),
@@ -147,7 +162,20 @@ def test_the_smallest_gain_is_that_of_eighty_per_cent_power() -> None:
     found = judge(Judged("ltc", True, 1, (HeadId(3, 0),)), measured(), control([0.1] * 33, 0.5))
     assert found.detectable_gain == pytest.approx(0.05 + 0.1 / 1.96 * (1.96 + 0.8416), abs=1e-4)
     assert found.smallest_p == pytest.approx(1 / 34)
+    assert "80 % power" not in found.sentence
+    failed = judge(Judged("ltc", True, 1, (HeadId(3, 0),)), measured(loss=0.06), control([0.1] * 33, 0.5))
+    assert failed.sentence.endswith(
+        "The smallest effect that these images show with 80 % power is a gain of 19.3 points; these sets of heads can "
+        "give p = 0.029 at the smallest."
+    )
     assert all(isinstance(one, Condition) and one.outcome == "met" for one in found.conditions)
+
+
+def test_who_is_worse_off_is_told_with_its_sign() -> None:
+    found = replace(NO_DEPENDENCE, gap=0.05, gap_by_class={"0": 0.3, "1": -0.412})
+    clause = signed_gap(found, ("cook", "nurse"), ("young", "old"))
+    assert clause == "; accuracy on old minus young is -41.2 points in nurse, where it is largest"
+    assert signed_gap(replace(found, gap=None), ("cook", "nurse"), ("a", "b", "c")) == ""
 
 
 def test_a_method_without_heads_is_not_called_head_level() -> None:
@@ -175,6 +203,7 @@ def test_a_control_survives_a_file() -> None:
     assert again.comparison() == one.comparison()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_random_sets_that_change_nothing_tie_with_the_observed(seed: int) -> None:
     """One statistic by one function: identical predictions are ties, whatever their rounding, so that p is 1."""

@@ -125,6 +125,22 @@ def test_no_dependence_has_no_share():
 # ---- clusters -------------------------------------------------------------------------------------------------------
 
 
+def test_the_detectable_dependence_is_found_with_eighty_per_cent_power():
+    n = 400
+    labels, attribute = np.arange(n) % 2, np.arange(n) // 2 % 2
+    d = dependence(labels, labels, attribute=attribute, n_permutations=1).detectable
+    assert d == float("inf")  # nothing varies
+    noise = np.random.default_rng(0).integers(0, 2, n)
+    d = dependence(labels, noise, attribute=attribute, n_permutations=1).detectable
+    assert d == pytest.approx(9.635 / n, rel=1e-3)  # Cohen 1988: λ of a χ² test of 2 degrees of freedom
+    shift, found = d**0.5 / 2, []
+    for seed in range(120):
+        generator = np.random.default_rng(seed)
+        predicted = generator.random(n) < 0.5 + shift * np.where(attribute == 1, 1, -1)
+        found.append(dependence(labels, predicted.astype(int), attribute=attribute, n_permutations=199).p <= 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.12)
+
+
 def test_clusters_of_one_value_exchange_it_whole():
     labels = np.array([0, 0, 1, 1, 0, 0, 1, 1, 1])
     clusters = np.array([4, 4, 2, 2, 7, 7, 9, 9, 9])

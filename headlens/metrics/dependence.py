@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
+from scipy.special import chdtri, chndtrinc
 
 from headlens.errors import MetricError
 from headlens.metrics.association import permuted_tables, v_of_tables
@@ -109,6 +110,8 @@ class Dependence:
             value minus that on the first, with its sign; None for more values. Gaps that oppose each other cancel here.
         gap_by_class: the same of each class that has images of both values.
         n_permutations, seed: of the permutations.
+        detectable: the smallest D that T finds with 80 % power at p ≤ .05 with so many images: λ / n, by the noncentral
+            χ² distribution of noncentrality λ with as many degrees of freedom as T has.
     """
 
     t: float
@@ -119,6 +122,7 @@ class Dependence:
     gap_by_class: dict[str, float]
     n_permutations: int
     seed: int
+    detectable: float = 0.0
 
 
 def dependence(
@@ -152,7 +156,8 @@ def dependence(
     labels, values, predictions, classes, clusters = _codes(y_true, y_pred, attribute, cluster)
     strata = Strata(labels, values, predictions)
     counts = strata.counts()
-    t = float(strata.chi2(counts)[0].sum())
+    chi2, _, freedom = (part.sum() for part in strata.chi2(counts))
+    t = float(chi2)
     null = _permuted(labels, values, predictions, clusters, n_permutations, np.random.default_rng(seed))
     reached = int((null >= t - TOLERANCE * max(1.0, t)).sum())
     gap, by_class = _gaps(labels, values, predictions, classes)
@@ -165,7 +170,15 @@ def dependence(
         gap_by_class=by_class,
         n_permutations=n_permutations,
         seed=seed,
+        detectable=_detectable(float(freedom)) / len(labels),
     )
+
+
+def _detectable(freedom: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The noncentrality that a χ² test at this level finds with this power; infinite where nothing can vary."""
+    if freedom < 1:
+        return float("inf")
+    return float(chndtrinc(chdtri(freedom, alpha), freedom, 1 - power))
 
 
 def _codes(

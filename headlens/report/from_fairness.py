@@ -80,6 +80,8 @@ def _plain(audit: Audited) -> str:
     name, heads = attribute_name(audit), len(found.candidates)
     if found.verdict.word == "not shown":
         return f"In plain words: these images do not show that the model's answers lean on {name}."
+    if found.verdict.conditions[0].outcome == "open":
+        return f"In plain words: these images are too few to tell whether the model's answers lean on {name}."
     leans = f"In plain words: the model's answers lean on {name} more than the true classes explain"
     if found.verdict.word == "diffuse":
         return f"{leans}, and no few heads were found that bring it about."

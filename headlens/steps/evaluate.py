@@ -246,5 +246,6 @@ def _verdict(data: AuditData, name: str, fitted: Fitted, scored: Evaluated) -> V
         groups=data.test_groups,
         seed=data.question.seed,
         inferred=data.inferred,
+        names=(data.question.task.classes, data.question.attribute.value_names),
     )
     return judge(judged, measured, scored.controls.get(name))

@@ -41,7 +41,7 @@ from headlens.steps.evaluate import scored_images
 from headlens.steps.locate import LocatedHeads
 from headlens.steps.record import Fairness
 from headlens.steps.total import total_predictions
-from headlens.steps.verdicts import Bias, FairnessVerdict, judge_fairness
+from headlens.steps.verdicts import Bias, FairnessVerdict, judge_fairness, signed_gap
 
 _NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be given
 
@@ -265,7 +265,14 @@ def fairness(data: AuditData, call: Fairness, located: LocatedHeads | None) -> F
         predictions={"before": before, "after": after},
         located=located,
         verdict=judge_fairness(
-            Bias(data.question.attribute.name, change, depends, removed, data.inferred),
+            Bias(
+                data.question.attribute.name,
+                change,
+                depends,
+                removed,
+                data.inferred,
+                signed_gap(depends, classes, data.question.attribute.value_names),
+            ),
             heads,
             data.store.n_layers * data.store.n_heads,
             control,

@@ -1,7 +1,8 @@
 """What the numbers allow one to say, by two rules that are written down, each a list of conditions.
 
 Every condition is met, not met, or open: the data could not decide it. The answer is *supported* where all are met,
-*not supported* where one is not, and *inconclusive* otherwise; an open condition says what would settle it.
+*not supported* where one is not, and *inconclusive* otherwise. The sentence names every condition that is not met, and
+every open one with what would settle it; then what these images and sets could have shown.
 
 **Correction**, on the scored images:
 
@@ -11,14 +12,17 @@ Every condition is met, not met, or open: the data could not decide it. The answ
 3. corrected accuracy is above what chance agreement of classes and predictions gives, Σ_c p(true = c) p(predicted = c),
    by its interval, and lower than zero-shot's by at most `maximum_loss`;
 4. zero-shot predictions depend on the attribute within the true classes: T, at most `alpha` of its permutations reach
-   it (`headlens.metrics.dependence`);
-5. the correction lowers that dependence: the paired interval of D's fall lies above zero;
+   it (`headlens.metrics.dependence`). Where they do not and only an effect √D above `largest_effect` is found with 80 %
+   power in so few images, it is open;
+5. the correction lowers that dependence: the paired interval of D's fall lies above zero. Where not even its full
+   removal would be found with 80 % power, it is open;
 6. at most `alpha` of the random sets of heads do as well (methods of heads alone). Too few sets, or pooled layers that
    give sets of the located ones a small p too often, leave it open;
 7. the attribute's values are labelled: where the audited model inferred them itself, it is open.
 
 **Fairness.** A bias is *shown* where T is reached by at most `alpha` of its permutations and the effect √D, on the
-scale of Cohen's w, is at least `minimum_effect`; else *not shown*. A shown bias is *focal* where the candidates are at
+scale of Cohen's w, is at least `minimum_effect`; else *not shown*, or *inconclusive* where images are too few in the
+sense of condition 4. A shown bias is *focal* where the candidates are at
 most `largest_share` of the tower's heads, their ablation lowers D reliably and by `minimum_removed` of it or more,
 accuracy falls by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
 *inconclusive* where only open conditions stand in the way, and else *diffuse*. Not shown is not absent, and diffuse
@@ -55,6 +59,8 @@ from headlens.steps.controls import Measure, RandomHeads
 MINIMUM_GAIN = 0.05
 MAXIMUM_LOSS = 0.05
 LARGEST_DETECTABLE = 0.2
+LARGEST_EFFECT = 0.3
+"""A medium effect after Cohen 1988, of √D: images that show only larger ones are too few."""
 ALPHA = 0.05
 _POWER = (1.959964 + 0.841621) / 1.959964
 """(z_.975 + z_.80) / z_.975: half an interval's width times this is what 80 % power finds."""
@@ -160,6 +166,7 @@ class Measured:
         dependence: of zero-shot predictions on the attribute; None where no class has images of two values.
         removed: D's paired fall; None likewise.
         inferred: whether the audited model inferred the attribute's values itself.
+        signed: who is worse off, as a clause; see `signed_gap`.
     """
 
     gain: float
@@ -170,6 +177,7 @@ class Measured:
     dependence: Dependence | None
     removed: DependenceChange | None
     inferred: bool = False
+    signed: str = ""
 
     @classmethod
     def of(
@@ -182,6 +190,7 @@ class Measured:
         groups: np.ndarray,
         seed: int = 0,
         inferred: bool = False,
+        names: tuple[Sequence[str], Sequence[str]] = ((), ()),
     ) -> Measured:
         """From the scored images.
 
@@ -192,6 +201,7 @@ class Measured:
             groups: the group of each, by name.
             seed: of permutations and resamples.
             inferred: see the attribute.
+            names: of the classes and of the attribute's values.
         """
         change, held = paired_difference(labels, after, baseline=before, groups=groups), values >= 0
         depends: Dependence | None = None
@@ -216,6 +226,7 @@ class Measured:
             dependence=depends,
             removed=removed,
             inferred=inferred,
+            signed="" if depends is None else signed_gap(depends, *names),
         )
 
 
@@ -223,13 +234,12 @@ def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Ve
     """Apply this module's rule to a correction."""
     detectable = MINIMUM_GAIN + _POWER * (measured.gain - measured.gain_interval[0])
     conditions = _correction_conditions(judged, measured, control, detectable)
-    failed = [one for one in conditions if one.outcome == "not met"]
-    open_ones = [one for one in conditions if one.outcome == "open"]
-    word: Answer = "not supported" if failed else "inconclusive" if open_ones else "supported"
+    outcomes = {one.outcome for one in conditions}
+    word: Answer = "not supported" if "not met" in outcomes else "inconclusive" if "open" in outcomes else "supported"
     what = "Head-level correction" if judged.of_heads else "Correction"
     listed = f" of {', '.join(map(str, judged.heads))}" if judged.heads else ""
-    reason = "; ".join(one.text for one in failed[:1] or open_ones or conditions)
-    tail = f" The smallest gain that these images show with 80 % power is {100 * detectable:.1f} points."
+    smallest_p = None if control is None else 1 / (1 + len(control.sets))
+    power = _could_show(f"a gain of {100 * detectable:.1f} points", smallest_p)
     return Verdict(
         word=word,
         method=judged.name,
@@ -238,10 +248,25 @@ def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Ve
         gain_interval=measured.gain_interval,
         detectable_gain=detectable,
         random_p=None if control is None else control.comparison().p,
-        smallest_p=None if control is None else 1 / (1 + len(control.sets)),
+        smallest_p=smallest_p,
         conditions=conditions,
-        sentence=f"{what} by {judged.name!r}{listed} is {word}: {reason}.{'' if word == 'supported' else tail}",
+        sentence=f"{what} by {judged.name!r}{listed} is {word}: {_reasons(conditions)}."
+        + ("" if word == "supported" else f" {power}"),
     )
+
+
+def _reasons(conditions: Sequence[Condition]) -> str:
+    """Every condition that is not met, then every open one; all of them where all are met."""
+    failed, open_ones = ([one.text for one in conditions if one.outcome == kind] for kind in ("not met", "open"))
+    if failed and open_ones:
+        return f"{'; '.join(failed)}; undecided: {'; '.join(open_ones)}"
+    return "; ".join(failed or open_ones or [one.text for one in conditions])
+
+
+def _could_show(effect: str, smallest_p: float | None) -> str:
+    """What these images and sets could have shown."""
+    sets = "" if smallest_p is None else f"; these sets of heads can give p = {smallest_p:.3f} at the smallest"
+    return f"The smallest effect that these images show with 80 % power is {effect}{sets}."
 
 
 def _correction_conditions(
@@ -296,20 +321,50 @@ def _dependence(measured: Measured) -> list[Condition]:
     if found is None or removed is None:
         text = "no class has scored images of two values of the attribute, so that nothing ties the gain to it"
         return [Condition("dependence", "open", text)]
-    p = f"T = {found.t:.1f}, p = {found.p:.3f}"
+    p = f"T = {found.t:.1f}, p = {found.p:.3f}{measured.signed}"
     if found.p > ALPHA:
         text = f"zero-shot predictions do not depend on the attribute within the true classes ({p})"
+        if few := _few_images(found):
+            return [Condition("dependence", "open", f"{text}, but {few}")]
         return [Condition("dependence", "not met", text)]
     low, high = removed.interval
     fall = (
         f"D falls from {removed.before:.3f} to {removed.after:.3f} (95 % interval of the fall {low:.3f} to {high:.3f})"
     )
-    return [
-        Condition("dependence", "met", f"predictions depend on the attribute within the true classes ({p})"),
-        Condition("removed", "met", fall)
-        if low > 0
-        else Condition("removed", "not met", f"the dependence on the attribute does not reliably fall: {fall}"),
-    ]
+    depends = Condition("dependence", "met", f"predictions depend on the attribute within the true classes ({p})")
+    if low > 0:
+        return [depends, Condition("removed", "met", fall)]
+    text = f"the dependence on the attribute does not reliably fall: {fall}"
+    if _fall_unseen(removed):
+        return [depends, Condition("removed", "open", f"{text}; {_MORE_IMAGES}")]
+    return [depends, Condition("removed", "not met", text)]
+
+
+_MORE_IMAGES = "so few images would not show even its full removal; more images would settle it"
+
+
+def _few_images(found: Dependence) -> str:
+    """That images are too few for T, where they are."""
+    smallest = sqrt(found.detectable)
+    if smallest <= LARGEST_EFFECT:
+        return ""
+    return f"so few images show only an effect √D above {smallest:.2f}; more images would settle it"
+
+
+def _fall_unseen(removed: DependenceChange) -> bool:
+    """Whether these images would not show a fall of D to zero with 80 % power; a rise is no such case."""
+    return removed.removed > 0 and _POWER * (removed.removed - removed.interval[0]) > removed.before
+
+
+def signed_gap(found: Dependence, classes: Sequence[str], values: Sequence[str]) -> str:
+    """The class in which the two values differ most in accuracy, with its sign, as the end of a parenthesis."""
+    if found.gap is None or len(values) != 2:
+        return ""
+    label, gap = max(found.gap_by_class.items(), key=lambda item: abs(item[1]))
+    return (
+        f"; accuracy on {values[1]} minus {values[0]} is {100 * gap:+.1f} points in {classes[int(label)]}, where it is "
+        "largest"
+    )
 
 
 def _against_random(control: RandomHeads | None, measure: Measure, alpha: float) -> Condition:
@@ -398,6 +453,7 @@ class Bias:
         dependence: of the predictions without it.
         removed: D's paired fall.
         inferred: whether the audited model inferred the attribute's values itself.
+        signed: who is worse off, as a clause; see `signed_gap`.
     """
 
     attribute: str
@@ -405,6 +461,7 @@ class Bias:
     dependence: Dependence
     removed: DependenceChange
     inferred: bool = False
+    signed: str = ""
 
 
 def judge_fairness(
@@ -423,29 +480,37 @@ def judge_fairness(
     about = (
         f"Cramér's V of {attribute} and prediction is {bias.change.before.cramers_v:.3f}; within the true classes, "
         f"T = {found.t:.1f} compared with {found.expected:.1f} by chance (p = {found.p:.3f}) and D = {found.d:.3f}"
+        f"{bias.signed}"
     )
+    few = _few_images(found) if found.p > rule.alpha else ""
     weak = None
     if found.p > rule.alpha:
-        weak = "chance reaches it too often"
+        weak = f"chance reaches it too often, but {few}" if few else "chance reaches it too often"
     elif sqrt(max(found.d, 0.0)) < rule.minimum_effect:
         weak = f"an effect √D of less than {rule.minimum_effect}"
-    shown = Condition("shown", "met" if weak is None else "not met", about if weak is None else f"{about}, {weak}")
+    outcome: Outcome = "met" if weak is None else "open" if few else "not met"
+    shown = Condition("shown", outcome, about if weak is None else f"{about}; {weak}")
     conditions = (shown,) if weak else (shown, *_focal_conditions(bias, candidates, n_heads, control, rule))
-    failed = [one for one in conditions if one.outcome == "not met"]
-    open_ones = [one for one in conditions if one.outcome == "open"]
+    outcomes, reasons = {one.outcome for one in conditions}, _reasons(conditions[1:])
+    smallest_p = None if weak or control is None else 1 / (1 + len(control.sets))
+    power = f" {_could_show(f'√D = {sqrt(found.detectable):.3f}', smallest_p)}"
     word: Word
-    if weak:
-        word, sentence = "not shown", f"A bias by {attribute} is not shown: {shown.text}."
-    elif failed:
+    if few:
+        word, sentence = "inconclusive", f"Whether there is a bias by {attribute} is inconclusive: {shown.text}.{power}"
+    elif weak:
+        word, sentence = "not shown", f"A bias by {attribute} is not shown: {shown.text}.{power}"
+    elif "not met" in outcomes:
         word = "diffuse"
+        sentence = f"The bias by {attribute} is shown, and diffuse as far as this locator sees: {about}; {reasons}."
+    elif "open" in outcomes:
+        word = "inconclusive"
         sentence = (
-            f"The bias by {attribute} is shown, and diffuse as far as this locator sees: {about}; {failed[0].text}."
+            f"The bias by {attribute} is shown, and whether it is focal is inconclusive: {about}; {reasons}.{power}"
         )
     else:
-        word = "inconclusive" if open_ones else "focal"
-        is_what = "shown, and whether it is focal is inconclusive" if open_ones else "focal"
-        reasons = open_ones or [one for one in conditions[1:] if one.name in ("removed", "random heads")]
-        sentence = f"The bias by {attribute} is {is_what}: {about}; {'; '.join(one.text for one in reasons)}."
+        word = "focal"
+        kept = "; ".join(one.text for one in conditions if one.name in ("removed", "random heads"))
+        sentence = f"The bias by {attribute} is focal: {about}; {kept}."
     low, high = (100 * end for end in bias.change.interval["accuracy"])
     cost = (
         f"Accuracy changes by {100 * bias.change.difference['accuracy']:+.1f} points "
@@ -470,7 +535,12 @@ def _focal_conditions(
         f"{100 * share:.0f} % of it"
     )
     if low <= 0:
-        removed = Condition("removed", "not met", f"{effect}, which is not reliably a fall")
+        text = f"{effect}, which is not reliably a fall"
+        removed = (
+            Condition("removed", "open", f"{text}; {_MORE_IMAGES}")
+            if _fall_unseen(bias.removed)
+            else Condition("removed", "not met", text)
+        )
     elif share < rule.minimum_removed:
         removed = Condition("removed", "not met", f"{effect}, less than {100 * rule.minimum_removed:.0f} %")
     else:
