@@ -30,7 +30,7 @@ class HookedVisionTransformer(Tower):
     """A `Tower` that converts, decomposes and caches: f = pool(LN(r)) P, r the residual stream after the blocks.
 
     `run_with_hooks`, `run_with_cache` and `hooks` are TransformerLens' own, except that a name which no hook point has
-    is an error. Weights start at zero: build a tower with `from_open_clip` or `from_transformers`, or load a state dict.
+    is an error. Weights start at zero: use `from_open_clip` or `from_transformers`, or load a state dict.
     """
 
     @classmethod
