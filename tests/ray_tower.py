@@ -52,6 +52,7 @@ class Sketch:
             shift=part(),
             mlps=part(LAYERS, EMBED),
             stem=part(EMBED),
+            pool=part(EMBED) * 0,
             embedding=part(EMBED),
         )
 

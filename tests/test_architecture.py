@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_a_lower_floor_never_imports_a_higher_one(module: str) -> None:
     room = module.split(".")[1]
     for other in IMPORTED[module]:
         assert FLOOR_OF[other.split(".")[1]] <= FLOOR_OF[room], f"{module} (floor {FLOOR_OF[room]}) imports {other}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter(IMPORTED).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda p: p.parent.name)

@@ -48,7 +48,13 @@ def test_golden_ortho_cali(raw):
 def test_golden_classes_of_every_method(raw):
     """The embeddings that the published implementations give, scored: the same class for every image."""
     attns, mlps, classifier = raw["attns"], raw["mlps"], raw["classifier"].T
-    whole = Decomposition(heads=attns, mlps=mlps[:, 1:], stem=mlps[:, 0], constant=torch.zeros_like(mlps[:, 0]))
+    whole = Decomposition(
+        heads=attns,
+        mlps=mlps[:, 1:],
+        stem=mlps[:, 0],
+        constant=torch.zeros_like(mlps[:, 0]),
+        pool=torch.zeros_like(mlps[:, 0]),
+    )
     spurious = [tuple(head) for head in raw["spurious"].tolist()]
     for one, name in (
         (MeanAblation(spurious, reference="self"), "ablated_embedding"),

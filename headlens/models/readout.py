@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from headlens.models.vision_transformer import HookedVisionTransformer
+from headlens.models.tower import Tower
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Readout:
     centred: bool
 
     @classmethod
-    def of(cls, vision: HookedVisionTransformer, dtype: torch.dtype) -> Readout:
+    def of(cls, vision: Tower, dtype: torch.dtype) -> Readout:
         """Fold a tower's weights."""
         cfg, pool, norm = vision.cfg, vision.pool, vision.ln_final
         width = cfg.d_model if norm is not None else cfg.d_embed
@@ -92,3 +90,15 @@ class Readout:
         """The same inside the pool's heads."""
         assert self.inner is not None
         return einsum(self.gain, self.inner, "d_model, pool d_model d_pool -> pool d_pool")
+
+
+def read_out(vision: Tower, x: Float[Tensor, "*batch d_model"], centre: bool = True) -> Float[Tensor, "*batch embed"]:
+    """C(x) = (γ ⊙ (x − mean(x))) P for summands x of the residual that are already divided by σ.
+
+    Args:
+        vision: the tower.
+        x: the summands; with an attention pool, one for each of its heads, [*batch pool d_model].
+        centre: subtract each summand's own mean; the published 'spread' convention leaves it in.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return Readout.of(vision, x.dtype)(x if vision.pool is not None else x.unsqueeze(-2), centre)

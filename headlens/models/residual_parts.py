@@ -15,16 +15,14 @@ up to the embedding exactly (Gandelsman, Efros, Steinhardt 2024, arXiv 2310.0591
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from headlens.models.block import Block
-    from headlens.models.vision_transformer import HookedVisionTransformer
+from headlens.models.block import Block
+from headlens.models.tower import Tower
 
 #: Bytes of summands that towers whose weights are known at the end alone hold for a batch of images at a time.
 HELD_BYTES = 96 << 20
@@ -77,7 +75,7 @@ class _Read:
     embedding: Float[Tensor, "image embed"]
 
 
-def images_at_once(vision: HookedVisionTransformer) -> int | None:
+def images_at_once(vision: Tower) -> int | None:
     """How many images a tower runs together here, so that what it holds to the end stays small; None for any number."""
     cfg = vision.cfg
     if cfg.pool == "tok" or (cfg.pool == "avg" and cfg.ln_after_pool):
@@ -88,7 +86,7 @@ def images_at_once(vision: HookedVisionTransformer) -> int | None:
 
 
 def residual_parts(
-    vision: HookedVisionTransformer, images: Float[Tensor, "image channel height width"], per_token: bool = False
+    vision: Tower, images: Float[Tensor, "image channel height width"], per_token: bool = False
 ) -> ResidualParts:
     """Run the tower once and keep the summands of what it reads.
 
@@ -114,7 +112,7 @@ def residual_parts(
     return ResidualParts(**joined, tokens=tokens)
 
 
-def _parts(vision: HookedVisionTransformer, images: Tensor, per_token: bool) -> ResidualParts:
+def _parts(vision: Tower, images: Tensor, per_token: bool) -> ResidualParts:
     cfg = vision.cfg
     class_token = cfg.pool == "tok"
 
@@ -185,7 +183,7 @@ def _parts(vision: HookedVisionTransformer, images: Tensor, per_token: bool) -> 
     )
 
 
-def _read_out(vision: HookedVisionTransformer, last: Float[Tensor, "image query d_model"]) -> _Read:
+def _read_out(vision: Tower, last: Float[Tensor, "image query d_model"]) -> _Read:
     """Everything between the last residual, at the tokens that are read, and the embedding."""
     pool = vision.pool
     if vision.ln_final is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from einops import einsum, rearrange
@@ -12,10 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import StoreError
-
-if TYPE_CHECKING:
-    from headlens.models.vision_transformer import HookedVisionTransformer
-
+from headlens.models.readout import Readout, read_out
+from headlens.models.tower import Tower
 
 _NUMBERS = 1 << 24  # of a basis that is kept as factors, put together at a time
 
@@ -62,7 +59,7 @@ class HeadBasis:
 
     @classmethod
     @torch.no_grad()
-    def from_vision(cls, vision: HookedVisionTransformer, whole: bool = False) -> HeadBasis:
+    def from_vision(cls, vision: Tower, whole: bool = False) -> HeadBasis:
         """Fold a tower's weights, in float32 at least.
 
         Args:
@@ -74,10 +71,10 @@ class HeadBasis:
             return cls._folded(vision, whole)
 
     @classmethod
-    def _folded(cls, vision: HookedVisionTransformer, whole: bool) -> HeadBasis:
+    def _folded(cls, vision: Tower, whole: bool) -> HeadBasis:
         cfg = vision.cfg
         wide = torch.promote_types(vision.dtype, torch.float32)
-        readout = vision.readout(wide)
+        readout = Readout.of(vision, wide)
         layer_bias = readout.bias.new_zeros(cfg.n_layers, *readout.bias.shape)
         bias_mean = layer_bias.new_zeros(layer_bias.shape[:2])
         head_mean, folded = [], None
@@ -256,7 +253,7 @@ class HeadBasis:
             )
 
 
-def _class_stem(vision: HookedVisionTransformer, dtype: torch.dtype) -> Float[Tensor, "embed"]:
+def _class_stem(vision: Tower, dtype: torch.dtype) -> Float[Tensor, "embed"]:
     """What the class token before the first block contributes for σ = 1; no pixel reaches it."""
     if vision.class_token is None:  # the mean of the patches, read by an attention layer without a residual stream
         return torch.zeros(vision.cfg.d_embed, dtype=dtype, device=vision.device)
@@ -264,4 +261,4 @@ def _class_stem(vision: HookedVisionTransformer, dtype: torch.dtype) -> Float[Te
     if vision.ln_pre is not None:
         mean, sigma = vision.ln_pre.statistics(token)
         token = (token.to(mean) - mean) / sigma * vision.ln_pre.w.to(mean) + vision.ln_pre.b.to(mean)
-    return vision.read_out(token.to(dtype))
+    return read_out(vision, token.to(dtype))

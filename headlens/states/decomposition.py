@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ModelError
+from headlens.models.residual_parts import ResidualParts
+from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.states.kept_basis import kept_basis
-
-if TYPE_CHECKING:
-    from headlens.models.residual_parts import ResidualParts
-    from headlens.models.vision_transformer import HookedVisionTransformer
 
 Constants = Literal["separate", "spread"]
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from headlens.models.tower import Tower
 from headlens.states.basis import HeadBasis
-
-if TYPE_CHECKING:
-    from headlens.models.vision_transformer import HookedVisionTransformer
 
 # Beside the tower, not in it: a copy that is sent to another process shall not carry it.
 _KEPT: WeakKeyDictionary[Any, tuple[list[tuple[int, int]], Num[Tensor, "sample"], HeadBasis]] = WeakKeyDictionary()
@@ -21,7 +19,7 @@ _STRIDE = 127  # a prime, so that samples of a large weight fall into its every 
 _LARGE = 1 << 16
 
 
-def kept_basis(vision: HookedVisionTransformer) -> HeadBasis:
+def kept_basis(vision: Tower) -> HeadBasis:
     """`HeadBasis.from_vision(vision, whole=True)`, folded again only where a weight that it depends on was changed.
 
     Folding ViT-B-16's weights takes as many operations as embedding a fifth of an image, ViT-L-14's those of a
@@ -44,7 +42,7 @@ def kept_basis(vision: HookedVisionTransformer) -> HeadBasis:
 
 
 def compact(
-    vision: HookedVisionTransformer, z: Float[Tensor, "image layer head *token pool d_head"]
+    vision: Tower, z: Float[Tensor, "image layer head *token pool d_head"]
 ) -> Float[Tensor, "image layer head *token d_state"]:
     """A tower's z as a store holds it: side by side for the heads of a pool, or, where that is narrower, as what each
     head contributes."""
@@ -54,7 +52,7 @@ def compact(
     return kept_basis(vision).contributions(flat)
 
 
-def _weights(vision: HookedVisionTransformer) -> Iterator[Tensor]:
+def _weights(vision: Tower) -> Iterator[Tensor]:
     for block in vision.layers:
         yield from (block.attn.W_O, block.attn.b_O)
         if block.attn.scale is not None:

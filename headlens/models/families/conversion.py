@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy as copying
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,10 @@ from headlens.errors import ModelError
 from headlens.models.altered import unaltered
 from headlens.models.families import huggingface, open_clip_vit, resnet, timm_eva, timm_vit
 from headlens.models.families.layout import Family, Layout, class_name, refusal, to_hooked, to_theirs
-from headlens.models.vision_transformer import HookedVisionTransformer
+from headlens.models.tower import Tower
 from headlens.registry import Registry
+
+T = TypeVar("T", bound=Tower)
 
 #: Every adapter.
 FAMILIES: Registry[Family] = Registry(
@@ -33,10 +35,11 @@ def family_of(tower: Any) -> Family | None:
     return next((family for family in FAMILIES.values() if family.recognises(tower)), None)
 
 
-def convert(tower: nn.Module, copy: bool = True) -> HookedVisionTransformer:
+def convert(kind: type[T], tower: nn.Module, copy: bool = True) -> T:
     """A hooked tower with the weights of an original of any family, in evaluation mode.
 
     Args:
+        kind: the class to build.
         tower: open_clip's `visual` or a tower of timm or transformers.
         copy: own the weights; without it they share the original's memory.
 
@@ -47,10 +50,10 @@ def convert(tower: nn.Module, copy: bool = True) -> HookedVisionTransformer:
     tower = unaltered(tower)
     family = family_of(tower)
     if family is None:
-        kind = class_name(getattr(tower, "trunk", tower))
-        why = refusal(kind)
+        name = class_name(getattr(tower, "trunk", tower))
+        why = refusal(name)
         raise ModelError(
-            f"The vision tower is a {kind}, which " + ("no adapter reads." if why is None else f"has no heads: {why}."),
+            f"The vision tower is a {name}, which " + ("no adapter reads." if why is None else f"has no heads: {why}."),
             "docs/models.md lists the families that are understood.",
         )
     layout = family.read(tower)
@@ -59,15 +62,15 @@ def convert(tower: nn.Module, copy: bool = True) -> HookedVisionTransformer:
     open_clip_vit.check_finite(table, "visual.")
     if copy:
         table = {name: tensor.clone() for name, tensor in table.items()}
-    hooked = _build(family, layout, table, copying.deepcopy(layout.stem) if copy else layout.stem)
+    hooked = _build(kind, family, layout, table, copying.deepcopy(layout.stem) if copy else layout.stem)
     if family is not open_clip_vit.FAMILY:  # which is compared with a new one of its settings, module by module
         _check_same(tower, family, hooked)
     return hooked.eval()
 
 
-def _build(family: Family, layout: Layout, table: dict[str, Tensor], stem: nn.Module | None) -> HookedVisionTransformer:
+def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tensor], stem: nn.Module | None) -> T:
     with torch.device("meta"):
-        hooked = HookedVisionTransformer(layout.cfg)
+        hooked = kind(layout.cfg)
     like = dict(hooked.state_dict())
     hooked.stem = stem
     weights = to_hooked(table, layout.cfg, family.places(layout.cfg), like)
@@ -82,7 +85,7 @@ def _build(family: Family, layout: Layout, table: dict[str, Tensor], stem: nn.Mo
 
 
 @torch.no_grad()
-def _check_same(tower: nn.Module, family: Family, hooked: HookedVisionTransformer) -> None:
+def _check_same(tower: nn.Module, family: Family, hooked: Tower) -> None:
     """Refuse a tower that computes something else than its conversion: what was changed in it would be lost."""
     if hooked.device.type == "meta":
         return
@@ -100,7 +103,7 @@ def _check_same(tower: nn.Module, family: Family, hooked: HookedVisionTransforme
         )
 
 
-def to_original(vision: HookedVisionTransformer, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
+def to_original(vision: Tower, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
     """The tower's weights under the names of the original, as its `load_state_dict` takes them.
 
     Args:

@@ -15,7 +15,7 @@ from headlens.models.config import VisionConfig
 from headlens.models.families.layout import Family, Layout, Place, linear_places, mlp_places, norm_places, to_theirs
 from headlens.models.open_clip_config import read_config
 from headlens.models.open_clip_import import open_clip
-from headlens.models.vision_transformer import HookedVisionTransformer
+from headlens.models.tower import Tower
 
 
 def check_finite(weights: Mapping[str, Tensor], prefix: str = "") -> None:
@@ -78,7 +78,7 @@ FAMILY = Family(
 )
 
 
-def to_open_clip(vision: HookedVisionTransformer) -> dict[str, Tensor]:
+def to_open_clip(vision: Tower) -> dict[str, Tensor]:
     """The tower's weights under open_clip's names, as `visual.load_state_dict` takes them.
 
     Bitwise the inverse of the conversion. Tensors are contiguous copies, ready to be written to a file.
@@ -93,7 +93,7 @@ def to_open_clip(vision: HookedVisionTransformer) -> dict[str, Tensor]:
     return to_theirs(mine, vision.cfg, places, {place.theirs for place in places})
 
 
-def rebuild_open_clip(vision: HookedVisionTransformer) -> nn.Module:
+def rebuild_open_clip(vision: Tower) -> nn.Module:
     """open_clip's own tower with this tower's settings and a copy of its weights, in evaluation mode."""
     visual = _empty_open_clip(vision.cfg)
     visual.load_state_dict(to_open_clip(vision), assign=True)
