@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from headlens.models.tower import Tower
+if TYPE_CHECKING:
+    from headlens.models.tower import Tower
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from einops import einsum, rearrange
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from headlens.errors import StoreError
 from headlens.models.readout import Readout, read_out
-from headlens.models.tower import Tower
+
+if TYPE_CHECKING:
+    from headlens.models.tower import Tower
 
 _NUMBERS = 1 << 24  # of a basis that is kept as factors, put together at a time
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from headlens.models.tower import Tower
 from headlens.states.basis import HeadBasis
+
+if TYPE_CHECKING:
+    from headlens.models.tower import Tower
 
 # Beside the tower, not in it: a copy that is sent to another process shall not carry it.
 _KEPT: WeakKeyDictionary[Any, tuple[list[tuple[int, int]], Num[Tensor, "sample"], HeadBasis]] = WeakKeyDictionary()
