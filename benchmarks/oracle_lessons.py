@@ -16,7 +16,7 @@ REMARKS = {
     "contrastive": "It credits one head an image, so that a head that stands behind a stronger one gets no credit: "
     "trust it for *the* head, not for all of them.",
     "contrastive-soft": "Its score, a head's mean part in wrong decisions less that in right ones, is close to what an "
-    "ablation takes away; it needs the labels, and wrongly classified images of the conflicting groups.",
+    "ablation takes away; it needs the labels, and incorrectly classified images of the conflicting groups.",
     "concept": "It never sees a class score: it says which heads move the embedding along the attribute. That these "
     "are the heads that matter for the classes is a finding here, not a premise.",
     "textspan": "Its rule asks whether the attribute is among a head's first texts, not how much the head varies, so "

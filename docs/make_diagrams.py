@@ -107,7 +107,7 @@ def votes() -> str:
     parts.append(label(554, 194, "towards the truth", BLUE, "end"))
     parts.append(label(800, 62, "gets this image's vote", ORANGE, "start"))
     return page(
-        944, 206, "Each wrongly classified image votes for the head that pushed most towards the mistake", parts
+        944, 206, "Each incorrectly classified image votes for the head that pushed most towards the mistake", parts
     )
 
 

@@ -1,4 +1,4 @@
-"""`headlens.load`: any model by its name. Which room builds it is decided here, in one place."""
+"""`headlens.load`: any model by its name. Which package builds it is decided here, in one place."""
 
 from __future__ import annotations
 

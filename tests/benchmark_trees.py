@@ -109,7 +109,7 @@ CASES = {
     "waterbirds": (waterbirds, {}, SOME),
     "celeba": (celeba, {}, SOME),
     "counteranimal": (counteranimal, {}, [*SOME, "ltc (self)", "ltc full", "erm probe + ltc"]),
-    # A random model tells none of 1,000 classes rightly, so that nothing could be located here.
+    # A random model classifies none of 1,000 classes correctly, so that nothing could be located here.
     "counteranimal-imagenet": (
         counteranimal,
         {"heads_from": benchmark.CarriedHeads(((0, 1),), ((1, 2),), "another data set")},

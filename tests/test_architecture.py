@@ -1,4 +1,4 @@
-"""The plan of the house is kept: floors import downwards, packages re-export, nothing prints, nothing is pickled."""
+"""The project's layers: lower ones never import higher ones, packages re-export, nothing prints, nothing is pickled."""
 
 import ast
 from collections.abc import Iterator

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -97,6 +98,22 @@ def test_the_same_question_typed_again_goes_on_from_its_folder(world: Path, tmp_
     assert again.corrections == {}
     assert again.results is None
     assert not (out / "evaluation.json").exists()
+
+
+def test_a_correction_is_embedded_and_baked_from_the_shell(world: Path, located: Path, tmp_path: Path) -> None:
+    saved = told("correct", located, "--methods", "ablation")["corrections"]["ablation"]
+    images = ["--model", "testbed", "--data", world / "manifest.csv"]
+    done = told("embed", *images, "--correction", saved, "--out", tmp_path / "e.npy")
+    assert done["images"] == len(np.load(tmp_path / "e.npy")) == len(np.load(tmp_path / "e.plain.npy")) == 240
+    said = refused("embed", *images, "--correction", Path(saved).parent / "ablation", "--out", tmp_path / "f.npy")
+    assert "no saved correction" in said and f"There are {saved}" in said
+    assert "neither in .parquet" in refused("embed", *images, "--correction", saved, "--out", tmp_path / "e.txt")
+
+    store = ["--store", world / "acts.zarr", "--heads", "L3H0"]
+    asked = ["--classes", "landbird,waterbird", "--attribute", "background"]
+    baked = told("bake", "--model", "testbed", *store, *asked, "--out", tmp_path / "baked")
+    assert (tmp_path / "baked" / "open_clip_model.safetensors").is_file() and baked["heads"] == "L3H0"
+    assert "no --model" in refused("bake", *store)
 
 
 def test_people_get_tables(located: Path) -> None:

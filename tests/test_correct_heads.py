@@ -289,7 +289,7 @@ def test_a_saved_correction_is_not_written_over_unasked(tmp_path):
 
 
 def test_damaged_folders(tmp_path):
-    with pytest.raises(CorrectionError, match="a saved correction"):
+    with pytest.raises(CorrectionError, match="no saved correction"):
         load_correction(tmp_path)
     folder = MeanAblation([(0, 1), (1, 1)]).fit(states()).save(tmp_path / "a")
     text = (folder / "correction.json").read_text()
@@ -299,15 +299,15 @@ def test_damaged_folders(tmp_path):
         (text.replace('"L1H1"', '"L1Hx"'), "values of a 'mean-ablation'.*'L1Hx' names no head"),
         (text.replace('"L0H1",', ""), "means of 1 heads"),
         (text.replace('"reference"', '"also"'), "values of a 'mean-ablation'"),
-        (text[:-9], "a saved correction"),
-        ("[]", "a saved correction"),
+        (text[:-9], "no saved correction"),
+        ("[]", "no saved correction"),
     ):
         (folder / "correction.json").write_text(changed)
         with pytest.raises(CorrectionError, match=match):
             load_correction(folder)
     (folder / "correction.json").write_text(text)
     (folder / "correction.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(CorrectionError, match="a saved correction"):
+    with pytest.raises(CorrectionError, match="no saved correction"):
         load_correction(folder)
 
 

@@ -1,4 +1,4 @@
-"""FACET: crops by the box, attributes from the annotators' columns, and what may be amiss with either."""
+"""FACET: crops by the box, attributes from the annotators' columns, and what may be invalid in either."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -150,7 +150,7 @@ def test_genderbias_vl(tmp_path: Path) -> None:
     data = datasets.read("genderbias-vl", tmp_path, val=["File Clerk"])
     frame = data.manifest
     used = ["Civil engineer", "Dental hygienist", "File Clerk", "Marketing manager", "Sales manager"]
-    assert data.classes == ("Baker", *used)  # Baker has no pictures of both, but is what one is weighed against
+    assert data.classes == ("Baker", *used)  # Baker has no pictures of both, but is a candidate class of one
     assert len(frame) == 5 * (3 + 2)
     occupations = frame.drop_duplicates("label").set_index("label")
     pairs = {label: data.classes[second] for label, (_, second) in pairs_of(frame, data.classes).items()}

@@ -1,4 +1,4 @@
-"""Many machines: a store, or moments, that actors made are those of a single process, whoever died on the way."""
+"""Many machines: a store, or moments, that actors made are those of a single process, whichever actors died."""
 
 import os
 import threading

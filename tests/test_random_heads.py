@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from headlens.errors import LocateError, MetricError
 from headlens.heads import HeadId
-from headlens.locate import draw_head_sets, layer_matched, random_head_control
+from headlens.locate import draw_head_sets, layer_matched
 from headlens.metrics import against_random
+from headlens.steps.controls import Draw, Scored, random_head_control
 
 
 def layers(heads):
@@ -106,29 +107,36 @@ def test_refusals(arguments, match):
 # ---- the comparison -------------------------------------------------------------------------------------------------
 
 
-def control(located, effect, shape=(2, 11), **options):
-    """A statistic that is the sum of the heads' effects."""
-    sets = draw_head_sets(located, *shape, **options)
-    return random_head_control(sets, lambda roles: {"worst_group": sum(effect[h] for h in roles["spurious"])})
+def control(located, effect, shape=(2, 11), n_random_sets=100):
+    """Of a method that classifies as many images correctly as the sum of its heads' effects, of one group."""
+    images = np.arange(400)
+    scored = Scored(np.ones(400, int), images % 2, np.full(400, "all"))
+
+    def predict(heads):
+        return (images < sum(effect[head] for head in heads["spurious"])).astype(int)
+
+    cast = {"spurious": tuple(map(HeadId.of, located))}
+    draw = Draw(*shape, n_random_sets, 0)
+    return random_head_control("any", cast, predict, scored, draw, before=np.zeros(400, int), after=predict(cast))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
 def test_p_is_the_rank_among_all_sets(seed):
-    effect = np.random.default_rng(seed).integers(0, 5, (2, 11)) / 7  # many ties
+    effect = np.random.default_rng(seed).integers(0, 5, (2, 11))  # many ties
     located = [HeadId(1, 3), HeadId(1, 8)]
     found = control(located, effect, n_random_sets=1000).comparison("worst_group")
     every = [effect[1, i] + effect[1, j] for i in range(11) for j in range(i)]
     observed = effect[1, 3] + effect[1, 8]
-    assert found.p == pytest.approx(sum(value >= observed - 1e-9 for value in every) / len(every))
-    assert found.n == len(every) - 1 and found.observed == pytest.approx(observed)
+    assert found.p == pytest.approx(sum(value >= observed for value in every) / len(every))
+    assert found.n == len(every) - 1 and found.observed == pytest.approx(observed / 400)
     assert found.effect == pytest.approx(found.observed - found.mean)
 
 
 def test_random_located_sets_are_rarely_better():
     """The control's own error: over located sets drawn at random from heavy-tailed heads, p ≤ .05 in at most 5 %."""
     generator = np.random.default_rng(0)
-    effect = generator.standard_cauchy((3, 8))
+    effect = np.minimum(np.abs(generator.standard_cauchy((3, 8))) * 20, 190).astype(int)
     for pattern in ((2,), (1, 1)):
         p = []
         for _ in range(60):
@@ -137,39 +145,35 @@ def test_random_located_sets_are_rarely_better():
                 for layer, count in enumerate(pattern)
                 for j in generator.choice(8, count, replace=False)
             ]
-            p.append(control(located, effect, (3, 8), n_random_sets=1000).comparison("worst_group").p)
+            p.append(control(located, effect, (3, 8)).comparison("worst_group").p)
         assert np.mean(np.array(p) <= 0.05) <= 0.05 + 2 * (0.05 * 0.95 / 60) ** 0.5
 
 
 def test_pooled_layers_are_judged_by_the_other_heads_of_the_located_one():
-    effect = np.zeros((3, 8))
+    effect = np.zeros((3, 8), int)
     effect[1] = np.arange(8)  # the located layer does more than its neighbours, whichever head
     strongest = control([(1, 7)], effect, (3, 8))
     assert strongest.comparison("worst_group").p == pytest.approx(1 / 24)
-    assert strongest.type_1_error("worst_group") == pytest.approx(1 / 7)
-    alike = np.arange(24).reshape(8, 3).T.astype(float)
-    assert control([(1, 7)], alike + np.eye(3, 8)[[1, 0, 2]], (3, 8)).type_1_error("worst_group") == 0
-    assert control([(1, 7), (1, 2)], effect, (3, 8)).type_1_error("worst_group") is None
+    assert strongest.type_1_error("worst_group", 0.05) == pytest.approx(1 / 7)
+    alike = np.arange(24).reshape(8, 3).T + np.eye(3, 8, dtype=int)[[1, 0, 2]]
+    assert control([(1, 7)], alike, (3, 8)).type_1_error("worst_group", 0.05) == 0
+    assert control([(1, 7), (1, 2)], effect, (3, 8)).own_p == {}
 
 
 def test_lower_may_be_better_and_resamples_give_the_effects_interval():
     generator = np.random.default_rng(0)
-    noise = generator.normal(size=200)
-    sets = draw_head_sets([(0, 0), (0, 1)], 1, 9)
-
-    def statistics(roles):
-        value = 0.5 - 0.1 * len({(0, 0), (0, 1)} & set(roles["spurious"]))
-        return {"cramers_v": np.concatenate([[value], value + 0.01 * noise]), "average": np.full(201, 0.7)}
-
-    found = random_head_control(sets, statistics, method="ablation")
-    v = found.comparison("cramers_v")
+    noise = 0.01 * generator.normal(size=200)
+    values = np.array([0.5] * 21 + [0.4] * 14)
+    v = against_random(
+        np.concatenate([[0.3], 0.3 + noise]),
+        np.concatenate([values[:, None], values[:, None] + noise], axis=1),
+        lower_is_better=True,
+    )
     assert v.observed == pytest.approx(0.3) and v.best == pytest.approx(0.4) and v.p == pytest.approx(1 / 36)
     assert v.effect == pytest.approx(v.mean - 0.3) and v.z > 2
     assert v.effect_interval == pytest.approx((v.effect, v.effect), abs=1e-9)  # the same noise on both sides cancels
-    average = found.comparison("average")
-    assert average.p == 1 and average.effect == pytest.approx(0) and np.isnan(average.z)
-    assert found.table()["measure"].tolist() == ["cramers_v", "average"] and "cramers_v" in found._repr_html_()
-    assert len(found) == 35 and len(found.of("average")) == 35
+    alike = against_random(0.7, [0.7] * 35)
+    assert alike.p == 1 and alike.effect == pytest.approx(0) and np.isnan(alike.z)
 
 
 def test_equal_statistics_are_ties_whatever_their_last_bit():
@@ -178,11 +182,6 @@ def test_equal_statistics_are_ties_whatever_their_last_bit():
 
 
 def test_what_cannot_be_compared():
-    sets = draw_head_sets([(0, 0), (0, 1)], 1, 9)
-    with pytest.raises(LocateError, match="not \\['a'\\]"):
-        random_head_control(
-            sets, lambda roles: {"a" if (0, 0) in roles["spurious"] and (0, 1) in roles["spurious"] else "b": 1.0}
-        )
     with pytest.raises(MetricError, match="not finite"):
         against_random(0.1, [float("nan")])
 

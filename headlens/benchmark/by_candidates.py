@@ -1,6 +1,6 @@
-"""Text pairs that depend on which classes an image is weighed between, as in GenderBias-VL.
+"""Text pairs that depend on the two candidate classes of an image, as in GenderBias-VL.
 
-There every image is weighed between two occupations, and what tells *these two* apart is injected (LTC, arXiv
+There every image is classified between two occupations, and what tells *these two* apart is injected (LTC, arXiv
 2505.17425). So a method is built once for each two classes, with the pairs filled with their names, and an image gets
 the correction of its own.
 """
@@ -27,7 +27,7 @@ from headlens.steps.methods import Builder, Ingredients, Method
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ByCandidates(ByImage):
-    """One correction for each two classes that images are weighed between.
+    """One correction for each two candidate classes.
 
     Attributes:
         parts: the corrections.
@@ -55,7 +55,7 @@ class ByCandidates(ByImage):
 
 
 def two_candidates(target: Any, classes: Sequence[str]) -> list[Two]:
-    """The two classes that each image is weighed between, the one of the smaller index first.
+    """The two candidate classes of each image, the one of the smaller index first.
 
     Which of the two is the true one must not show, and does not: a pair of texts and its reverse do the same.
 

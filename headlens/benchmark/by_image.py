@@ -1,6 +1,6 @@
 """Corrections of which each image gets one of its own, by a rule that reads no label.
 
-Some suites correct images of different kinds differently: each image of GenderBias-VL is weighed between two
+Some suites correct images of different kinds differently: each image of GenderBias-VL is classified between two
 occupations of its own, and an animal of CounterAnimal gets heads and text pairs of the class that it is taken for.
 What a method builds for every kind stands side by side in a `headlens.correct.ByImage`.
 """

@@ -126,7 +126,7 @@ def attribute_left() -> Extra:
 def _right(
     one: Scored, attribute: Attribute, truth: Int[np.ndarray, "image"]
 ) -> list[Bool[np.ndarray, "image"]] | None:
-    """Which images are told rightly: by zero-shot where the method is another one, and by the method."""
+    """Which images are classified correctly: by zero-shot where the method is another one, and by the method."""
     if one.embedding is None:
         return None
     prototypes = attribute.prototypes(one.audit.data.texts)

@@ -27,7 +27,7 @@ def attribute_location(audit: Audit) -> Location:
     """V of the attribute's own zero-shot task over the reference split, and the heads Z_S that decide it.
 
     Raises:
-        LocateError: where no image's value is told rightly.
+        LocateError: where no image's value is predicted correctly.
     """
     prototypes = audit.attribute.prototypes(audit.data.texts)
     store, rows = audit.data.reference, audit.splits.reference
@@ -61,7 +61,7 @@ def examples(audit: Audit, count: int) -> Int[np.ndarray, "image"]:
 
 
 def set_maps(audit: Audit, sets: Mapping[str, Sequence[HeadId]], count: int = 4) -> go.Figure:
-    """Per-token maps of whole sets of heads along t_p − t_o, p the predicted class and o what it is weighed against.
+    """Per-token maps of whole sets of heads along t_p − t_o, p the predicted class, o the candidate compared with it.
 
     Raises:
         ImageError: for an image that cannot be read again.

@@ -103,7 +103,7 @@ def figures(audit: Audit, images: int = 4, kinds: Mapping[str, Sequence[str]] | 
 def _attribute(audit: Audit, attribute: Location) -> Section:
     return Section(
         "Heads of the attribute",
-        f"The heads that decide where {audit.attribute.name} is told rightly, in its own zero-shot task: Z_S.",
+        f"The heads that decide where {audit.attribute.name} is predicted correctly, in its own zero-shot task: Z_S.",
         plots.location(attribute),
     )
 
@@ -129,7 +129,7 @@ def _margins(audit: Audit) -> list[Section]:
     return [
         Section(
             "By how much: margins",
-            "The score of the true class less the highest of the others that an image is weighed against. Injection "
+            "The score of the true class less the highest of its other candidate classes. Injection "
             f"sets the heads' lengths anew, so compare where zero is, not how wide a box is.{left}",
             plots.margins({name: own[kept] for name, own in values.items()}, groups[kept].tolist(), unit="score"),
         )
@@ -209,7 +209,7 @@ def _sets(
                 Section(
                     "Where the sets of heads read",
                     "What the heads of a set contribute together, patch by patch, along the predicted class less the "
-                    f"one that it is weighed against: orange speaks for the prediction. {told}.",
+                    f"candidate class that it is compared with: orange speaks for the prediction. {told}.",
                     set_maps(audit, sets, images),
                 )
             )

@@ -2,7 +2,7 @@
 
 Steps: read the data set; fill the store, which goes on from where an interrupted run stopped; locate, or take over
 heads that were located elsewhere; fit every method on the reference split, where one that cannot be fitted here gives
-its reason in place of numbers; score all on the test split, with random heads in the place of the located ones for the
+its reason in place of numbers; score all on the test split, with random heads instead of the located ones for the
 methods that are asked for; measure what the suite measures beside.
 """
 

@@ -145,9 +145,9 @@ def _animals(name: str, options: dict[str, Any]) -> Suite:
         salient_on="common",
         extras=(common_counter(), elsewhere([Question("scene", "a photo with {} in the background")]), retrieval()),
         notes=(
-            "Salient heads are located for each class on the rightly classified common images of the reference split, "
-            "less the spurious ones. Text pairs name a class and the one that its common images are mostly mistaken "
-            "for. An image gets heads and pairs of the class that zero-shot takes it for.",
+            "Salient heads are located for each class on the correctly classified common images of the reference "
+            "split, less the spurious ones. Text pairs name a class and the one that its common images are mostly "
+            "mistaken for. An image gets heads and pairs of the class that zero-shot takes it for.",
             "Spurious heads are located on the counter images of all classes at once, unless they are carried over: "
             "the publication takes those of Waterbirds (heads_from).",
         ),
@@ -182,7 +182,7 @@ def _genderbias_vl() -> Suite:
         ),
         notes=(
             f"Heads are located on the disadvantaged gender presentation of the {_WORST} occupations of the reference "
-            "split with the largest gaps; each image is weighed between its own two occupations, and gets the text "
+            "split with the largest gaps; each image is classified between its own two occupations, and gets the text "
             "pairs of these two.",
         ),
     )

@@ -405,7 +405,7 @@ def report(typed: Typed) -> None:
 def _opened(typed: Typed, verb: str) -> tuple[Audit, Path]:
     from headlens.cli.inputs import open_audit
 
-    _call(typed, verb)  # what is typed amiss is an error before the model is loaded
+    _call(typed, verb)  # a mistyped option is an error before the model is loaded
     return open_audit(typed)
 
 

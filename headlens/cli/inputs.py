@@ -137,7 +137,9 @@ def load_model(typed: Typed, label: str = "") -> HookedCLIP:
     from headlens.steps.reproduce import ModelName
 
     name, pretrained = typed["model"], typed["pretrained"]
-    if name is None and label:
+    if name is None:
+        if not label:
+            raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
         known = ModelName.of(label)
         name, pretrained = known.name, pretrained or known.pretrained
     return load(

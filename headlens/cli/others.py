@@ -171,8 +171,6 @@ def bake_heads(typed: Typed) -> None:
     from headlens.extraction import HeadStore
     from headlens.prompts import ZeroShotTask
 
-    if typed["model"] is None:
-        raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
     clip = load_model(typed)
     store, heads = HeadStore.open(typed["store"], clip), listed(typed["heads"])
     classes = [] if typed["classes"] is None else class_names(typed["classes"])
@@ -203,10 +201,8 @@ def embed(typed: Typed) -> None:
     from headlens.embedding import embed_images
     from headlens.manifest import read_manifest
 
-    if typed["model"] is None:
-        raise TaskError("There is no --model.", "Name an open_clip model, a checkpoint, or testbed.")
-    clip, manifest = load_model(typed), read_manifest(typed["data"])
-    path = embed_images(clip, load_correction(typed["correction"]), manifest, typed["out"], typed["batch_size"])
+    manifest, correction = read_manifest(typed["data"]), load_correction(typed["correction"])
+    path = embed_images(load_model(typed), correction, manifest, typed["out"], typed["batch_size"])
     show.facts({"embeddings": str(path), "images": len(manifest)}, as_json=typed["as_json"])
 
 

@@ -5,7 +5,7 @@ A correction is a frozen dataclass. Every field of it is saved, and counts in it
 `headlens.correct.views` describes and returns the same form, a view for a view.
 
 Three kinds: `HeadCorrection` gives some heads new contributions, `EmbeddingCorrection` moves whole embeddings, and
-`ClassifierCorrection` leaves both alone and puts another classifier in the place of the one it is given.
+`ClassifierCorrection` leaves both alone and replaces the classifier it is given.
 
 Target and reference have to follow one convention (both parts of the unit embedding, or both not): the arrays do not
 say which, but a width or a model that differs is refused.
@@ -209,8 +209,10 @@ def load_correction(folder: str | os.PathLike[str]) -> Correction:
         saved = upgraded(record, arrays) if form == 1 else record["correction"]
         name = saved["type"]
     except Exception as error:  # safetensors raises an error type of its own for a damaged file
+        beside = sorted(str(one.parent) for place in (folder, folder.parent) for one in place.glob(f"*/{_JSON}"))
         raise CorrectionError(
-            f"a saved correction ({_JSON} and {_ARRAYS}) in {folder}", f"{error}", "Save it again, or check the path."
+            f"{folder} holds no saved correction ({_JSON} and {_ARRAYS}): {error}.",
+            f"There are {', '.join(beside[:6])}." if beside else "Save it again, or check the path.",
         ) from error
     if form not in (1, _FORMAT) or name not in CORRECTIONS:
         raise CorrectionError(
@@ -412,7 +414,7 @@ class MovedView(View):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassifierCorrection(Correction):
-    """A correction that puts another classifier in the place of the one that `logits` is given.
+    """A correction that replaces the classifier that `logits` is given.
 
     `apply` returns what it is given.
     """

@@ -24,8 +24,8 @@ Why not the variance that texts explain: d texts of any kind span a head of widt
 bank's own mean and covariance explain a trained head nearly as well as the bank does, because the bank varies most
 where the heads do (`Explanation.chance` reports them). In a head of random weights the direction that varies has no
 relation to where the texts lie, nor the texts to what the images show elsewhere: that is what the rotation tests.
-The measured rates are in the docs ('Measured on known heads'). All of this is ours; step 1 and the texts' ranking
-follow the habit of naming principal directions, TextSpan stays in `headlens.locate.textspan`.
+`benchmarks/head_labels.py` measures the rates, and docs/explain.md gives them. All of this is ours; step 1 and the
+texts' ranking follow the habit of naming principal directions, TextSpan stays in `headlens.locate.textspan`.
 """
 
 from __future__ import annotations

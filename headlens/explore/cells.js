@@ -1,4 +1,4 @@
-// A button over each cell of a heatmap of heads, for the keyboard, for screen readers, and for whoever looks for "head 3.1".
+// A button over each cell of a heatmap of heads, for the keyboard, for screen readers, and for tests that look for "head 3.1".
 // The pointer meets the buttons, too; plotly's own label is shown for the one under it.
 
 function plain(markup) {

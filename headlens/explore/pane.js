@@ -28,7 +28,7 @@ async function bring(source) {
     shared.give(globalThis.Plotly);
   } finally {
     URL.revokeObjectURL(url);
-    // Another version that the page already had is left to whoever brought it.
+    // Another version that the page already had is left to the extension that brought it.
     if (others) globalThis.Plotly = others;
   }
 }

@@ -56,7 +56,7 @@ class Pane(anywidget.AnyWidget):
             self.on_msg(lambda _, told, __: on_click(told["x"], told["y"], told["number"], told["add"]))
 
     def draw(self, figure: go.Figure | None, pressed: Iterable[tuple[int, int]] = ()) -> None:
-        """Draw a figure in the place of the one before; None for an empty pane.
+        """Replace the figure; None for an empty pane.
 
         Args:
             figure: what to draw.

@@ -8,7 +8,8 @@ Steps:
 3. Ray Data gives work to whichever actor is free, starts an actor that died again, where its machine is gone on
    another, and gives it its runs once more. Of these, the blocks that are whole stay. A run that was begun three times
    and never ended ends the extraction (Ray's own count of retries would end it where a machine is slow to be missed).
-4. Moments come back in the order of the blocks, whoever was first, so that merging gives the bits of a single process.
+4. Moments come back in the order of the blocks, whichever finished first, so that the merged ones are bitwise identical
+   to those of a single process.
    What is done before its turn waits in the cluster's object store, within the bounds that Ray Data keeps.
 
 Limits: results are the same on every machine only as far as their processors round alike. The machine that this runs on

@@ -13,6 +13,7 @@ harms nothing, and two that disagree meet at the plan, which only one of them ca
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import takewhile
@@ -23,7 +24,7 @@ from uuid import uuid4
 import fsspec
 from filelock import FileLock, Timeout
 
-from headlens.errors import HeadlensError, StoreError
+from headlens.errors import HeadlensError, StoreError, StoreWarning
 from headlens.images import is_url
 
 Shard = tuple[int, int]
@@ -97,7 +98,8 @@ class Storage:
             name: the file.
             content: its bytes; they replace what was there.
             new: replace nothing. Raises `FileExistsError` where the file is there, also where another process put it
-                there a moment ago (on an object store, as far as that has conditional puts).
+                there a moment ago (on an object store without conditional
+                puts that cannot be checked, which a `StoreWarning` says).
         """
         if self.local:
             self._write_on_disk(Path(self._root) / name, content, new)
@@ -106,7 +108,13 @@ class Storage:
         else:
             try:
                 self._system.pipe_file(self._at(name), content, mode="create")
-            except (NotImplementedError, TypeError, ValueError):
+            except (NotImplementedError, TypeError, ValueError) as error:  # as file systems say that they have none
+                warnings.warn(
+                    f"{self._root} has no conditional put ({error}): that nobody else began the same store at the same "
+                    "moment cannot be checked.",
+                    StoreWarning,
+                    stacklevel=2,
+                )
                 self._system.pipe_file(self._at(name), content)
 
     def _write_on_disk(self, target: Path, content: bytes, new: bool) -> None:

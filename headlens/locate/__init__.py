@@ -34,7 +34,7 @@ from headlens.locate.contrastive import (
 )
 from headlens.locate.head_ablation import HeadEffects
 from headlens.locate.located import Located
-from headlens.locate.random_heads import HeadSets, RandomHeads, draw_head_sets, layer_matched, random_head_control
+from headlens.locate.random_heads import HeadSets, draw_head_sets, layer_matched
 from headlens.locate.search import (
     OBJECTIVES,
     Objective,
@@ -62,7 +62,6 @@ __all__ = [
     "Location",
     "Objective",
     "ObjectiveName",
-    "RandomHeads",
     "SearchResult",
     "Significance",
     "attribute_heads",
@@ -87,7 +86,6 @@ __all__ = [
     "head_variance",
     "layer_matched",
     "margins_of",
-    "random_head_control",
     "rivals",
     "routes",
     "salient_by_class",

@@ -6,10 +6,10 @@
    Under a method with two roles (ablated and injected heads) each role is drawn by itself, with the other as located,
    or both together.
 2. Where the pattern has too few sets for p ≤ alpha (a layer of 8 heads has 7 others), the neighbouring layers join, one
-   on each side at a time, until it has enough. The result names them, and `RandomHeads.type_1` measures what pooling
-   may do: the share of the *other* sets of the located layers that would themselves be called better.
-3. `random_head_control` computes the same statistics, by the same function, for the located set and for every draw.
-   p = (1 + #{draws at least as good, up to rounding}) / (1 + draws).
+   on each side at a time, until it has enough. The result names them, and has the *other* sets of the located layers,
+   to measure how many of these would themselves be called better.
+
+`headlens.steps.controls` repeats a method with the sets and compares.
 
 Sources: the control of Yasser et al. 2026 (arXiv 2603.11793), who draw from the layer's other heads; the overlap, the
 roles and the pooling are ours.
@@ -17,19 +17,16 @@ roles and the pooling are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import ceil, comb, prod
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId, HeadLike, as_heads
-from headlens.metrics.random_heads import TOLERANCE, RandomComparison, against_random
-from headlens.progress import progress
+from headlens.metrics.random_heads import TOLERANCE
 
 Roles = dict[str, tuple[HeadId, ...]]
 """Heads by the role that they have in a method: "spurious" are ablated, "salient" strengthened."""
@@ -223,126 +220,6 @@ def _splits(free: list[HeadId], counts: list[int]) -> Iterator[list[tuple[HeadId
         left = [head for head in free if head not in chosen]
         for rest in _splits(left, counts[1:]):
             yield [chosen, *rest]
-
-
-# ---- the comparison -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class RandomHeads:
-    """Statistics of a method with its located heads, and with random ones.
-
-    Attributes:
-        method: the method's name.
-        sets: the random sets.
-        names: the statistics.
-        lower_is_better: those of which less is better.
-        observed: each statistic with the located heads: its value, then paired bootstrap resamples, if there are any.
-        values: the same with each random set.
-        own: the same with each other set of the located layers, where layers were pooled.
-        level: of the intervals.
-    """
-
-    method: str
-    sets: HeadSets
-    names: tuple[str, ...]
-    lower_is_better: tuple[str, ...]
-    observed: Float[np.ndarray, "statistic sample"]
-    values: Float[np.ndarray, "set statistic sample"]
-    own: Float[np.ndarray, "own_set statistic sample"]
-    level: float = 0.95
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def of(self, name: str) -> Float[np.ndarray, "set"]:
-        """One statistic of every random set."""
-        return self.values[:, self.names.index(name), 0]
-
-    def comparison(self, name: str) -> RandomComparison:
-        """How the located heads compare by one statistic.
-
-        Raises:
-            MetricError: where there is no random set.
-        """
-        place = self.names.index(name)
-        return against_random(
-            self.observed[place],
-            self.values[:, place],
-            lower_is_better=name in self.lower_is_better,
-            level=self.level,
-        )
-
-    def type_1_error(self, name: str) -> float | None:
-        """Of the other sets of the located layers, the share that would be called better than the pooled ones at
-        alpha, the located set left out; None without pooling, where it is at most alpha by construction.
-
-        Above alpha, a small p is what any heads of these layers may have: they simply do more than their neighbours.
-        """
-        if not len(self.own):
-            return None
-        place = self.names.index(name)
-        sign = -1 if name in self.lower_is_better else 1
-        values, own = sign * self.values[:, place, 0], sign * self.own[:, place, 0]
-        drawn = np.asarray([one in self.sets.sets for one in self.sets.own])  # then it is among `values` itself
-        reached = (values >= own[:, None] - TOLERANCE).sum(1) - drawn
-        p = (1 + reached) / (1 + len(values) - drawn)
-        return float((p <= self.sets.alpha + TOLERANCE).mean())
-
-    def table(self) -> pd.DataFrame:
-        """One row a statistic: `measure`, `observed`, `mean`, `best`, `effect`, `low`, `high`, `z`, `p`, `sets`."""
-        rows = []
-        for name in self.names:
-            one = self.comparison(name)
-            rows.append((name, one.observed, one.mean, one.best, one.effect, *one.effect_interval, one.z, one.p, one.n))
-        columns = ["measure", "observed", "mean", "best", "effect", "low", "high", "z", "p", "sets"]
-        return pd.DataFrame(rows, columns=columns)
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
-
-
-Statistics = Mapping[str, float | Float[np.ndarray, "sample"]]
-
-
-def random_head_control(
-    sets: HeadSets,
-    statistics_of_set: Callable[[Roles], Statistics],
-    *,
-    method: str = "",
-    lower_is_better: Iterable[str] = ("cramers_v", "corrected", "dependence"),
-    level: float = 0.95,
-) -> RandomHeads:
-    """The statistics of a method with its located heads, and with every random set, by one function.
-
-    Args:
-        sets: from `draw_head_sets`.
-        statistics_of_set: from heads by role to named statistics: numbers, or arrays with the value first and paired
-            bootstrap resamples after it, such as `headlens.metrics.PredictionStatistics` gives for predictions.
-        method: the method's name.
-        lower_is_better: the statistics of which less is better.
-        level: of the intervals.
-
-    Raises:
-        LocateError: where the function gives other statistics for one set than for another.
-    """
-    first = {name: np.atleast_1d(np.asarray(value, float)) for name, value in statistics_of_set(sets.located).items()}
-    names, rows = tuple(first), [np.stack(list(first.values()))]
-    every = [*sets.sets, *sets.own]
-    with progress(f"Random heads for {method}" if method else "Random heads", len(every), unit="sets") as advance:
-        for one in every:
-            found = statistics_of_set(one)
-            if tuple(found) != names:
-                raise LocateError(
-                    f"Statistics {list(found)} of a random set are not {list(names)}, those of the located one.",
-                    "Return the same names for every set.",
-                )
-            rows.append(np.stack([np.atleast_1d(np.asarray(found[name], float)) for name in names]))
-            advance(1)
-    values = np.stack(rows)
-    lower = tuple(name for name in lower_is_better if name in names)
-    split = 1 + len(sets)
-    return RandomHeads(method, sets, names, lower, values[0], values[1:split], values[split:], level)
 
 
 def layer_matched(

@@ -22,7 +22,7 @@ Parts = Tensor | tuple[Tensor, list[str]]
 
 
 class ActivationCache(TransformerLensCache):
-    """TransformerLens' cache; what it would compute wrongly for a vision tower is computed here, or refused."""
+    """TransformerLens' cache; what it would compute incorrectly for a vision tower is computed here, or refused."""
 
     def __getitem__(self, key: Any) -> Tensor:
         """An activation by its full name or a short one: `cache["z", 3]`. Raises `KeyError` for one not kept."""

@@ -89,7 +89,7 @@ class CorrectedCLIP(nn.Module):
         return embedding
 
     def classifier(self, classifier: Float[Tensor, "class embed"]) -> Float[Tensor, "class embed"]:
-        """The class embeddings that the correction uses in the place of these: others for a calibrated classifier.
+        """The class embeddings that the correction uses instead of these: others for a calibrated classifier.
 
         Args:
             classifier: the class embeddings, unit norm.

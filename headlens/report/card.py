@@ -96,7 +96,7 @@ def _correction(audit: Audited, level: int) -> list[str]:
         f"{'#' * level} What correcting the heads does",
         heads,
         "Accuracy in per cent with 95 % bootstrap intervals over images; for random heads the central 95 % of the "
-        "draws. The gap is average less worst group.",
+        "draws. The gap is average minus worst group.",
         _table(("method", "average", "worst group", "gap"), rows),
         _list(
             f"{name}: {_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same "

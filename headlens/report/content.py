@@ -1,4 +1,4 @@
-"""What a report says, as plain things: whoever has results puts them into these, and the page is made from them."""
+"""What a report says, as plain things: results are put into these, and the page is rendered from them."""
 
 from __future__ import annotations
 

@@ -105,11 +105,11 @@ def _methods(audit: Audited) -> Section:
     return Section(
         "What correcting does",
         "Each row is a way to answer: the model as it is (zero-shot), the corrections, and each correction with random "
-        "heads in the place of the located ones. A correction is worth its name where its worst group gains and random "
+        "heads instead of the located ones. A correction is worth its name where its worst group gains and random "
         "heads do not do as much.",
         table=pd.DataFrame(rows),
         table_caption="Accuracy in per cent, with 95 % bootstrap intervals over images; for random heads the central "
-        "95 % of the draws. The gap is average less worst group.",
+        "95 % of the draws. The gap is average minus worst group.",
     )
 
 

@@ -45,8 +45,8 @@ def _decisions(location: Location) -> Section:
         "Which heads",
         f"Spurious heads: {listed(location.spurious, 40)}. Salient heads: {listed(location.salient, 40)}.\n\nSpurious "
         "heads weigh in more where the answer is wrong than where it is right; salient heads the other way round. "
-        f"Compared are {location.n_wrong} wrongly and {location.n_correct} rightly classified images of the reference, "
-        f"from the groups in which class and attribute conflict; a head is named {apart}.",
+        f"Compared are {location.n_wrong} incorrectly and {location.n_correct} correctly classified images of the "
+        f"reference, from the groups in which class and attribute conflict; a head is named {apart}.",
         plots.location(location),
         caption=f"{what} {'the right images' if soft else 'right ones'} (V_C) and wrong ones (V_W).",
         table=frame,

@@ -9,7 +9,7 @@ from headlens.metrics import SMALL
 
 
 def percent(value: float | int) -> str:
-    """A share as per cent to one decimal; a stroke where it is not a number."""
+    """A share as per cent to one decimal; a dash where it is not a number."""
     return f"{100 * value:.1f}" if math.isfinite(value) else "–"
 
 

@@ -18,7 +18,7 @@ PAIRS = (
     ("a photo of a book", "a photo of a hammer"),
     ("a photo of a syringe", "a photo of a hose"),
 )
-"""What tells occupations apart whoever has them, for knowledge injection: clothes and tools."""
+"""What tells occupations apart on any figure, for knowledge injection: clothes and tools."""
 
 SPURIOUS_PAIRS = (("a photo of a woman", "a photo of a man"),)
 """What tells the presentations apart, for methods that reject a direction."""
