@@ -298,7 +298,7 @@ def test_candidates_without_scores_or_outside_the_tower_are_refused():
 
 def test_v_is_written_as_a_number_and_less_is_better():
     draws = np.array([0.41, 0.38, 0.1])
-    figure = plots.controls(draws, 0.2, 0.4, observed_name="candidates", baseline_name="none", measure="cramers_v")
+    figure = plots.controls(draws, 0.2, 0.4, names=("candidates", "none"), measure="cramers_v")
     assert [trace.name for trace in figure.data[1:]] == ["none 0.400", "candidates 0.200"]
     assert not any("%" in text for text in figure.data[0].text)
     assert "%" not in figure.layout.xaxis.tickformat
@@ -355,7 +355,7 @@ def test_a_locator_of_right_images_alone_has_one_panel():
         plots.shares(SHARES, change(), title=HOSTILE),
         plots.confusion({HOSTILE: CONFUSED}, (HOSTILE, "b", "c"), title=HOSTILE),
         plots.candidates(Candidates(HOSTILE, (HeadId(4, 2),), concept=scores([HeadId(4, 2)])), title=HOSTILE),
-        plots.controls([0.1, 0.2], 0.1, 0.3, HOSTILE, HOSTILE, HOSTILE, HOSTILE, "cramers_v"),
+        plots.controls([0.1, 0.2], 0.1, 0.3, HOSTILE, (HOSTILE, HOSTILE), HOSTILE, "cramers_v", HOSTILE),
     ],
     ids=["classes", "flow", "flow by fate", "shares", "confusion", "candidates", "controls"],
 )

@@ -77,7 +77,7 @@ def test_neighbouring_layers_join_where_a_layer_has_too_few_sets():
     assert draw_head_sets([(1, 0), (2, 0)], 3, 3).pooled == ((0, 1, 2),)
     tiny = draw_head_sets([(0, 0)], 2, 3)
     assert not tiny.enough and tiny.smallest_p == 1 / 6
-    assert draw_head_sets([(0, 0)], 1, 1).note.startswith("There is no other set")
+    assert draw_head_sets([(0, 0)], 1, 1).note.startswith("Random heads: there is no other set")
     # All heads of a layer: no other set of that layer, but of it and its neighbours.
     whole = draw_head_sets([(1, j) for j in range(4)], 3, 4)
     assert whole.n_possible == comb(12, 4) - 1 and whole.own == ()

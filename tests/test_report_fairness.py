@@ -51,11 +51,11 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
         f"What head {second} encodes",
     ]
     assert titles(page)[-5:] == [
-        "Which candidate does how much",
+        "Effect of each head",
         "Class by class",
         "Where the changed predictions went",
         "What it cost elsewhere",
-        "Would any heads do?",
+        "Random-head control",
     ]
 
 
@@ -76,12 +76,12 @@ def test_the_table_of_the_association_holds_the_results(audit, page):
 def test_random_heads_and_shares_are_told(audit, page):
     found = audit.fairness_results
     compared = found.control.comparison("cramers_v")
-    text = section(page, "Would any").text
+    text = section(page, "Random-head").text
     assert f"{100 * (1 - compared.share_at_least):.1f} % of them lower V by less" in text
     assert f"p = {compared.p:.3f}" in text
-    table = section(page, "Which candidate").table
+    table = section(page, "Effect of each head").table
     assert table["head"].tolist() == [str(head) for head in found.candidates]
-    assert "was not measured" in section(page, "Which candidate").text
+    assert "was not measured" in section(page, "Effect of each head").text
 
 
 def test_classes_and_flow_hold_every_image(audit, page):
@@ -191,7 +191,7 @@ def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
     for one in page.sections:
         for text in (one.title, one.caption, one.table_caption):
             assert "warmth" not in text.replace("warmth (inferred)", "")
-        if one.figure is not None and one.title.startswith("Would any"):
+        if one.figure is not None and one.title.startswith("Random-head"):
             assert "inferred" in one.figure.layout.xaxis.title.text
     assert "inferred" in page.settings["attribute values"]
 
@@ -206,7 +206,7 @@ def test_no_candidate_is_an_answer(audit):
     )
     page = content(empty)
     assert "No candidate was located" in page.sections[0].text
-    assert not {"Would any heads do?", "Which candidate does how much"} & set(titles(page))
+    assert not {"Random-head control", "Effect of each head"} & set(titles(page))
     render(page)
 
 
@@ -220,7 +220,7 @@ def test_heads_from_anywhere_are_reported(audit):
 
 
 def test_no_random_set_is_said_so(audit):
-    text = section(content(with_results(audit, control=None), images=0), "Would any").text
+    text = section(content(with_results(audit, control=None), images=0), "Random-head").text
     assert "No random sets were drawn" in text
 
 

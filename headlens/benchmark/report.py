@@ -180,14 +180,13 @@ def _controls(audit: Audit) -> list[Section]:
     assert audit.results is not None
     return [
         Section(
-            f"Would any heads do? ({name})",
-            f"The same method with {len(control.sets)} sets of as many heads from the same layers: p = "
-            f"{control.comparison().p:.3f}.",
+            f"Random-head control ({name})",
+            f"The same method with other heads: p = {control.comparison().p:.3f}. {control.note}",
             plots.controls(
                 control.drawn.worst_group,
                 control.comparison().observed,
                 float(control.baseline.worst_group),
-                observed_name=name,
+                names=(name, "zero-shot"),
             ),
         )
         for name, control in audit.results.controls.items()

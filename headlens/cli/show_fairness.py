@@ -91,10 +91,9 @@ def _measures(console: Console, audit: Audit, results: FairnessResults) -> None:
     if results.control is not None:
         control = results.control
         compared = control.comparison("cramers_v")
-        kind = "all" if control.exhaustive else "random"
         console.print(
             Text(
-                f"{len(control.sets)} {kind} layer-matched head sets: V {compared.mean:.3f} on average, "
+                f"{control.note} V is {compared.mean:.3f} on average, "
                 f"{compared.best:.3f} at the lowest; {100 * (1 - compared.share_at_least):.0f} % of them lower V "
                 f"by less (z = {compared.z:.1f}, p = {compared.p:.3f})."
             )

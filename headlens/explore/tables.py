@@ -87,10 +87,8 @@ def ablated(found: HeadAblation) -> str:
     if control is None:
         compared = "No random heads were drawn."
     else:
-        kind = "all " if control.exhaustive else ""
         compared = (
-            f"Random heads: the mean over {kind}{len(control.sets)} sets of as many heads from the same layers; "
-            "p: how often such a set does as well, the selection itself counted in."
+            f"{control.note} The column has their mean; p: how often such a set does as well, the selection counted in."
         )
     table = _table(pd.DataFrame(rows), "headlens-ablated", f"Before and after ablating {heads}")
     return _page(

@@ -75,18 +75,18 @@ class HeadSets:
 
     @property
     def note(self) -> str:
-        """How the sets were drawn, as a sentence."""
-        what = "all" if self.exhaustive else str(len(self.sets))
+        """How the sets were drawn, as a sentence that stands wherever a comparison with them is shown."""
+        what = "all" if self.exhaustive else f"{len(self.sets)} (seed {self.seed})"
         kept = [role for role in self.located if role not in self.varied]
         roles = f", {' and '.join(self.varied)} heads drawn and {' and '.join(kept)} heads as located" if kept else ""
         if not self.sets:
-            return "There is no other set of heads to compare with."
+            return "Random heads: there is no other set of heads to compare with."
         if not self.pooled:
-            return f"{what} of {self.n_possible} sets with as many heads of the same layers{roles}."
+            return f"Random heads: {what} of {self.n_possible} sets with as many heads of the same layers{roles}."
         layers = "; ".join(f"{min(pool)} to {max(pool)}" for pool in self.pooled)
         return (
-            f"{what} of {self.n_possible} sets with as many heads of layers {layers}{roles}: the located layers alone "
-            f"have too few sets for p ≤ {self.alpha:g}."
+            f"Random heads: {what} of {self.n_possible} sets with as many heads of layers {layers}{roles}; the located "
+            f"layers alone have too few sets for p ≤ {self.alpha:g}."
         )
 
 

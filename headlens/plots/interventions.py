@@ -24,23 +24,23 @@ def controls(
     observed: float,
     baseline: float,
     title: str = "",
-    observed_name: str = "located heads",
-    baseline_name: str = "zero-shot",
+    names: tuple[str, str] = ("located heads", "zero-shot"),
     quantity: str = "",
     measure: Literal["worst_group", "cramers_v"] = "worst_group",
+    note: str = "",
 ) -> go.Figure:
-    """A histogram of a measure over layer-matched random sets of heads, with lines for comparison.
+    """A histogram of a measure over random sets of heads, with lines for comparison.
 
     Args:
         values: the measure under each random set, a fraction.
         observed: the measure under the located heads.
         baseline: the measure with no head touched.
         title: plain text.
-        observed_name: how the line at `observed` is called.
-        baseline_name: how the line at `baseline` is called.
+        names: how the lines at `observed` and `baseline` are called.
         quantity: the measure's name, for the axis; "" for its usual one.
         measure: "worst_group", of which more is better and which is written in per cent, or "cramers_v", of which less
             is better.
+        note: how the sets were drawn, below the figure.
 
     Raises:
         HeadlensError: for no random set, or a value that is not a number.
@@ -52,6 +52,7 @@ def controls(
         f"There are {draws.size} random sets, and {int((~np.isfinite(everything)).sum())} values are not numbers.",
         "Leave the figure out where no control was drawn.",
     )
+    observed_name, baseline_name = names
     v = measure == "cramers_v"
     form = ".3f" if v else ".1%"
     quantity = quantity or ("Cramér's V" if v else "worst-group accuracy")
@@ -64,7 +65,7 @@ def controls(
     figure = go.Figure(
         go.Bar(
             x=(edges[:-1] + edges[1:]) / 2, y=counts, width=width * 0.94, marker={"color": palette.METHODS[1]},
-            name=f"{draws.size} random sets of heads, same layers",
+            name=f"{draws.size} random sets of heads",
             text=[
                 f"{n} of {draws.size} sets: {a:{form}} to {b:{form}}"
                 for n, a, b in zip(counts, edges, edges[1:], strict=False)
@@ -85,11 +86,12 @@ def controls(
     return style.finish(
         figure,
         title,
-        f"A histogram of {quantity} over {draws.size} layer-matched random sets of heads, from {draws.min():{form}} to"
+        f"A histogram of {quantity} over {draws.size} random sets of heads, from {draws.min():{form}} to"
         f" {draws.max():{form}}, with lines at {baseline_name} {baseline:{form}}, {observed_name} {observed:{form}}."
         f" {reach} of {draws.size} random sets {how}.",
         plot=(216, 420),
         legend=True,
+        note=note,
         xaxis={
             "title": {"text": style.label(quantity)},
             "tickformat": f".{digits}{'f' if v else '%'}",

@@ -99,9 +99,8 @@ def _correction(audit: Audited, level: int) -> list[str]:
         "draws. The gap is average minus worst group.",
         _table(("method", "average", "worst group", "gap"), rows),
         _list(
-            f"{name}: {_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same "
-            f"layers reach {percent(control.comparison().mean)} % in the worst group on average and "
-            f"{percent(control.comparison().best)} % at best, against "
+            f"{name}: {control.note} They reach {percent(control.comparison().mean)} % in the worst group on average "
+            f"and {percent(control.comparison().best)} % at best, against "
             f"{percent(control.comparison().observed)} % with the located heads ({_chance(control.comparison())})."
             for name, control in audit.results.controls.items()
         ),
@@ -128,10 +127,8 @@ def _fairness(audit: Audited, level: int) -> list[str]:
     told = []
     if (control := found.control) is not None:
         told.append(
-            f"{_sets(len(control.sets), control.exhaustive, control.seed)} of as many heads from the same layers, "
-            f"other than the candidates: {percent(1 - control.comparison('cramers_v').share_at_least)} % of them "
-            f"lower V by less than the candidates do "
-            f"({_chance(control.comparison('cramers_v'))})."
+            f"{control.note} {percent(1 - control.comparison('cramers_v').share_at_least)} % of them lower V by less "
+            f"than the candidates do ({_chance(control.comparison('cramers_v'))})."
         )
     elif found.candidates:
         told.append("No random heads were drawn: the ablation is not compared with chance.")
@@ -176,10 +173,6 @@ def _heads(audit: Audited, heads: Sequence[tuple[int, int]]) -> str:
         explained = audit.explanations.get(head)
         named.append(str(head) if explained is None else f"{head} ({explained.label})")
     return listed(named, 12)
-
-
-def _sets(count: int, exhaustive: bool, seed: int) -> str:
-    return f"all {count} sets" if exhaustive else f"{count} sets (drawn with seed {seed})"
 
 
 def _chance(compared: RandomComparison) -> str:

@@ -207,13 +207,14 @@ class Figures:
         """
         if not of_v:
             observed, baseline = control.comparison().observed, float(control.baseline.worst_group)
-            return plots.controls(control.drawn.worst_group, observed, baseline, observed_name=name)
+            names = (name, "zero-shot")
+            return plots.controls(control.drawn.worst_group, observed, baseline, names=names, note=control.note)
         return plots.controls(
             control.drawn.cramers_v,
             control.comparison("cramers_v").observed,
             float(control.baseline.cramers_v),
-            observed_name=name,
-            baseline_name="no head ablated",
+            names=(name, "no head ablated"),
+            note=control.note,
             quantity=f"Cramér's V of {self._data.question.attribute.name} and prediction",
             measure="cramers_v",
         )

@@ -130,13 +130,12 @@ def control_sections(audit: Audited) -> list[Section]:
     sections = []
     for name, control in audit.results.controls.items():
         compared = control.comparison()
-        kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
         z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
         sections.append(
             Section(
-                f"Would any heads do? ({name})",
-                f"The method {name} once more, with {len(control.sets)} sets of as many other heads from the same "
-                f"layers ({kind}). The worst group then reaches {percent(compared.mean)} % on average and "
+                f"Random-head control ({name})",
+                f"The method {name} repeated with other heads. {control.note} The worst group then "
+                f"reaches {percent(compared.mean)} % on average and "
                 f"{percent(compared.best)} % at best, against {percent(compared.observed)} % with the located heads "
                 f"({z}p = {compared.p:.3f}).",
                 plots.controls(control.drawn.worst_group, compared.observed, float(control.baseline.worst_group)),

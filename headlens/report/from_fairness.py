@@ -199,15 +199,14 @@ def _control(audit: Audited) -> Section:
     control = found.control
     if control is None:
         return Section(
-            "Would any heads do?",
+            "Random-head control",
             "No random sets were drawn: what the ablation of the candidates does is not compared with chance.",
         )
     compared = control.comparison("cramers_v")
-    kind = "every possible set" if control.exhaustive else f"drawn with seed {control.seed}"
     z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
     return Section(
-        "Would any heads do?",
-        f"The same ablation, of {len(control.sets)} sets of as many heads from the same layers ({kind}). "
+        "Random-head control",
+        f"The same ablation with other heads. {control.note} "
         f"{percent(1 - compared.share_at_least)} % of them lower V by less than the candidates do "
         f"({z}p = {compared.p:.3f}). V "
         f"is {number(compared.observed)} with the candidates ablated, and with random heads "
@@ -218,8 +217,7 @@ def _control(audit: Audited) -> Section:
             control.drawn.cramers_v,
             compared.observed,
             float(control.baseline.cramers_v),
-            observed_name="candidates ablated",
-            baseline_name="no head ablated",
+            names=("candidates ablated", "no head ablated"),
             quantity=f"Cramér's V of {name}",
             measure="cramers_v",
         ),
@@ -260,7 +258,7 @@ def _shares(audit: Audited) -> Section:
         ]
     )
     return Section(
-        "Which candidate does how much",
+        "Effect of each head",
         text,
         plots.shares(found.shares, found.change, found.total),
         caption=f"Change of Cramér's V of {name}, with {100 * found.change.level:.0f} % bootstrap intervals of the "

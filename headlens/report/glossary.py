@@ -29,7 +29,7 @@ _METHODS = {
     "ltc": "locate, then correct: the ablation, and salient heads turned towards what truly tells the classes apart",
 }
 _RANDOM = {
-    "random heads": "as many other heads of the same layers instead of the located ones: what chance would do",
+    "random heads": "as many heads of the same layers, or of those beside them, instead of the located ones: chance",
 }
 _FAIRNESS = {
     "Cramér's V": "how strongly attribute and answer go together: 0 not at all, 1 wholly",
