@@ -15,7 +15,7 @@ FLOORS = {
     3: {"images", "manifest", "findings", "extraction"},
     4: {"explain", "datasets", "loading", "testbed"},
     5: {"steps", "baking", "embedding"},
-    6: {"plots", "report"},
+    6: {"plots", "document"},
     7: {"audit", "cli", "explore", "benchmark", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

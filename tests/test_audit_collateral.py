@@ -11,9 +11,9 @@ import torch
 import headlens as hl
 from headlens import plots
 from headlens.correct import MeanAblation
+from headlens.document.collateral import elsewhere_section, elsewhere_verdict
 from headlens.errors import HeadlensError, TaskError
 from headlens.metrics import group_accuracy
-from headlens.report.elsewhere import elsewhere_section, elsewhere_verdict
 from headlens.steps import Step
 from headlens.steps.collateral import CANDIDATES, _in_words
 

@@ -14,10 +14,10 @@ from report_page import HOSTILE, Page
 
 from headlens import plots
 from headlens._version import __version__
+from headlens.document import Document, Section, render, write
+from headlens.document.html import script_json
 from headlens.errors import OutputError
 from headlens.metrics import Evaluation
-from headlens.report import ReportContent, Section, render, write
-from headlens.report.pieces import script_json
 
 
 def hostile_figure(text):
@@ -29,7 +29,7 @@ def hostile_figure(text):
 def content(text="plain"):
     """A page on which `text` stands in every place that takes text."""
     table = pd.DataFrame({text: [text, "b"], "share": [0.12345, np.nan], "images": [3, 5]})
-    return ReportContent(
+    return Document(
         title=text,
         verdict=[text],
         question={text: text},
@@ -40,7 +40,7 @@ def content(text="plain"):
             Section("maps", figure=plots.tokens([np.zeros((13, 13, 3), np.uint8)], {text: np.ones((1, 3, 3))}, [text])),
         ],
         settings={text: text, "nested": {"a": [text]}, "path": Path("a")},
-        command=text,
+        commands={text: text},
         limits=[text],
     )
 
@@ -157,12 +157,12 @@ def test_dark_colours_are_beside_every_figure(page):
 
 
 def test_a_figure_from_elsewhere_is_taken():
-    html = render(ReportContent("t", "v", sections=[Section("s", figure=go.Figure(go.Scatter(y=[1, 2])))]))
+    html = render(Document("t", "v", sections=[Section("s", figure=go.Figure(go.Scatter(y=[1, 2])))]))
     assert "A figure without a description." in html
 
 
 def test_a_page_without_figures_holds_no_script():
-    page = Page(render(ReportContent("t", "v")))
+    page = Page(render(Document("t", "v")))
     assert not page.scripts
     assert "script-src 'none';" in page.all("meta")[1]["content"]
 
@@ -183,7 +183,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(ReportContent("t", "v"), path)
+        write(Document("t", "v"), path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
@@ -191,21 +191,21 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
 def test_a_folder_is_not_written_over(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="Name a file in it"):
-        write(ReportContent("t", "v"), tmp_path)
+        write(Document("t", "v"), tmp_path)
     with pytest.raises(OutputError, match="leads through a file"):
-        write(ReportContent("t", "v"), tmp_path / "file" / "report.html")
+        write(Document("t", "v"), tmp_path / "file" / "report.html")
 
 
 def test_a_path_that_is_no_text_can_be_reported(tmp_path):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     section = Section(name, figure=hostile_figure(name))
-    page = write(ReportContent(name, name, sections=[section]), tmp_path / "report.html").read_text("utf-8")
+    page = write(Document(name, name, sections=[section]), tmp_path / "report.html").read_text("utf-8")
     assert r"caf\udce9.png" in page
 
 
 def test_a_folded_table_waits_to_be_opened_and_keeps_its_name(page):
     table = pd.DataFrame({"a": ["x"], "b": [1]})
-    html = render(ReportContent("t", "v", sections=[Section("s", table=table, table_caption="All", table_folded=True)]))
+    html = render(Document("t", "v", sections=[Section("s", table=table, table_caption="All", table_folded=True)]))
     folded = Page(html)
     assert folded.all("details") == [{"class": "fold"}]
     assert html.index('<details class="fold"><summary>All</summary>') < html.index("<table>") < html.index("</details>")
@@ -214,7 +214,7 @@ def test_a_folded_table_waits_to_be_opened_and_keeps_its_name(page):
 
 
 def test_the_words_are_explained_where_there_are_any(page):
-    content = ReportContent("t", "v", question={"a": "b"}, words={HOSTILE[0]: HOSTILE[1]})
+    content = Document("t", "v", question={"a": "b"}, words={HOSTILE[0]: HOSTILE[1]})
     explained = Page(render(content))
     assert {"class": "fold words"} in explained.all("details")
     assert HOSTILE[0] in "".join(explained.text)
@@ -223,7 +223,7 @@ def test_the_words_are_explained_where_there_are_any(page):
 
 
 def test_a_number_and_its_per_cent_stay_on_one_line():
-    html = render(ReportContent("t", "10.2 % of 5 images (p = 0.5)", sections=[Section("s", "from 1 % to 2 %")]))
+    html = render(Document("t", "10.2 % of 5 images (p = 0.5)", sections=[Section("s", "from 1 % to 2 %")]))
     assert "(p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.5)" in html
     assert "10.2\N{NO-BREAK SPACE}% of 5 images" in html
     assert "from 1\N{NO-BREAK SPACE}% to 2\N{NO-BREAK SPACE}%" in html

@@ -76,7 +76,7 @@ def opened(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
     def told(kind: str, said: object) -> None:
         wrong.append(f"{kind}: {said}")
 
-    def open_one(name: str) -> Any:
+    def open_one(name: str, unfolded: bool = True) -> Any:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
         contexts.append(context)
         page = context.new_page()
@@ -87,6 +87,9 @@ def opened(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
         page.on("request", lambda asked: told("request", asked.url) if not allowed(asked.url) else None)
         page.goto(reports[name].as_uri())
         page.wait_for_function("() => !document.querySelector('.plot:not(.js-plotly-plot)')")
+        assert page.locator("details.part[open]").count() == 0
+        if unfolded:
+            page.locator("details.part").evaluate_all("(folds) => folds.forEach((fold) => (fold.open = true))")
         return page
 
     def allowed(url: str) -> bool:
@@ -120,6 +123,33 @@ def test_every_figure_is_drawn_in_light_in_the_dark_on_a_small_screen_and_on_pap
     region.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("(region) => region.scrollLeft > 0", arg=region.element_handle())
+
+
+def test_tables_sort_and_are_saved_and_commands_are_copied(opened: Any) -> None:
+    page = opened("figures")
+    table = page.get_by_role("region", name="Table: Every class and value").locator("table")
+    column = table.locator("thead th").nth(2)
+    column.get_by_role("button").click()
+    images = [int(text) for text in table.locator("tbody tr td:nth-of-type(2)").all_inner_texts()]
+    assert images == sorted(images, reverse=True)
+    assert column.get_attribute("aria-sort") == "descending"
+    with page.expect_download() as download:
+        page.locator("section", has=table).get_by_role("button", name="Save as CSV").click()
+    lines = Path(download.value.path()).read_text("utf-8").splitlines()
+    assert download.value.suggested_filename == "who-is-harmed.csv"
+    assert lines[0].startswith("class,value,images,")
+    assert len(lines) == 1 + len(images)
+    page.get_by_role("button", name="Copy the commands in Python").click()
+    assert "hl.Audit(" in page.evaluate("() => getSelection().toString()")
+
+
+def test_a_link_in_the_contents_opens_what_is_folded(opened: Any) -> None:
+    page = opened("birds", unfolded=False)
+    fold = page.locator("details.part").first
+    page.locator(f"nav a[href='#{fold.get_attribute('id')}']").click()
+    playwright.expect(fold.locator("section").first).to_be_visible()
+    page.set_viewport_size({"width": 1500, "height": 900})
+    assert page.locator("nav").evaluate("(nav) => getComputedStyle(nav).position") == "fixed"
 
 
 def in_order(page: Any, scheme: str) -> None:
@@ -212,6 +242,8 @@ def test_without_scripts_the_figures_are_told_in_words(browser: Any, reports: di
     try:
         page = context.new_page()
         page.goto(reports["birds"].as_uri())
+        for fold in page.locator("details.part > summary").all():
+            fold.click()
         told = page.locator("noscript p").all()
         assert len(told) == page.locator("figure").count()
         assert all(one.is_visible() for one in told)

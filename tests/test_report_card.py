@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from report_page import HOSTILE
 
 import headlens as hl
-from headlens.report.card import card, plain
+from headlens.document.markdown import card, plain
 
 NASTY = (
     *HOSTILE,
@@ -60,11 +60,11 @@ def test_the_verdicts_come_first_and_every_number_has_its_interval(audit: hl.Aud
     assert third == f"**{plain(audit.results.verdict.sentence)}**"
     change = audit.fairness_results.change
     low, high = change.interval["cramers_v"]
-    assert f"{change.difference['cramers_v']:+.3f} ({low:+.3f} to {high:+.3f})" in text
+    assert plain(f"{change.difference['cramers_v']:+.3f} [{low:+.3f}, {high:+.3f}]") in text
     for record in audit.results.records():
         low, high = record["interval"]["worst_group"]
-        assert f"{100 * record['worst_group']:.1f} ({100 * low:.1f} to {100 * high:.1f})" in text
-    for heading in ("Limits", "To repeat it", "What correcting the heads does"):
+        assert plain(f"{100 * record['worst_group']:.1f} [{100 * low:.1f}, {100 * high:.1f}]") in text
+    for heading in ("Limits", "To repeat it", "What correcting does"):
         assert f"### {heading}" in text
     assert audit.store.fingerprint in text
     assert str(audit.store.path) not in text  # a published card does not tell where its author keeps files
@@ -77,7 +77,7 @@ def test_each_kind_of_result_stands_alone(audit: hl.Audit) -> None:
     assert "What correcting" not in without("Evaluate").card()
     alone = without("Fairness").card()
     assert "Cramér" not in alone
-    assert "Spurious heads by concept: " in alone
+    assert "Candidates by concept: " in alone
     assert card(audit, level=1).startswith("# ")
 
 

@@ -10,9 +10,9 @@ from report_page import HOSTILE, Page
 from tiny_clip import tiny_clip
 
 import headlens as hl
-from headlens.report import render
-from headlens.report.by_class import transitions_by_fate
-from headlens.report.from_audit import content
+from headlens.document import render
+from headlens.document.audit import audit_document as content
+from headlens.metrics.harm import transitions_by_fate
 from headlens.steps import AuditData, Step
 
 
@@ -50,13 +50,20 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
         f"Images of head {first}",
         f"What head {second} encodes",
     ]
-    assert titles(page)[-5:] == [
+    assert titles(page)[-9:] == [
         "Effect of each head",
         "Class by class",
+        "Who is harmed",
+        "Demographic parity and equalised odds",
+        "Confusion by presentation",
         "Where the changed predictions went",
         "What it cost elsewhere",
         "Random-head control",
+        "The data",
     ]
+    tiles = {tile.name: tile.value for tile in page.tiles}
+    assert tiles["Verdict"] == verdict.word
+    assert tiles["p, random heads"] == f"{audit.fairness_results.control.comparison('cramers_v').p:.3f}"
 
 
 def test_the_table_of_the_association_holds_the_results(audit, page):
@@ -71,6 +78,25 @@ def test_the_table_of_the_association_holds_the_results(audit, page):
     text = section(page, "Does").text
     assert f"V would be {found.within.expected:.3f} on average" in text
     assert f"V = {found.labels_v:.3f}" in text
+
+
+def test_who_is_harmed_has_every_class_and_value_before_and_after(audit, page):
+    found, data = audit.fairness_results, audit.data
+    table = section(page, "Who is harmed").table
+    assert len(table) == len(audit.task.classes) * len(audit.attribute.value_names)
+    assert table["images"].sum() == len(audit.splits.test)
+    for _, row in table.iterrows():
+        value = row["value"].removesuffix(" (under 30 images)")
+        mine = (data.test_labels == audit.task.classes.index(row["class"])) & (
+            data.test_values == audit.attribute.value_names.index(value)
+        )
+        assert (row["value"] != value) == (mine.sum() < 30)
+        for when in ("before", "after"):
+            right = found.predictions[when][mine] == data.test_labels[mine]
+            assert row[f"accuracy {when}, %"] == f"{100 * right.mean():.1f}"
+    text = "".join(Page(render(page)).text)
+    assert "Save as CSV" in text
+    assert "Headline numbers" in render(page)
 
 
 def test_random_heads_and_shares_are_told(audit, page):
@@ -126,13 +152,13 @@ def test_top_images_are_those_of_the_head_along_the_concept_vector(audit, page):
 
 
 def test_the_settings_repeat_the_audit(audit, page):
-    exec_lines = page.command.splitlines()
-    assert 'audit.locate("concept", rule=hl.locate.ConceptRule(' in page.command
+    exec_lines = page.commands["Python"].splitlines()
+    assert 'audit.locate("concept", rule=hl.locate.ConceptRule(' in page.commands["Python"]
     (line,) = (line for line in exec_lines if line.startswith('audit.fairness("concept", rule=hl.locate.ConceptRule('))
     assert "n_random_sets=7, n_bootstrap=23, n_permutations=19" in line
-    assert "audit.explain(k=2, n_bootstrap=2)" in page.command
+    assert "audit.explain(k=2, n_bootstrap=2)" in page.commands["Python"]
     assert page.settings["random sets of heads"].startswith("7, drawn with seed 0")
-    compile(page.command, "command", "exec")
+    compile(page.commands["Python"], "command", "exec")
 
 
 def test_small_groups_are_named(page):
@@ -152,8 +178,8 @@ def test_both_kinds_of_results_share_one_report(audit):
     assert page.verdict[2] == both.results.verdict.sentence
     assert titles(page).count("Which heads") == 1
     assert {"What correcting does", "Class by class"} <= set(titles(page))
-    assert "audit.evaluate(" in page.command
-    assert "audit.fairness(" in page.command
+    assert "audit.evaluate(" in page.commands["Python"]
+    assert "audit.fairness(" in page.commands["Python"]
     render(page)
 
 
@@ -299,7 +325,7 @@ def test_what_was_given_to_collateral_is_in_the_settings(audit):
     own.store.manifest["shape"] = [("round", "flat")[i % 2] for i in range(len(own.store))]
     vars(own.data).pop("test", None)
     own.collateral([hl.Attribute("shape", {"round": "a round one", "flat": "a flat one"})], n_bootstrap=5)
-    line = content(own, images=0).command.splitlines()[-1]
+    line = content(own, images=0).commands["Python"].splitlines()[-1]
     assert line.startswith(
         'audit.collateral([hl.Attribute("shape", {"round": ["a round one"], "flat": ["a flat one"]})]'
     )

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from headlens.correct import Correction, Tokens
+from headlens.document.figures import Figures
 from headlens.errors import CorrectionError, HeadlensWarning
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
@@ -37,7 +38,6 @@ from headlens.locate import ConceptRule, Located
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
-from headlens.report.figures import Figures
 from headlens.serialization import digest
 from headlens.steps import record as calls
 from headlens.steps.ablate import HeadAblation, ablate, scored_effects
@@ -483,7 +483,7 @@ class Audit(Audited):
             path: the file to write.
             images: how many images to draw per-token maps for; 0 where the image files are gone.
         """
-        from headlens.report.from_audit import write_report
+        from headlens.document.audit import write_report
 
         return write_report(self, Path(path), images)
 
@@ -492,7 +492,7 @@ class Audit(Audited):
 
         Names from a manifest or a prompt are escaped.
         """
-        from headlens.report.card import card
+        from headlens.document.markdown import card
 
         return card(self)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from headlens import plots
 from headlens.audit import Audit
 from headlens.benchmark.head_sets import attribute_location, caption_figure, head_sets, set_maps
 from headlens.benchmark.table import BenchmarkTable
+from headlens.document import Section, write
+from headlens.document.audit import audit_document
+from headlens.document.correction import LIMITS, correction_controls
+from headlens.document.heads import heads_section
 from headlens.errors import ExplainError, ImageError, LocateError
 from headlens.heads import HeadId
 from headlens.locate import Location
 from headlens.manifest import candidate_indices
-from headlens.report import ReportContent, Section, asked, write
-from headlens.report.from_correction import LIMITS
-from headlens.report.located import heads_section
 
 FIGURED = ("zero-shot", "roboshot", "ortho-cali", "ablation", "ltc", "last-layer retraining")
 _MOST_GROUPS = 12
@@ -45,17 +47,19 @@ def write_report(
     assert audit.results is not None
     verdict = audit.results.verdict
     assert verdict is not None
-    content = ReportContent(
-        title=f"Benchmark {table.suite}, {table.model}",
-        verdict=verdict.sentence,
-        tone="good" if verdict.supported else "caution",
-        question=asked.question(audit),
-        notes=table.footnotes(),
-        sections=[*_tables(table), *figures(audit, images, kinds)],
-        settings=asked.settings(audit) | {"text pairs": [list(pair) for pair in audit.data.pairs]},
-        limits=LIMITS,
+    whole = audit_document(audit, images=0)
+    return write(
+        replace(
+            whole,
+            title=f"Benchmark {table.suite}, {table.model}",
+            verdict=verdict.sentence,
+            notes=table.footnotes(),
+            sections=[*_tables(table), *figures(audit, images, kinds)],
+            commands={},
+            limits=LIMITS,
+        ),
+        path,
     )
-    return write(content, path)
 
 
 def _tables(table: BenchmarkTable) -> list[Section]:
@@ -95,7 +99,7 @@ def figures(audit: Audit, images: int = 4, kinds: Mapping[str, Sequence[str]] | 
         *sections,
         *_margins(audit),
         *_occupations(audit),
-        *_controls(audit),
+        *correction_controls(audit),
         *_sets(audit, attribute, images, kinds),
     ]
 
@@ -174,23 +178,6 @@ def _told(audit: Audit, predicted: np.ndarray) -> list[plots.Occupation]:
                 )
             )
     return found
-
-
-def _controls(audit: Audit) -> list[Section]:
-    assert audit.results is not None
-    return [
-        Section(
-            f"Random-head control ({name})",
-            f"The same method with other heads: p = {control.comparison().p:.3f}. {control.note}",
-            plots.controls(
-                control.drawn.worst_group,
-                control.comparison().observed,
-                float(control.baseline.worst_group),
-                names=(name, "zero-shot"),
-            ),
-        )
-        for name, control in audit.results.controls.items()
-    ]
 
 
 def _sets(

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pandas as pd
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from headlens.benchmark.head_transfer import LOCATED, read_heads
@@ -18,6 +15,7 @@ from headlens.benchmark.report import write_report
 from headlens.benchmark.run import run
 from headlens.benchmark.suite import suite as suite_of
 from headlens.benchmark.table import BenchmarkTable
+from headlens.document.terminal import rich_table
 from headlens.errors import TaskError
 from headlens.extraction import extract
 from headlens.loading import load
@@ -82,20 +80,10 @@ def show(table: BenchmarkTable, out: Path) -> None:
     console = Console()
     cells = table.cells()
     parts = [list(rows) for rows in table.families().values()]
-    console.print(_drawn(cells, ends={rows[-1] for rows in parts}))
+    console.print(rich_table(cells, ends={rows[-1] for rows in parts}))
     for extra in table.extras:
-        console.print(Text(f"\n{extra.title}", style="bold"))
-        console.print(_drawn(extra.cells(intervals=False), ends=set()))
+        console.print(rich_table(extra.cells(intervals=False), f"\n{extra.title}"))
     console.print()
     for note in table.footnotes():
         console.print(Text(note, style="dim"))
     console.print(Text(f"{out}/table.md, .csv, .json, .tex, report.html and {LOCATED}"))
-
-
-def _drawn(cells: pd.DataFrame, ends: set[int]) -> Table:
-    shown = Table(box=SIMPLE, pad_edge=False)
-    for column in cells.columns:
-        shown.add_column(Text(str(column)), justify="left" if column == "method" else "right")
-    for i, row in enumerate(cells.itertuples(index=False)):
-        shown.add_row(*(Text(str(value)) for value in row), end_section=i in ends)
-    return shown

@@ -7,7 +7,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,6 @@ def demo(typed: Typed) -> None:
     """Run the whole path on the embedded testbed, whose biased heads are known."""
     from headlens import testbed
     from headlens.audit import Audit
-    from headlens.cli import show, show_fairness
     from headlens.cli.inputs import card_pairs
     from headlens.extraction import extract
     from headlens.loading import load
@@ -101,7 +100,7 @@ def demo(typed: Typed) -> None:
         def record() -> dict[str, Any]:
             return evaluation_record(audit.data, audit.record) | {"planted": [list(head) for head in planted]}
 
-        _finish(audit, typed, record, lambda report: show.audit(audit, report, planted), name="evaluation.json")
+        _finish(audit, typed, record, [_planted(planted)], name="evaluation.json")
         return
     audit.locate("concept+textspan")
     audit.explain()
@@ -116,11 +115,12 @@ def demo(typed: Typed) -> None:
             "negative_control": negative.to_dict(),
         }
 
-    def shown(report: Path) -> None:
-        show_fairness.fairness(audit, report, planted=planted)
-        show_fairness.negative_control(negative)
+    _finish(audit, typed, record_of_figures, [_planted(planted), f"Negative control: {negative.verdict.sentence}"])
 
-    _finish(audit, typed, record_of_figures, shown)
+
+def _planted(heads: Sequence[tuple[int, int]]) -> str:
+    known = ", ".join(f"L{layer}H{head}" for layer, head in heads)
+    return f"Planted heads: {known or 'none: the bias was not planted'}."
 
 
 @command(
@@ -176,7 +176,6 @@ def fairness(typed: Typed) -> None:
 
     With a saved audit's FOLDER, only the judging is done, and joins that audit.
     """
-    from headlens.cli import show_fairness
     from headlens.cli.inputs import check, new_audit, open_audit
     from headlens.steps.saved import fairness_record
 
@@ -202,7 +201,7 @@ def fairness(typed: Typed) -> None:
         one,
         typed,
         lambda: fairness_record(one.data, one.record),
-        lambda report: show_fairness.fairness(one, report, notes),
+        notes,
         required,
         folder=folder,
     )
@@ -256,7 +255,8 @@ def locate(typed: Typed) -> None:
 )
 def explain(typed: Typed) -> None:
     """Say what heads encode: a table of every head with its label, or the texts of some."""
-    from headlens.cli import show
+    from headlens.document import show_section
+    from headlens.document.heads import overview_section, poles_section, texts_section
     from headlens.heads import as_heads
 
     one, folder = _opened(typed, "explain")
@@ -269,8 +269,12 @@ def explain(typed: Typed) -> None:
     explained = {head: one.explanations[head] for head in wanted or one.explanations}
     if typed["as_json"]:
         _json({"audit": str(folder), "heads": {str(head): each.to_dict() for head, each in explained.items()}})
-    else:
-        show.explanations(explained, texts=bool(wanted))
+        return
+    if not wanted:
+        show_section(overview_section(one))
+    for head in wanted:
+        show_section(poles_section(one, explained[head]))
+        show_section(texts_section(one, explained[head]))
 
 
 @command(
@@ -336,7 +340,8 @@ def evaluate(typed: Typed) -> None:
 @command(app, "collateral", _STEP, of_call("collateral"), example="headlens collateral audit/ --methods ltc")
 def collateral(typed: Typed) -> None:
     """Measure what corrections cost elsewhere: other classes, other attributes, nearest images."""
-    from headlens.cli import show
+    from headlens.document import show_section
+    from headlens.document.collateral import elsewhere_section
     from headlens.manifest import parse_attribute
     from headlens.prompts import Attribute
 
@@ -348,13 +353,14 @@ def collateral(typed: Typed) -> None:
     if typed["as_json"]:
         _json({"audit": str(folder), **found.to_dict()})
     else:
-        show.frame(found.table(), found.notes)
+        show_section(replace(elsewhere_section(one), brief_table=True))
 
 
 @command(app, "ablate", _STEP, of_call("ablate"), example="headlens ablate audit/ --heads L3H0,L3H1")
 def ablate(typed: Typed) -> None:
     """Replace chosen heads by their reference means: accuracies and Cramér's V before and after, and random heads."""
-    from headlens.cli import show
+    from headlens.document import show_section
+    from headlens.document.correction import ablation_section
 
     one, folder = _opened(typed, "ablate")
     found = one.ablate(**({"heads": []} | _call(typed, "ablate")))
@@ -362,7 +368,7 @@ def ablate(typed: Typed) -> None:
     if typed["as_json"]:
         _json({"audit": str(folder), "measures": found.table().to_dict("records")})
     else:
-        show.frame(found.table())
+        show_section(ablation_section(found))
 
 
 @command(
@@ -449,7 +455,7 @@ def _locate(one: Audit, given: dict[str, Any]) -> Any:
 
 def _explain_located(one: Audit) -> None:
     """Explain the heads that the report shows one by one, where the model can read the texts of the bank."""
-    from headlens.report.encoded import shown_heads
+    from headlens.document.heads import shown_heads
 
     if (heads := shown_heads(one)) and one.clip is not None:
         one.explain(heads)
@@ -462,14 +468,13 @@ def _required(typed: Typed) -> list[Requirement]:
 
 
 def _finish_correction(one: Audit, typed: Typed, required: Sequence[Requirement], folder: Path | None = None) -> None:
-    from headlens.cli import show
     from headlens.steps.saved import evaluation_record
 
     _finish(
         one,
         typed,
         lambda: evaluation_record(one.data, one.record),
-        lambda report: show.audit(one, report, None),
+        (),
         required,
         folder=folder,
     )
@@ -479,13 +484,15 @@ def _finish(
     one: Audit,
     typed: Typed,
     record: Callable[[], dict[str, Any]],
-    show: Callable[[Path], None],
+    more: Sequence[str] = (),
     required: Sequence[Requirement] = (),
     *,
     folder: Path | None = None,
     name: str = "",
 ) -> None:
-    """Save, write report and card, print the record as JSON or what `show(report)` prints; exit as was required."""
+    """Save, write report and card, print the record as JSON, or the audit and `more`; exit as was required."""
+    from headlens.document import show
+    from headlens.document.audit import audit_document
     from headlens.serialization import write_json
     from headlens.steps.requirements import check_requirements
 
@@ -502,7 +509,7 @@ def _finish(
     if typed["as_json"]:
         _json(found)
     else:
-        show(page)
+        show(audit_document(one, images=0), [*more, f"report: {page}"])
     if _wants_report(typed):
         _open_in_browser(page)
     for outcome in outcomes:

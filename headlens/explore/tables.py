@@ -5,11 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
+from headlens.document import Section, fragment
 from headlens.errors import HeadlensError
-from headlens.metrics import Evaluation
-from headlens.steps import HeadAblation
 
 if TYPE_CHECKING:
     from headlens.explore.state import ExplorerState
@@ -50,51 +47,9 @@ def trouble(said: str) -> str:
     return _page(f"<div class='error' role='alert'><p>{escape(said)}</p></div>")
 
 
-def groups(evaluation: Evaluation) -> str:
-    """Accuracy of every group with nothing ablated."""
-    names = {"average": "average", "worst_group": "worst group", "gap": "gap"}
-    rows = [
-        {
-            "zero-shot": names.get(row["measure"], row["measure"]),
-            "images": f"{row['images']:,}",
-            "accuracy, %": _percent(row["accuracy"]),
-            "95 % interval": f"{_percent(row['low'])} to {_percent(row['high'])}",
-        }
-        for row in evaluation.table().to_dict("records")
-    ]
-    return _page(_table(pd.DataFrame(rows), "headlens-groups", "Accuracy by group, no head ablated"))
-
-
-def ablated(found: HeadAblation) -> str:
-    """Before and after, with the paired intervals of the difference, beside random heads."""
-    rows = []
-    for row in found.table().to_dict("records"):
-        v = row["measure"] == "Cramér's V"
-        write = _number if v else _percent
-        rows.append(
-            {
-                "measure": row["measure"] if v else f"{row['measure']}, %",
-                "before": write(row["before"]),
-                "after": write(row["after"]),
-                "difference": write(row["difference"], sign=True),
-                "95 % interval": f"{write(row['low'], sign=True)} to {write(row['high'], sign=True)}",
-                "random heads": "" if pd.isna(row["random"]) else write(row["random"]),
-                "p": "" if pd.isna(row["p"]) else f"{row['p']:.3f}",
-            }
-        )
-    control = found.control
-    heads = ", ".join(map(str, found.heads))
-    if control is None:
-        compared = "No random heads were drawn."
-    else:
-        compared = (
-            f"{control.note} The column has their mean; p: how often such a set does as well, the selection counted in."
-        )
-    table = _table(pd.DataFrame(rows), "headlens-ablated", f"Before and after ablating {heads}")
-    return _page(
-        f"{table}<p class='soft'>Ablated heads are replaced by their means over the reference split; the scored split "
-        f"is counted. {escape(compared)}</p>"
-    )
+def section(shown: Section, name: str) -> str:
+    """A section of the audit's document."""
+    return _page(fragment(shown, name))
 
 
 def soft(text: str) -> str:
@@ -109,16 +64,3 @@ def status(text: str) -> str:
 
 def _page(body: str) -> str:
     return f"{_STYLE}<div class='headlens'>{body}</div>"
-
-
-def _table(frame: pd.DataFrame, name: str, caption: str) -> str:
-    start, end, rest = frame.to_html(index=False, escape=True, border=0, classes=name).partition(">")
-    return f"{start}{end}<caption>{escape(caption)}</caption>{rest}"
-
-
-def _percent(value: float, sign: bool = False) -> str:
-    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-
-
-def _number(value: float, sign: bool = False) -> str:
-    return f"{value:+.3f}" if sign else f"{value:.3f}"

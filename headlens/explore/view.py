@@ -11,6 +11,7 @@ from typing import Any
 
 import ipywidgets
 
+from headlens.document.correction import ablation_section, accuracy_section
 from headlens.errors import HeadlensError
 from headlens.explore import tables
 from headlens.explore.panes import CopyButton, Pane
@@ -299,7 +300,7 @@ class Explorer(ipywidgets.VBox):
         ]
         self.along.value = state.along
         self._scores()
-        self.groups.value = tables.groups(state.zero_shot)
+        self.groups.value = tables.section(accuracy_section(state.zero_shot), "headlens-groups")
         self._selection(heatmap=False)
 
     def _scores(self) -> None:
@@ -347,7 +348,9 @@ class Explorer(ipywidgets.VBox):
 
     def _ablation(self) -> None:
         state = self.state
-        self.effect.value = "" if state.ablated is None else tables.ablated(state.ablated)
+        self.effect.value = (
+            "" if state.ablated is None else tables.section(ablation_section(state.ablated), "headlens-ablated")
+        )
         self.accuracies.draw(state.accuracies())
         for pane, figure in zip((self.random, self.random_v), state.controls(), strict=True):
             pane.draw(figure)

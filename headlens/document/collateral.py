@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from headlens import plots
+from headlens.document.blocks import Section
 from headlens.metrics import Collateral
-from headlens.report.content import Section
-from headlens.report.words import listed, percent, points
 from headlens.steps.collateral import CANDIDATES, CollateralResults, Kind, OtherTask
+from headlens.tables import listed, percent, points
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -24,9 +24,10 @@ def elsewhere_section(audit: Audited) -> Section:
     """Everything that `audit.collateral()` found, or that it was not called."""
     found = audit.collateral_results
     if found is None:
-        return Section(TITLE, f"{_NOT_MEASURED} audit.collateral() does that.")
+        none = f"{_NOT_MEASURED} audit.collateral() does that."
+        return Section(TITLE, none, brief=(none,))
     if not found.methods:
-        return Section(TITLE, " ".join(found.notes))
+        return Section(TITLE, " ".join(found.notes), brief=found.notes)
     others = [task.name for task in found.tasks if task.kind == "other"]
     named = " and ".join(others) if len(others) < 3 else listed(others)
     asked = f"were asked for {named} as well" if others else "are counted class by class"
@@ -36,7 +37,7 @@ def elsewhere_section(audit: Audited) -> Section:
         "A correction changes the embedding of an image, which serves other questions too. So the same scored images "
         f"{asked}, with and without it. Only a change whose 95 % interval leaves zero is called a rise or a fall."
         + meant,
-        *elsewhere_sentences(found),
+        *_sentences(found),
         " ".join(found.notes),
     ]
     return Section(
@@ -48,10 +49,11 @@ def elsewhere_section(audit: Audited) -> Section:
         table=_table(found),
         table_caption="Accuracy of other tasks and of single classes before and after; guessing is the share of the "
         "most frequent answer.",
+        brief=(*_sentences(found), *found.notes),
     )
 
 
-def elsewhere_sentences(found: CollateralResults) -> list[str]:
+def _sentences(found: CollateralResults) -> list[str]:
     """What each method did, one text a method."""
     return [f"With {method}: {_told(found, method)}" for method in found.methods]
 

@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 
 from headlens import plots
-from headlens.metrics import Association
-from headlens.report.asked import attribute_name
-from headlens.report.by_class import classes_section, flow_section
-from headlens.report.content import Section
-from headlens.report.elsewhere import elsewhere_verdict
-from headlens.report.encoded import encoded_sections
-from headlens.report.located import heads_section
-from headlens.report.pictures import concept_figure
-from headlens.report.words import candidates, change, few, number, percent, points
+from headlens.document.blocks import Section, Tile
+from headlens.document.collateral import elsewhere_verdict
+from headlens.document.formatting import attribute_name, candidates, few
+from headlens.document.harm import harm_sections
+from headlens.document.heads import concept_figure, encoded_sections, heads_section
+from headlens.metrics import SMALL, Association
+from headlens.metrics.harm import transitions_by_fate
 from headlens.steps import FairnessResults
+from headlens.tables import change, listed, number, percent, points
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -47,16 +46,18 @@ def fairness_sections(audit: Audited, heads: bool = True, images: int = 8, maps:
     """
     named = bool(_found(audit).candidates)
     located = [heads_section(audit), *encoded_sections(audit, images), *_tokens_section(audit, maps)]
+    found = _found(audit)
     return [
         _association(audit),
         *(located if heads else []),
         *([_shares(audit)] if named else []),
-        classes_section(audit),
-        *([flow_section(audit)] if named else []),
+        _classes(audit),
+        *harm_sections(audit, found.predictions["before"], found.predictions["after"], "ablation"),
+        *([_flow(audit)] if named else []),
     ]
 
 
-def control_sections(audit: Audited) -> list[Section]:
+def fairness_controls(audit: Audited) -> list[Section]:
     """The candidates against random heads, where there are candidates."""
     return [_control(audit)] if _found(audit).candidates else []
 
@@ -66,6 +67,26 @@ def fairness_notes(audit: Audited) -> list[str]:
     found = _found(audit)
     note = few({effect.name: effect.images for effect in found.by_class}, "Classes")
     return [note] if note else []
+
+
+def fairness_tiles(audit: Audited) -> list[Tile]:
+    """The headline numbers of a fairness audit."""
+    found = _found(audit)
+    measured, removed = found.change, found.removed
+    tiles = [
+        Tile("Verdict", found.verdict.word, f"bias by {attribute_name(audit)}"),
+        Tile("Candidates", listed(found.candidates, 3), f"by {found.locator}"),
+    ]
+    if found.candidates:
+        v = f"{number(measured.before.cramers_v)} → {number(measured.after.cramers_v)}"
+        share = "" if removed.share is None else f"; {100 * removed.share:.0f} % of D removed"
+        tiles.append(Tile("Cramér's V", v, f"with the candidates ablated{share}"))
+        if found.control is not None:
+            p = found.control.comparison("cramers_v").p
+            tiles.append(Tile("p, random heads", f"{p:.3f}", f"{len(found.control.sets)} sets"))
+        lost = measured.difference["accuracy"]
+        tiles.append(Tile("Cost", f"{points(lost)} points", "average accuracy"))
+    return tiles
 
 
 def fairness_verdict(audit: Audited) -> list[str]:
@@ -148,6 +169,8 @@ def _association(audit: Audited) -> Section:
         table=_association_table(found),
         table_caption=f"Association of {name} with the predicted class, and accuracy in per cent, with "
         f"{100 * found.change.level:.0f} % bootstrap intervals; that of the change is paired.",
+        brief=(f"Before is zero-shot; after, with {candidates(len(found.candidates))} ablated.",),
+        brief_table=True,
     )
 
 
@@ -194,21 +217,27 @@ def _association_table(found: FairnessResults) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+_NO_SETS = "No random sets were drawn: what the ablation of the candidates does is not compared with chance."
+
+
 def _control(audit: Audited) -> Section:
     found, name = _found(audit), attribute_name(audit)
     control = found.control
     if control is None:
         return Section(
             "Random-head control",
-            "No random sets were drawn: what the ablation of the candidates does is not compared with chance.",
+            _NO_SETS,
+            brief=(_NO_SETS,),
         )
     compared = control.comparison("cramers_v")
     z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
+    compared_with = (
+        f"{control.note} {percent(1 - compared.share_at_least)} % of them lower V by less than the candidates do "
+        f"({z}p = {compared.p:.3f})."
+    )
     return Section(
         "Random-head control",
-        f"The same ablation with other heads. {control.note} "
-        f"{percent(1 - compared.share_at_least)} % of them lower V by less than the candidates do "
-        f"({z}p = {compared.p:.3f}). V "
+        f"The same ablation with other heads. {compared_with} V "
         f"is {number(compared.observed)} with the candidates ablated, and with random heads "
         f"{number(compared.mean)} on average and {number(compared.best)} at best. Accuracy is "
         f"{percent(found.change.after.accuracy)} % with the candidates ablated, and "
@@ -222,6 +251,7 @@ def _control(audit: Audited) -> Section:
             measure="cramers_v",
         ),
         caption=f"Cramér's V of {name} and prediction; further to the left is weaker.",
+        brief=(compared_with,),
     )
 
 
@@ -231,16 +261,18 @@ def _shares(audit: Audited) -> Section:
         "Each candidate ablated alone. Shares need not add up to 100 %: heads may repeat each other, or matter only "
         "together."
     )
+    brief: tuple[str, ...] = ()
     if (total := found.total) is not None:
         direct, whole = (one.difference["cramers_v"] for one in (total.direct, total.total))
         low, high = total.total.interval["cramers_v"]
-        text += (
-            f"\n\nReplaced inside the forward pass, where later layers react ({_tokens(found)}, {total.images} "
+        brief = (
+            f"Replaced inside the forward pass, where later layers react ({_tokens(found)}, {total.images} "
             f"images), the candidates change V by {change(whole)} [{change(low)}, {change(high)}], against "
             f"{change(direct)} directly on the same images; accuracy by "
             f"{points(total.total.difference['accuracy'])} points, against "
-            f"{points(total.direct.difference['accuracy'])}."
+            f"{points(total.direct.difference['accuracy'])}.",
         )
+        text += f"\n\n{brief[0]}"
     else:
         text += (
             "\n\nThe total effect, in which later layers react, was not measured: it needs the model and the images."
@@ -253,6 +285,7 @@ def _shares(audit: Audited) -> Section:
                 "change of V": change(one.change),
                 "share of the effect, %": "–" if one.share is None else percent(one.share),
                 "accuracy, %": percent(one.accuracy),
+                "encodes": audit.explanations[one.head].label if one.head in audit.explanations else "not explained",
             }
             for one in found.shares
         ]
@@ -265,4 +298,62 @@ def _shares(audit: Audited) -> Section:
         "candidates together.",
         table=table,
         table_caption=f"Every candidate, ablated alone, for {name}.",
+        brief=brief,
+        brief_table=True,
+    )
+
+
+def _classes(audit: Audited) -> Section:
+    """Accuracy, V and the gap between the attribute's values of every class, before and after."""
+    found, name = _found(audit), attribute_name(audit)
+    ranked = sorted(found.by_class, key=lambda one: one.v_after - one.v_before)
+    table = pd.DataFrame(
+        [
+            {
+                "class": one.name if one.images >= SMALL else f"{one.name} (under {SMALL} images)",
+                "images": one.images,
+                "V before": number(one.v_before),
+                "V after": number(one.v_after),
+                "gap before, %": percent(one.gap_before),
+                "gap after, %": percent(one.gap_after),
+                "accuracy before, %": percent(one.accuracy_before),
+                "accuracy after, %": percent(one.accuracy_after),
+                "corrected": one.corrected,
+                "newly wrong": one.newly_wrong,
+            }
+            for one in ranked
+        ]
+    )
+    return Section(
+        "Class by class",
+        f"V here is that of {name} and being taken for the class or not, over all scored images; the gap is the "
+        f"largest less the smallest accuracy on the class over {', '.join(found.values)}.",
+        plots.classes(found.by_class),
+        caption=f"Classes sorted by the change of V by {name}; squares are classes under 30 images.",
+        table=table,
+        table_caption=f"Every class, largest fall of V by {name} first.",
+        brief=(),
+        brief_table=True,
+    )
+
+
+def _flow(audit: Audited) -> Section:
+    """The largest flows of changed predictions."""
+    found, name = _found(audit), attribute_name(audit)
+    named = candidates(len(found.candidates))
+    scored, changed = len(found.predictions["before"]), int(found.transitions.sum())
+    title = "Where the changed predictions went"
+    if changed == 0:
+        return Section(title, f"None of {scored} predictions changed.")
+    fates = ", ".join(f"{count} {fate}" for fate, count in found.fate.items())
+    before, after = found.predictions["before"], found.predictions["after"]
+    parts = transitions_by_fate(audit.data.test_labels, before, after, len(found.classes))
+    moved = f"{changed} of {scored} predictions changed ({percent(changed / scored)} %): {fates}."
+    return Section(
+        title,
+        moved,
+        plots.flow(found.classes, found.transitions, found.fate, parts),
+        caption=f"Images whose predicted class changed with {named} for {name} ablated, from the class before to the "
+        "class after.",
+        brief=(moved,),
     )

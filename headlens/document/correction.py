@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from headlens import plots
+from headlens.document.blocks import Section, Tile
+from headlens.document.collateral import elsewhere_verdict
+from headlens.document.harm import harm_sections
+from headlens.document.heads import encoded_sections, heads_section, mistakes_figure
 from headlens.metrics import Evaluation
-from headlens.report.content import Section
-from headlens.report.elsewhere import elsewhere_verdict
-from headlens.report.encoded import encoded_sections
-from headlens.report.located import heads_section
-from headlens.report.pictures import token_figure
-from headlens.report.words import percent
+from headlens.steps import HeadAblation
+from headlens.tables import change, listed, number, percent, points
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -44,6 +44,25 @@ def correction_verdict(audit: Audited) -> list[str]:
     return [results.verdict.sentence, f"{plain} {elsewhere_verdict(audit)}"]
 
 
+def correction_tiles(audit: Audited) -> list[Tile]:
+    """The headline numbers of the judged method."""
+    results = audit.results
+    if results is None or results.verdict is None:
+        return []
+    verdict, name = results.verdict, results.verdict.method
+    before, after = results.evaluations["zero-shot"], results.evaluations[name]
+    control = results.controls.get(name)
+    tiles = [
+        Tile("Verdict", verdict.word, f"of {name}"),
+        Tile("Heads", listed(verdict.heads, 4), f"used by {name}"),
+        Tile("Worst group", f"{percent(before.worst_group)} → {percent(after.worst_group)} %", _worst(before)),
+        Tile("Cost", f"{points(after.average - before.average)} points", "average accuracy"),
+    ]
+    if control is not None:
+        tiles.append(Tile("p, random heads", f"{control.comparison().p:.3f}", f"{len(control.sets)} sets"))
+    return tiles
+
+
 def _worst(evaluation: Evaluation) -> str:
     return min(evaluation.groups, key=lambda group: evaluation.groups[group])
 
@@ -57,11 +76,19 @@ def correction_sections(audit: Audited, images: int, heads: bool = True) -> list
         heads: whether the located heads, and what they encode, have their sections here.
     """
     located = [heads_section(audit), *encoded_sections(audit, 8 if images else 0)] if heads else []
-    return [*located, *_maps(audit, images), _methods(audit), _groups(audit)]
+    return [*located, *_maps(audit, images), _methods(audit), _groups(audit), *_harm(audit)]
+
+
+def _harm(audit: Audited) -> list[Section]:
+    results = audit.results
+    if results is None or results.verdict is None:
+        return []
+    name = results.verdict.method
+    return harm_sections(audit, results.predictions["zero-shot"], results.predictions[name], name)
 
 
 def _maps(audit: Audited, images: int) -> list[Section]:
-    figure = token_figure(audit, images) if images else None
+    figure = mistakes_figure(audit, images) if images else None
     if figure is None:
         return []
     return [
@@ -110,37 +137,102 @@ def _methods(audit: Audited) -> Section:
         table=pd.DataFrame(rows),
         table_caption="Accuracy in per cent, with 95 % bootstrap intervals over images; for random heads the central "
         "95 % of the draws. The gap is average minus worst group.",
+        brief=("Accuracy in per cent, with 95 % intervals; for random heads the central 95 % of the draws.",),
+        brief_table=True,
     )
+
+
+_MOST_GROUPS = 20
+"""Groups that the figure draws; of more, the table is open from the start."""
 
 
 def _groups(audit: Audited) -> Section:
     assert audit.results is not None
+    evaluations = audit.results.evaluations
+    first = evaluations["zero-shot"]
+    groups = sorted(first.groups, key=lambda name: first.groups[name])
+    table = pd.DataFrame({"group": groups, "images": [first.sizes[name] for name in groups]})
+    for method, one in evaluations.items():
+        table[f"{method}, %"] = [
+            f"{percent(one.groups[name])} [{', '.join(map(percent, one.interval[f'groups.{name}']))}]"
+            for name in groups
+        ]
     return Section(
         "Group by group",
         "A group is a class with a value of the attribute. A correction that helps the groups in which the two "
         "conflict often costs those in which they agree.",
         figure=plots.groups(list(audit.results.evaluations.values()), chance=1 / len(audit.task.classes)),
         caption="Accuracy before and after, with 95 % bootstrap intervals.",
+        table=table,
+        table_caption="Every group, the lowest accuracy of zero-shot first.",
+        table_folded=len(groups) <= _MOST_GROUPS,
     )
 
 
-def control_sections(audit: Audited) -> list[Section]:
+def ablation_section(found: HeadAblation) -> Section:
+    """Before and after the ablation of some heads, beside random heads."""
+    rows = []
+    for row in found.table().to_dict("records"):
+        of_v = row["measure"] == "Cramér's V"
+        write, moved = (number, change) if of_v else (percent, points)
+        rows.append(
+            {
+                "measure": row["measure"] if of_v else f"{row['measure']}, %",
+                "before": write(row["before"]),
+                "after": write(row["after"]),
+                "difference": f"{moved(row['difference'])} [{moved(row['low'])}, {moved(row['high'])}]",
+                "random heads": write(row["random"]),
+                "p": number(row["p"]),
+            }
+        )
+    compared = (
+        "No random heads were drawn."
+        if found.control is None
+        else f"{found.control.note} The column has their mean; p: how often such a set does as well, the selection "
+        "included."
+    )
+    text = (
+        f"Ablated heads are replaced by their means over the reference split; measured on the scored split. {compared}"
+    )
+    title = f"Before and after ablating {listed(found.heads, 12)}"
+    return Section(title, text, table=pd.DataFrame(rows), table_caption=title, brief=(text,), brief_table=True)
+
+
+def accuracy_section(evaluation: Evaluation) -> Section:
+    """Accuracy of every group with nothing ablated."""
+    names = {"average": "average", "worst_group": "worst group", "gap": "gap"}
+    rows = [
+        {
+            "zero-shot": names.get(row["measure"], row["measure"]),
+            "images": f"{row['images']:,}",
+            "accuracy, %": f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]",
+        }
+        for row in evaluation.table().to_dict("records")
+    ]
+    title = "Accuracy by group, no head ablated"
+    return Section(title, table=pd.DataFrame(rows), table_caption=title, brief=(), brief_table=True)
+
+
+def correction_controls(audit: Audited) -> list[Section]:
     """Every method against random heads."""
     assert audit.results is not None
     sections = []
     for name, control in audit.results.controls.items():
         compared = control.comparison()
         z = f"z = {compared.z:.1f}, " if np.isfinite(compared.z) else ""
+        compared_with = (
+            f"{control.note} The worst group then reaches {percent(compared.mean)} % on average and "
+            f"{percent(compared.best)} % at best, against {percent(compared.observed)} % with the located heads "
+            f"({z}p = {compared.p:.3f})."
+        )
         sections.append(
             Section(
                 f"Random-head control ({name})",
-                f"The method {name} repeated with other heads. {control.note} The worst group then "
-                f"reaches {percent(compared.mean)} % on average and "
-                f"{percent(compared.best)} % at best, against {percent(compared.observed)} % with the located heads "
-                f"({z}p = {compared.p:.3f}).",
+                f"The method {name} repeated with other heads. {compared_with}",
                 plots.controls(control.drawn.worst_group, compared.observed, float(control.baseline.worst_group)),
                 caption="Worst-group accuracy of each random set; the located heads count where they stand to the "
                 "right of nearly all.",
+                brief=(f"{name}: {compared_with}",),
             )
         )
     return sections

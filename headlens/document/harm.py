@@ -1,0 +1,112 @@
+"""Who is harmed: what the images of each attribute value meet in each class, before and after a correction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from headlens import plots
+from headlens.document.blocks import Section
+from headlens.document.formatting import attribute_name
+from headlens.metrics import SMALL
+from headlens.metrics.harm import confusion, harm, parity
+from headlens.tables import percent, points
+
+if TYPE_CHECKING:
+    from headlens.steps.audited import Audited
+
+_MOST_CLASSES = 12  # whose table is open from the start
+
+
+def harm_sections(
+    audit: Audited, before: Int[np.ndarray, "image"], after: Int[np.ndarray, "image"], method: str
+) -> list[Section]:
+    """Accuracy, selection rate and differences by class and value; parity by class; a confusion matrix per value.
+
+    Args:
+        audit: whose scored images they are.
+        before, after: the predicted class of every scored image without and with the method.
+        method: its name.
+    """
+    data = audit.data
+    classes, values = audit.task.classes, audit.attribute.value_names
+    labels, held = data.test_labels, data.test_values
+    rows = harm(labels, after, baseline=before, attribute=held, classes=classes, values=values)
+    if rows.empty:
+        return []
+    shape, name = (len(values), len(classes)), attribute_name(audit)
+    tables = {"zero-shot": confusion(labels, before, held, shape), method: confusion(labels, after, held, shape)}
+    matrices = {
+        f"{value}, {when}": counts[v]
+        for v, value in enumerate(values)
+        for when, counts in tables.items()
+        if counts[v].any()
+    }
+    return [
+        _by_value(rows, name, method),
+        _parity(parity(tables["zero-shot"], tables[method], classes), method),
+        _confusion(matrices, classes, name),
+    ]
+
+
+def _by_value(rows: pd.DataFrame, name: str, method: str) -> Section:
+    rows = rows.sort_values("accuracy_before", kind="stable")
+    table = pd.DataFrame(
+        {
+            "class": rows["class"],
+            "value": [
+                value + (f" (under {SMALL} images)" if few else "")
+                for value, few in zip(rows.value, rows.small, strict=True)
+            ],
+            "images": rows["images"],
+        }
+    )
+    for when, told in (("before", "before"), ("after", "after")):
+        table[f"accuracy {told}, %"] = [percent(value) for value in rows[f"accuracy_{when}"]]
+        table[f"predicted {told}, %"] = [percent(value) for value in rows[f"selection_{when}"]]
+        ends = zip(*(rows[f"difference_{when}{end}"] for end in ("", "_low", "_high")), strict=True)
+        table[f"difference {told}, points"] = [f"{points(d)} [{points(low)}, {points(high)}]" for d, low, high in ends]
+        table[f"ratio {told}"] = [f"{value:.2f}" if np.isfinite(value) else "–" for value in rows[f"ratio_{when}"]]
+    worst = rows.iloc[0]
+    return Section(
+        "Who is harmed",
+        f"Images of {worst['class']} with {name} {worst['value']} are classified correctly least often: "
+        f"{percent(worst['accuracy_before'])} % before and {percent(worst['accuracy_after'])} % with {method}. The "
+        "difference and the ratio compare a value's accuracy with that of the class's other images; 'predicted' is how "
+        "often the class is predicted for images of the value, whatever they show.",
+        table=table,
+        table_caption=f"Every class and value of {name}, the lowest accuracy first, with 95 % bootstrap intervals of "
+        "the differences.",
+    )
+
+
+def _parity(found: pd.DataFrame, method: str) -> Section:
+    table = pd.DataFrame({"class": found["class"]})
+    for when, told in (("before", "zero-shot"), ("after", method)):
+        table[f"demographic parity difference, {told}"] = [percent(v) for v in found[f"dp_difference_{when}"]]
+        table[f"ratio, {told}"] = [f"{v:.2f}" if np.isfinite(v) else "–" for v in found[f"dp_ratio_{when}"]]
+        table[f"equalised odds difference, {told}"] = [percent(v) for v in found[f"eo_difference_{when}"]]
+    return Section(
+        "Demographic parity and equalised odds",
+        "Of each class compared with the rest: how much more often it is predicted for one value than for another, in "
+        "points, the smaller rate over the larger, and the larger difference of the true and the false positive rate "
+        "(fairlearn's definitions). Parity is no aim where the values truly differ in how often the class occurs.",
+        table=table,
+        table_caption="Differences in per cent; 0 and a ratio of 1 mean no difference.",
+        table_folded=len(table) > _MOST_CLASSES,
+    )
+
+
+def _confusion(
+    matrices: Mapping[str, Int[np.ndarray, "class class_predicted"]], classes: tuple[str, ...], name: str
+) -> Section:
+    return Section(
+        f"Confusion by {name}",
+        "Rows are true classes, columns predicted ones.",
+        plots.confusion(matrices, classes),
+        caption=f"Shares of a true class's images, for each value of {name}.",
+    )

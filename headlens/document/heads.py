@@ -1,0 +1,405 @@
+"""The heads: which were located, what they encode in texts and images, and where in an image they read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Int
+from torch import Tensor
+
+from headlens import plots
+from headlens.document.blocks import Section
+from headlens.document.figures import thumbnails, token_figure
+from headlens.document.formatting import attribute_name, location_of
+from headlens.errors import ImageError, ModelError
+from headlens.explain import Explanation, Pole, TopImages, top_images
+from headlens.heads import HeadId
+from headlens.locate import Candidates, Located, Location
+from headlens.tables import change, listed, number, percent
+
+if TYPE_CHECKING:
+    from headlens.steps.audited import Audited
+
+MOST_HEADS = 4
+"""Heads with sections of their own: each brings its pictures, and the report is one file."""
+TITLE = "Which heads"
+_TITLE = 40  # pixels of a figure's title
+_MOST_MAPS = 6
+
+
+def shown_heads(audit: Audited) -> list[HeadId]:
+    """The located heads that have sections of their own, spurious ones first."""
+    location = location_of(audit)
+    located = [] if location is None else [*location.spurious, *location.salient]
+    return [HeadId(*head) for head in located[:MOST_HEADS]]
+
+
+def encoded_sections(audit: Audited, images: int = 8) -> list[Section]:
+    """An overview of the explained heads; then, for each of the first located heads, its texts and its images.
+
+    Args:
+        audit: with located heads.
+        images: how many images stand at each end of a gallery; 0 for none.
+    """
+    heads = shown_heads(audit)
+    sections = []
+    if set(audit.explanations) - set(heads):
+        sections.append(overview_section(audit))
+    for head in heads:
+        if head in audit.explanations:
+            sections += [poles_section(audit, audit.explanations[head]), texts_section(audit, audit.explanations[head])]
+        if images:
+            sections.append(_gallery(audit, head, images))
+    return sections
+
+
+def _part(audit: Audited, head: HeadId) -> str:
+    """The folded part of the page on one head."""
+    explained = audit.explanations.get(head)
+    return f"Head {head}" if explained is None else f"Head {head}: {explained.label}"
+
+
+def overview_section(audit: Audited) -> Section:
+    """The label of every explained head, as a figure and as a table."""
+    shape = (audit.store.n_layers, audit.store.n_heads)
+    poles = [one.pole for one in audit.explanations.values()]
+    location = location_of(audit)
+    many = location is not None and len(location.spurious) + len(location.salient) > MOST_HEADS
+    few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
+    return Section(
+        "What heads encode",
+        "Each cell is a head; its words are texts that lie at the two ends of what it tells apart. Its colour says how "
+        "well these texts predict the head's part of images that did not choose them, as a rank correlation. A label "
+        f"is a summary to check against the head's images, not a finding.{few}",
+        plots.overview(audit.explanations, shape=shape),
+        caption="A dash marks a head without a clear meaning: no text says more of it than chance would.",
+        table=pd.DataFrame(
+            {
+                "head": [str(head) for head in audit.explanations],
+                "label": [one.label for one in audit.explanations.values()],
+                "variance, %": ["–" if p is None else percent(p.share) for p in poles],
+                "predicts the head": ["–" if p is None else _predicts(p) for p in poles],
+            }
+        ),
+        table_caption="Every explained head.",
+        table_folded=True,
+        brief_table=True,
+    )
+
+
+def poles_section(audit: Audited, one: Explanation) -> Section:
+    """A head's principal directions, the texts at their ends, and its label."""
+    table = one.pole_table()
+    shown = pd.DataFrame({"one end": table["high"], "other end": table["low"]}) if len(table) else pd.DataFrame()
+    if len(table):
+        shown["variance, %"] = [percent(pole.share) for pole in one.poles]
+        shown["predicts the head"] = [_predicts(pole) for pole in one.poles]
+        shown["random labels"] = ["" if p.faithfulness is None else f"{p.faithfulness.random:+.2f}" for p in one.poles]
+        shown["q"] = [f"{pole.q:.3f}" for pole in one.poles]
+    said = (
+        "No direction of it is described by texts better than random directions of the same head would be."
+        if one.pole is None
+        else f"It tells images apart along {len(one.poles)} directions that hold enough of its variance; the label is "
+        "that of the first whose texts predict the head on images that chose neither."
+    )
+    return Section(
+        f"What head {one.head} encodes",
+        "\n\n".join((" ".join(audit.encoding(one.head).sentences), f"Label: {one.label}. {said}")),
+        table=shown if len(table) else None,
+        table_caption="Its principal directions. 'Predicts the head': rank correlation of the texts' score of the "
+        "embedding without this head with the head's own part, with interval; 'random labels': the 95 % quantile of "
+        "random directions' texts; q: false discoveries among all heads explained together.",
+        brief_table=True,
+        part=_part(audit, one.head),
+    )
+
+
+def _predicts(pole: Pole) -> str:
+    seen = pole.faithfulness
+    if seen is None:
+        return "not tested"
+    return "{:+.2f} ({:+.2f} to {:+.2f})".format(seen.rank_correlation, *seen.interval)
+
+
+def texts_section(audit: Audited, one: Explanation) -> Section:
+    """A head's texts by TextSpan."""
+    table = pd.DataFrame(
+        {
+            "text": one.texts,
+            "category": one.categories,
+            "variance, %": [percent(value) for value in one.share],
+            "heads with it": [str(count) for count in one.shared],
+        }
+    )
+    if one.again is not None:
+        table["chosen again, %"] = [percent(value) for value in one.again]
+    figure = plots.textspan(one, title="")  # the heading and the label say it
+    figure.update_layout(height=figure.layout.height - _TITLE, margin_t=figure.layout.margin.t - _TITLE)
+    return Section(
+        f"Texts of head {one.head}",
+        f"{len(one.texts)} texts of a bank of general ones explain {percent(one.explained)} % of what varies in the "
+        f"head over the reference images.{_beside(one)}",
+        figure,
+        caption="Each text counts for what is left when its turn comes. The bank can only name what is in it.",
+        table=table,
+        table_caption=f"The texts of head {one.head}, in the order of choice.",
+        table_folded=True,
+        brief_table=True,
+        part=_part(audit, one.head),
+    )
+
+
+def _beside(one: Explanation) -> str:
+    if not one.chance:
+        return ""
+    count = len(one.chance)
+    own, chance = percent(sum(one.share[:count])), percent(one.chance[-1])
+    return f" The first {count} explain {own} %; random directions of the bank's mean and covariance {chance} %."
+
+
+def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
+    direction, up, down = concept_vector(audit, head)
+    name = attribute_name(audit)
+    told = f"that the head pushes hardest along the concept vector of {name}, towards one end and the other"
+    if direction is None:
+        direction, up, down, told = _class_direction(audit)
+    count = min(images, max(1, len(audit.data.test) // 2))
+    top = top_images(audit.data.test, head, direction, count)
+    rows = {up: (top.highest, top.highest_scores), down: (top.lowest, top.lowest_scores)}
+    pictures = {end: thumbnails(audit.data.test, list(places)) for end, (places, _) in rows.items()}
+    groups = [audit.data.groups[row] for row in audit.splits.test]
+    captions = {
+        end: [f"{groups[place]} {score:+.3f}" for place, score in zip(places, scores, strict=True)]
+        for end, (places, scores) in rows.items()
+    }
+    gone = sum(picture is None for row in pictures.values() for picture in row)
+    note = f" {gone} of them could not be read again." if gone else ""
+    return Section(
+        f"Images of head {head}",
+        f"The scored images {told}.{note}",
+        plots.gallery(pictures, captions),
+        caption=f"Below each its class and {name}, and the head's contribution less its mean.",
+        table=_places(audit, top, (up, down), groups),
+        table_caption=f"The files of head {head}'s images.",
+        table_folded=True,
+        part=_part(audit, head),
+    )
+
+
+def concept_vector(audit: Audited, head: HeadId) -> tuple[Tensor | None, str, str]:
+    """The concept vector that a head was flagged by, and the names of its ends; None where no such test was made."""
+    location = location_of(audit)
+    if not isinstance(location, Candidates) or location.concept is None:
+        return None, "most", "least"
+    concept, values = location.concept, audit.attribute.value_names
+    if len(concept.directions) == 1:
+        return concept.directions[0], f"towards {values[1]}", f"towards {values[0]}"
+    value = int(concept.value[head])
+    return concept.directions[value], f"towards {values[value]}", f"away from {values[value]}"
+
+
+def _class_direction(audit: Audited) -> tuple[Tensor | None, str, str, str]:
+    """Of two classes, from the first to the second, with the names of its ends and of the images; of more, none."""
+    classes = audit.task.classes
+    if len(classes) != 2:
+        return None, "most", "least", "in which the head is furthest from its mean, and nearest to it"
+    first, second = audit.data.classifier
+    ends = f"towards {classes[1]}", f"towards {classes[0]}"
+    return second - first, *ends, f"that the head pushes hardest towards {classes[1]} and towards {classes[0]}"
+
+
+def _places(audit: Audited, top: TopImages, ends: tuple[str, str], groups: list[str]) -> pd.DataFrame:
+    paths = audit.data.test.manifest["path"]
+    rows = [
+        {"end": end, "file": str(paths.iloc[place]), "group": groups[place], "score": f"{score:+.4f}"}
+        for end, places, scores in zip(
+            ends, (top.highest, top.lowest), (top.highest_scores, top.lowest_scores), strict=True
+        )
+        for place, score in zip(places, scores, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def heads_section(audit: Audited) -> Section:
+    """The located heads, their scores as a figure and as a table, whatever the locator."""
+    location = location_of(audit)
+    if location is None:
+        none = "No heads were located. audit.locate() does that."
+        return Section(TITLE, none, brief=(none,), brief_table=True)
+    brief = tuple(
+        f"{what}: {_labelled(audit, heads)}."
+        for what, heads in ((_what(location), location.spurious), ("Salient heads", location.salient))
+        if heads or what != "Salient heads"
+    )
+    if isinstance(location, Location):
+        return replace(_decisions(location), brief=brief, brief_table=True)
+    if isinstance(location, Candidates) and (location.concept is not None or location.spans is not None):
+        return replace(_candidates(location, attribute_name(audit)), brief=brief, brief_table=True)
+    salient = f" Salient heads: {listed(location.salient, 40)}." if location.salient else ""
+    how = location.method if location.method == "transferred" else f"by the locator {location.method}"
+    return Section(TITLE, f"Heads {how}: {listed(location.spurious, 40)}.{salient}", brief=brief, brief_table=True)
+
+
+def _what(location: Located) -> str:
+    return f"{'Candidates' if isinstance(location, Candidates) else 'Spurious heads'} by {location.method}"
+
+
+def _labelled(audit: Audited, heads: Sequence[tuple[int, int]]) -> str:
+    """Heads with their labels, where they were explained."""
+    named = []
+    for head in (HeadId(*head) for head in heads):
+        explained = audit.explanations.get(head)
+        named.append(str(head) if explained is None else f"{head} ({explained.label})")
+    return listed(named, 12)
+
+
+def _decisions(location: Location) -> Section:
+    soft = location.method.endswith("-soft")
+    frame = location.table()
+    for column in ("V_C", "V_W", "difference"):
+        frame[column] = [change(value) if soft else percent(value) for value in frame[column]]
+    apart = (
+        f"where the mean scores differ by more than {location.threshold:.4f}"
+        if soft
+        else f"where the shares differ by more than {percent(location.threshold)} points"
+    )
+    what = "A head's mean score over" if soft else "The share of images whose decision rests most on each head:"
+    return Section(
+        TITLE,
+        f"Spurious heads: {listed(location.spurious, 40)}. Salient heads: {listed(location.salient, 40)}.\n\nSpurious "
+        "heads weigh in more where the answer is wrong than where it is right; salient heads the other way round. "
+        f"Compared are {location.n_wrong} incorrectly and {location.n_correct} correctly classified images of the "
+        f"reference, from the groups in which class and attribute conflict; a head is named {apart}.",
+        plots.location(location),
+        caption=f"{what} {'the right images' if soft else 'right ones'} (V_C) and wrong ones (V_W).",
+        table=frame,
+        table_caption="Every head with a score."
+        if soft
+        else "Every head that decided an image, in per cent of the images.",
+    )
+
+
+def _candidates(candidates: Candidates, attribute: str) -> Section:
+    tests = []
+    if (concept := candidates.concept) is not None:
+        rule = concept.rule
+        tests.append(
+            f"By concept vectors a head is flagged that tells the groups of {attribute} apart by "
+            f"{rule.minimum_difference} standard deviations and with an AUROC of {rule.minimum_auroc} or more, and "
+            f"that makes {percent(rule.minimum_part)} % or more of the distance that heads put between them."
+        )
+    if (spans := candidates.spans) is not None:
+        tests.append(
+            f"By TextSpan a head is flagged where {attribute} is among the first {spans.first} texts that span it, "
+            f"in competition with {spans.n_bank} general texts."
+        )
+    both = len(tests) == 2
+    if both:
+        tests.append("Candidates are the heads that both tests flag.")
+    return Section(
+        TITLE,
+        f"Candidates: {listed(candidates.spurious, 40)}. {' '.join(tests)}\n\n"
+        f"The scores say what heads encode, not that it matters: that is shown by the intervention below.",
+        plots.candidates(candidates, title=""),
+        caption=f"Every head's {candidates.scores().name}, for {attribute}."
+        + (" Heads that one test alone flags are outlined with a broken line." if both else ""),
+        table=_table(candidates),
+        table_caption=f"Every head that a test flags for {attribute}.",
+    )
+
+
+def _table(candidates: Candidates) -> pd.DataFrame:
+    frame = candidates.table()
+    shown = {
+        "part": ("part of distance, %", percent),
+        "difference": ("difference, st. dev.", lambda value: f"{value:+.2f}"),
+        "auroc": ("AUROC", number),
+        "share": ("variance along vector, %", percent),
+        "place": ("place among texts", lambda value: f"{value:.0f}" if value == value and value else "–"),
+        "prompts' share": ("variance explained, %", percent),
+    }
+    flags = {"by concept": "by concept vectors", "by TextSpan": "by TextSpan", "candidate": "candidate"}
+    table = pd.DataFrame({"head": frame["head"]})
+    for column, (name, write) in shown.items():
+        if column in frame:
+            table[name] = [write(float(value)) for value in frame[column]]
+    for column, name in flags.items():
+        if column in frame:
+            table[name] = ["yes" if value else "no" for value in frame[column]]
+    return table
+
+
+def mistakes_figure(audit: Audited, count: int) -> go.Figure | None:
+    """Per-token maps of the located heads on a few images that zero-shot gets wrong.
+
+    None where there is nothing to draw: no model at hand, no located head, no mistake, or image files that are gone.
+    """
+    location, results = location_of(audit), audit.results
+    heads = [*location.spurious, *location.salient][:_MOST_MAPS] if location else []
+    if results is None or not heads:
+        return None
+    rows = _examples(audit, count)
+    position = {row: i for i, row in enumerate(audit.splits.test)}
+    predicted = results.predictions["zero-shot"][[position[row] for row in rows]]
+    true = audit.data.labels[rows]
+    directions = audit.data.classifier[predicted] - audit.data.classifier[true]
+    spurious = set(location.spurious) if location else set()
+    names = [f"{head} {'spurious' if head in spurious else 'salient'}" for head in heads]
+    titles = [
+        f"{audit.data.groups[row]}, taken for {audit.task.classes[wrong]}"
+        for row, wrong in zip(rows, predicted, strict=True)
+    ]
+    return _maps(audit, rows, dict(zip(names, heads, strict=True)), directions, titles)
+
+
+def concept_figure(audit: Audited, count: int) -> go.Figure | None:
+    """Per-token maps of the first candidates along the first one's concept vector, on images from both of its ends.
+
+    None where there is nothing to draw: no model at hand, no concept test, or image files that are gone.
+    """
+    location = location_of(audit)
+    heads = [HeadId(*head) for head in location.spurious[:_MOST_MAPS]] if location else []
+    direction, up, down = concept_vector(audit, heads[0]) if heads else (None, "", "")
+    if direction is None or count < 1:
+        return None
+    top = top_images(audit.data.test, heads[0], direction, min((count + 1) // 2, len(audit.data.test)))
+    places = [*top.highest, *top.lowest][:count]
+    ends = [up] * len(top.highest) + [down] * len(top.lowest)
+    rows = audit.splits.test[places]
+    titles = [f"{audit.data.groups[row]}, {end}" for row, end in zip(rows, ends[:count], strict=True)]
+    return _maps(audit, rows, {str(head): head for head in heads}, direction.expand(len(rows), -1), titles)
+
+
+def _maps(
+    audit: Audited, rows: Int[np.ndarray, "image"], heads: dict[str, HeadId], directions: Tensor, titles: list[str]
+) -> go.Figure | None:
+    """Maps of heads on some rows of the store; None without the model or an image."""
+    if not len(rows):
+        return None
+    with suppress(ModelError, ImageError):
+        return token_figure(audit.data, rows.tolist(), heads, directions, titles)
+    return None
+
+
+def _examples(audit: Audited, count: int) -> np.ndarray:
+    """Rows of the store: mistakes of zero-shot that the judged method corrects first, spread over the groups."""
+    assert audit.results is not None
+    rows = audit.splits.test
+    truth = audit.data.labels[rows]
+    wrong = audit.results.predictions["zero-shot"] != truth
+    verdict = audit.results.verdict
+    fixed = audit.results.predictions["zero-shot" if verdict is None else verdict.method] == truth
+    names = audit.data.groups[rows].tolist()
+    seen: dict[str, int] = {}
+    order = []
+    for i in np.flatnonzero(wrong):
+        rank = seen.get(names[i], 0)
+        seen[names[i]] = rank + 1
+        order.append((not fixed[i], rank, i))
+    return rows[[i for _, _, i in sorted(order)[:count]]]

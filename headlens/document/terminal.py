@@ -1,0 +1,72 @@
+"""A document in the terminal: its short form, as `headlens` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headlens.document.blocks import Document, Section, text_table
+
+_STYLES = {"good": "bold green", "caution": "bold yellow", "neutral": "bold"}
+_MOST_ROWS = 12
+
+
+def show(document: Document, more: Sequence[str] = ()) -> None:
+    """The title, the notes, the sections with a short table, `more`, and the verdict, which is seen last.
+
+    Args:
+        document: what is shown.
+        more: further lines before the verdict.
+    """
+    console = Console()
+    console.print()
+    console.print(Text(document.title, "bold"))
+    for note in document.notes:
+        console.print(Text(note, style="dim"))
+    for section in document.sections:
+        if section.brief is not None and section.brief_table:
+            show_section(section, _MOST_ROWS)
+    for line in more:
+        console.print(Text(line))
+    for sentence in document.sentences:
+        console.print(Text(sentence, style=_STYLES[document.tone]))
+
+
+def show_section(section: Section, most: int | None = None) -> None:
+    """A section's title, its table where the short forms show one, and its brief.
+
+    Args:
+        section: what is shown.
+        most: rows of the table; None for all.
+    """
+    console = Console()
+    frame = section.table if section.brief_table else None
+    if frame is None:
+        console.print(Text(section.title, style="bold"))
+    else:
+        console.print(rich_table(frame.head(most) if most else frame, section.title))
+        if most and len(frame) > most:
+            console.print(Text(f"{len(frame) - most} more are in the report.", style="dim"))
+    for sentence in section.brief or ():
+        console.print(Text(sentence, style="" if frame is None else "dim"))
+
+
+def rich_table(frame: pd.DataFrame, title: str = "", ends: Collection[int] = ()) -> Table:
+    """A frame as a table of rich; rows in `ends` have a line below them."""
+    found = text_table(frame)
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", box=SIMPLE if ends else None,
+        pad_edge=False,
+    )  # fmt: skip
+    for i, (column, numeric) in enumerate(zip(found.columns, found.numeric, strict=True)):
+        # Numbers stay on one line, headings and texts may wrap.
+        widest = max((len(row[i]) for row in found.rows), default=0) if numeric else None
+        table.add_column(Text(column), justify="right" if numeric else "left", min_width=widest)
+    for i, row in enumerate(found.rows):
+        table.add_row(*map(Text, row), end_section=i in ends)
+    return table
