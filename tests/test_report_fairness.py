@@ -50,7 +50,7 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
         f"Images of head {first}",
         f"What head {second} encodes",
     ]
-    assert titles(page)[-9:] == [
+    assert titles(page)[-10:] == [
         "Effect of each head",
         "Class by class",
         "Who is harmed",
@@ -59,6 +59,7 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
         "Where the changed predictions went",
         "What it cost elsewhere",
         "Random-head control",
+        "Conditions of the verdict (presentation)",
         "The data",
     ]
     tiles = {tile.name: tile.value for tile in page.tiles}

@@ -30,7 +30,7 @@ from headlens.document.fairness import (
     fairness_tiles,
     fairness_verdict,
 )
-from headlens.document.formatting import counted, few
+from headlens.document.formatting import attribute_name, counted, few
 from headlens.document.html import write
 from headlens.errors import CorrectionError
 from headlens.plots.style import shorten
@@ -98,7 +98,7 @@ def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:
         question=_question(audit),
         words=_glossary(audit),
         notes=notes,
-        sections=[*sections, elsewhere_section(audit), *controls, _data(audit)],
+        sections=[*sections, elsewhere_section(audit), *controls, *_conditions(audit), _data(audit)],
         settings=settings,
         commands=_commands(audit),
         limits=limits,
@@ -117,6 +117,23 @@ def _commands(audit: Audited) -> dict[str, str]:
     with suppress(CorrectionError):
         found["Shell"] = audit.commands()
     return found
+
+
+def _conditions(audit: Audited) -> list[Section]:
+    """Each condition of the verdicts with its outcome."""
+    results, found = audit.results, audit.fairness_results
+    judged = {} if found is None else {attribute_name(audit): found.verdict.table()}
+    if results is not None and results.verdict is not None:
+        judged[results.verdict.method] = results.verdict.table()
+    return [
+        Section(
+            f"Conditions of the verdict ({name})",
+            "A verdict needs every condition to be met; 'open' means that these images, labels or sets cannot decide.",
+            table=table,
+            table_caption="Every condition of the rule, its outcome and the numbers.",
+        )
+        for name, table in judged.items()
+    ]
 
 
 def _data(audit: Audited) -> Section:

@@ -56,7 +56,7 @@ def correction_tiles(audit: Audited) -> list[Tile]:
         Tile("Verdict", verdict.word, f"of {name}"),
         Tile("Heads", listed(verdict.heads, 4), f"used by {name}"),
         Tile("Worst group", f"{percent(before.worst_group)} → {percent(after.worst_group)} %", _worst(before)),
-        Tile("Cost", f"{points(after.average - before.average)} points", "average accuracy"),
+        Tile("Average accuracy", f"{points(after.average - before.average)} points", "over all images"),
     ]
     if control is not None:
         tiles.append(Tile("p, random heads", f"{control.comparison().p:.3f}", f"{len(control.sets)} sets"))

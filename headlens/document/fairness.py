@@ -85,7 +85,7 @@ def fairness_tiles(audit: Audited) -> list[Tile]:
             p = found.control.comparison("cramers_v").p
             tiles.append(Tile("p, random heads", f"{p:.3f}", f"{len(found.control.sets)} sets"))
         lost = measured.difference["accuracy"]
-        tiles.append(Tile("Cost", f"{points(lost)} points", "average accuracy"))
+        tiles.append(Tile("Accuracy", f"{points(lost)} points", "with the candidates ablated"))
     return tiles
 
 

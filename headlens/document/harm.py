@@ -65,12 +65,16 @@ def _by_value(rows: pd.DataFrame, name: str, method: str) -> Section:
             "images": rows["images"],
         }
     )
-    for when, told in (("before", "before"), ("after", "after")):
-        table[f"accuracy {told}, %"] = [percent(value) for value in rows[f"accuracy_{when}"]]
-        table[f"predicted {told}, %"] = [percent(value) for value in rows[f"selection_{when}"]]
+    whens = ("before", "after")
+    for when in whens:
+        table[f"accuracy {when}, %"] = [percent(value) for value in rows[f"accuracy_{when}"]]
+    for when in whens:
         ends = zip(*(rows[f"difference_{when}{end}"] for end in ("", "_low", "_high")), strict=True)
-        table[f"difference {told}, points"] = [f"{points(d)} [{points(low)}, {points(high)}]" for d, low, high in ends]
-        table[f"ratio {told}"] = [f"{value:.2f}" if np.isfinite(value) else "–" for value in rows[f"ratio_{when}"]]
+        table[f"difference {when}, points"] = [f"{points(d)} [{points(low)}, {points(high)}]" for d, low, high in ends]
+    for when in whens:
+        table[f"predicted {when}, %"] = [percent(value) for value in rows[f"selection_{when}"]]
+    for when in whens:
+        table[f"ratio {when}"] = [f"{value:.2f}" if np.isfinite(value) else "–" for value in rows[f"ratio_{when}"]]
     worst = rows.iloc[0]
     return Section(
         "Who is harmed",
