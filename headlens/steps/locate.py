@@ -51,6 +51,7 @@ from headlens.locate import (
     contrast_spans,
     contrastive_from_margins,
     greedy_sweep,
+    head_margins,
     head_variance,
     margins_of,
     single_head_sweep,
@@ -250,15 +251,21 @@ def _groups_in_words(groups: ConflictingGroups) -> str:
 # ---- locators -------------------------------------------------------------------------------------------------------
 
 
-def _on_arrays(name: str) -> Callable[..., Located]:
-    def locate(evidence: Evidence) -> Located:
-        return ON_ARRAYS[name](*evidence.margins, evidence.conflicting.mask)
+def _on_arrays(name: str, default: str = "separate") -> Callable[..., Located]:
+    def locate(evidence: Evidence, constants: str = default) -> Located:
+        margins, decisions = evidence.margins
+        if constants != "separate":
+            seen = evidence.store.project(evidence.classifier, constants=constants)
+            margins = head_margins(seen, decisions)
+        return ON_ARRAYS[name](margins, decisions, evidence.conflicting.mask)
 
     return locate
 
 
 for _name in ON_ARRAYS:
     LOCATORS.add(_name, _on_arrays(_name))
+for _name in ("contrastive", "contrastive-full"):
+    LOCATORS.add(f"{_name} (published)", _on_arrays(_name, "spread"))
 
 
 @LOCATORS.register("calibrated")
