@@ -42,7 +42,7 @@ from headlens.steps.locate import LocatedHeads
 from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Fairness
 from headlens.steps.total import total_predictions
-from headlens.steps.verdicts import Bias, FairnessVerdict, Null, judge_fairness, signed_gap
+from headlens.steps.verdicts import Bias, FairnessVerdict, Null, chance_agreement, judge_fairness, signed_gap
 
 _NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be given
 
@@ -266,6 +266,7 @@ def fairness(
                 change,
                 found,
                 removed,
+                chance_agreement(labels, after),
                 data.inferred,
                 signed_gap(found, classes, data.question.attribute.value_names),
             ),
@@ -309,6 +310,7 @@ def _null(
             association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap),
             dependence(labels, before, attribute=values, n_permutations=call.n_permutations, seed=data.question.seed),
             dependence_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap),
+            chance_agreement(labels, after),
             data.inferred,
         )
         n_heads = data.store.n_layers * data.store.n_heads

@@ -22,9 +22,9 @@ every open one with what would settle it; then what these images and sets could 
 
 **Fairness.** A bias is *shown* where T is reached by at most `alpha` of its permutations and the effect √D, on the
 scale of Cohen's w, is at least `minimum_effect`; else *not shown*, or *inconclusive* where images are too few in the
-sense of condition 4. A shown bias is *focal* where the candidates are at
-most `largest_share` of the tower's heads, their ablation lowers D reliably and by `minimum_removed` of it or more,
-accuracy falls by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
+sense of condition 4. A shown bias is *focal* where the candidates are at most `largest_share` of the tower's heads,
+their ablation lowers D reliably and by `minimum_removed` of it or more, accuracy stays above chance agreement and falls
+by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
 *inconclusive* where only open conditions stand in the way, and else *diffuse*. Not shown is not absent, and diffuse
 says that this locator found no few heads, not that there are none.
 
@@ -248,19 +248,24 @@ class Measured:
             )
         except MetricError:  # no class has images of two values, which the verdict then says
             pass
-        length = 1 + max(int(labels.max()), int(after.max()))
-        true, guessed = (np.bincount(one, minlength=length) / len(labels) for one in (labels, after))
         return cls(
             gain=change.difference["worst_group"],
             gain_interval=change.interval["worst_group"],
             accuracy_low=evaluate(labels, after, groups=groups).interval["average"][0],
-            chance=float(true @ guessed),
+            chance=chance_agreement(labels, after),
             loss=-change.difference["average"],
             dependence=depends,
             removed=removed,
             inferred=inferred,
             signed="" if depends is None else signed_gap(depends, *names),
         )
+
+
+def chance_agreement(labels: Int[np.ndarray, "image"], predictions: Int[np.ndarray, "image"]) -> float:
+    """Σ_c p(true = c) p(predicted = c): the accuracy of predictions that are independent of the classes."""
+    length = 1 + max(int(labels.max()), int(predictions.max()))
+    true, guessed = (np.bincount(one, minlength=length) / len(labels) for one in (labels, predictions))
+    return float(true @ guessed)
 
 
 def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Verdict:
@@ -325,7 +330,7 @@ def _correction_conditions(
         )
     conditions = [gain, _accuracy(measured), *_dependence(measured)]
     if judged.of_heads:
-        conditions.append(_against_random(control, "worst_group", ALPHA))
+        conditions.append(against_random(control, "worst_group", ALPHA))
     if measured.inferred:
         conditions.append(_INFERRED)
     return tuple(conditions)
@@ -400,7 +405,7 @@ def signed_gap(found: Dependence, classes: Sequence[str], values: Sequence[str])
     )
 
 
-def _against_random(control: RandomHeads | None, measure: Measure, alpha: float) -> Condition:
+def against_random(control: RandomHeads | None, measure: Measure, alpha: float) -> Condition:
     """Both rules' condition on random heads, with one rule for too few sets."""
     name = "random heads"
     if control is None:
@@ -491,6 +496,7 @@ class Bias:
         change: of the association and of accuracy, by the ablation.
         dependence: of the predictions without it.
         removed: D's paired fall.
+        chance: chance agreement of classes and corrected predictions, `chance_agreement`.
         inferred: whether the audited model inferred the attribute's values itself.
         signed: who is worse off, as a clause; see `signed_gap`.
     """
@@ -499,6 +505,7 @@ class Bias:
     change: AssociationChange
     dependence: Dependence
     removed: DependenceChange
+    chance: float
     inferred: bool = False
     signed: str = ""
 
@@ -586,10 +593,12 @@ def _focal_conditions(
         removed = Condition("removed", "met", effect)
     loss = -bias.change.difference["accuracy"]
     cost = f"accuracy changes by {-100 * loss:+.1f} points"
-    accuracy = (
-        Condition("accuracy", "not met", f"{cost}, a fall of more than {100 * rule.maximum_loss:.0f}")
-        if loss > rule.maximum_loss
-        else Condition("accuracy", "met", cost)
-    )
+    if bias.change.after.interval["accuracy"][0] <= bias.chance:
+        text = f"accuracy is not reliably above chance agreement, {100 * bias.chance:.1f} %"
+        accuracy = Condition("accuracy", "not met", text)
+    elif loss > rule.maximum_loss:
+        accuracy = Condition("accuracy", "not met", f"{cost}, a fall of more than {100 * rule.maximum_loss:.0f}")
+    else:
+        accuracy = Condition("accuracy", "met", cost)
     labels = [_INFERRED] if bias.inferred else []
-    return [removed, accuracy, _against_random(control, "dependence", rule.alpha), *labels]
+    return [removed, accuracy, against_random(control, "dependence", rule.alpha), *labels]
