@@ -180,7 +180,8 @@ def verdict(finder: str, seen: Sample, test: Sample, shape: tuple[int, int], see
         return effects.without(cast["spurious"]).argmax(-1).numpy()
 
     before, after = test.logits.argmax(-1).numpy(), predict({"spurious": heads})
-    measured = Measured.of(labels, values, before, after, groups=groups, seed=seed)
+    scored = Scored(labels, values, groups)
+    measured = Measured.of(scored, before, after, seed=seed)
     judged = Judged("ablation", True, len(heads), heads)
 
     def fairness() -> str:
@@ -192,8 +193,7 @@ def verdict(finder: str, seen: Sample, test: Sample, shape: tuple[int, int], see
 
     found, focal = judge(judged, measured, None), fairness()
     if found.word != "not supported" or focal == "inconclusive":
-        scored, draw = Scored(labels, values, groups), Draw(*shape, 100, seed)
-        located = {"spurious": heads}
+        draw, located = Draw(*shape, 100, seed), {"spurious": heads}
         control = random_head_control("ablation", located, predict, scored, draw, before=before, after=after)
         found, focal = judge(judged, measured, control), fairness()
     return Answers(found.word, focal, bool(heads) and measured.gain > found.minimum_gain)

@@ -57,11 +57,13 @@ class Scored:
         labels: the true class of each, as an index.
         values: the attribute's value of each, as an index; −1 for none.
         groups: the group of each, by name.
+        clusters: the person or scene that each shows; None where each stands for itself.
     """
 
     labels: Int[np.ndarray, "image"]
     values: Int[np.ndarray, "image"]
     groups: np.ndarray
+    clusters: Int[np.ndarray, "image"] | None = None
 
     def statistics(self, predictions: Int[np.ndarray, "*draw image"]) -> Statistics:
         """The statistics of predictions of these images."""
