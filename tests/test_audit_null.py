@@ -107,6 +107,23 @@ def test_the_total_effect_stands_in_the_verdict(audit: hl.Audit) -> None:
     assert "was not asked for" in hl.Audit.of(audit.data).evaluate(["ltc"], n_null=0, total=0, **FEW).total_note
 
 
+def test_a_location_shows_its_stability_and_the_other_rule_beside_it(audit: hl.Audit) -> None:
+    own = hl.Audit.of(audit.data)
+    found = own.locate(n_bootstrap=20)
+    shares = found.table().set_index("head")
+    assert shares.loc["L3H0", "named spurious"] == float(found.stability[0][3, 0]) >= 0.9
+    assert {"named spurious", "named salient"} <= set(shares)
+    beside = hl.Audit.of(audit.data)
+    calibrated = beside.locate("calibrated", n_bootstrap=10)
+    listed = ", ".join(map(str, calibrated.spurious))
+    assert f"The calibrated locator names {listed}." in own.location_note
+    assert "The published rule (contrastive) names L3H0." in beside.location_note
+    assert (
+        "named spurious" in calibrated.table()
+        and "named spurious" not in hl.Audit.of(audit.data).locate("concept").table()
+    )
+
+
 def test_images_of_one_cluster_stay_together(audit: hl.Audit) -> None:
     frame = audit.store.manifest.drop(columns="split")
     within = frame.groupby(["label", "background"]).cumcount() // 5  # five images of a scene

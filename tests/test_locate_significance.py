@@ -6,7 +6,7 @@ import torch
 from scipy.stats import fisher_exact
 
 from headlens.errors import LocateError
-from headlens.locate import contrastive, significance
+from headlens.locate import contrastive, contrastive_from_margins, margins_of, significance, stability
 
 
 def task(images, planted, seed=0):
@@ -115,3 +115,36 @@ def test_any_false_head_is_rare():
         float(significance(*task(83, 0.0, seed), n_bootstrap=2, n_permutations=99).adjusted.min()) for seed in range(40)
     ]
     assert np.mean(np.array(least) <= 0.05) <= 0.175
+
+
+def test_a_planted_head_is_stable_and_clusters_are_drawn_together():
+    *arrays, mask = task(211, 0.5)
+    margins, decisions = margins_of(*arrays)
+    shares = stability(contrastive_from_margins, margins, decisions, mask, n_bootstrap=40)
+    assert shares.shape == (2, 3, 5) and shares[0, 2, 3] == 1.0
+    assert shares[0].flatten().sort().values[-2] < 0.5
+    again = stability(contrastive_from_margins, margins, decisions, mask, n_bootstrap=40)
+    assert torch.equal(shares, again)
+    drawn = []
+
+    def spy(margins, decisions, conflicting):
+        drawn.append(margins[:, 0, 0])
+        return contrastive_from_margins(margins, decisions, conflicting)
+
+    numbered = margins.clone()
+    numbered[:, 0, 0] = torch.arange(211).float() - 1000  # never the top head: it tells which images were drawn
+    clusters = np.arange(211) // 7
+    stability(spy, numbered, decisions, mask, clusters=clusters, n_bootstrap=3)
+    for rows in drawn:
+        counts = np.bincount((rows + 1000).long().numpy(), minlength=211)
+        assert all(len(set(counts[clusters == one])) == 1 for one in range(31))
+
+
+def test_a_locator_that_refuses_names_no_head():
+    *arrays, mask = task(31, 0.5)
+    margins, decisions = margins_of(*arrays)
+
+    def refuses(*_):
+        raise LocateError("No.", "Stop.")
+
+    assert not stability(refuses, margins, decisions, mask, n_bootstrap=3).any()

@@ -154,6 +154,7 @@ class Audit(Audited):
         spurious: Iterable[HeadLike] | None = None,
         salient: Iterable[HeadLike] = (),
         source: str = "",
+        n_bootstrap: int = 50,
         **options: Any,
     ) -> Located:
         """Find the heads that carry the attribute into the task.
@@ -168,6 +169,8 @@ class Audit(Audited):
             rule: the thresholds of the concept test.
             spurious, salient: heads that were located elsewhere; then no locator is run.
             source: where these come from, in a few words.
+            n_bootstrap: resamples of the reference images behind the locator's stability, how often each head is
+                named, where it reads class scores alone; 0 leaves it out.
             options: the locator's other options, such as `first=5`.
 
         Raises:
@@ -183,7 +186,7 @@ class Audit(Audited):
         else:
             given = self._heads(spurious or ()), self._heads(salient)
             call = calls.Locate(GIVEN, spurious=given[0], salient=given[1], source=source)
-        self._take(call, lambda: locate(self.data, call))
+        self._take(call, lambda: locate(self.data, call, n_bootstrap))
         assert self.location is not None
         return self.location
 

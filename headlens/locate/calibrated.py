@@ -79,7 +79,7 @@ class Calibrated(Located):
         heads = [HeadId(i, j) for i in range(n_layers) for j in range(n_heads)]
         columns = {name: getattr(self, name).flatten().tolist() for name in ("contrast", "alignment", "p", "adjusted")}
         frame = pd.DataFrame({"head": list(map(str, heads)), **columns, "role": [roles.get(h, "") for h in heads]})
-        return frame.sort_values("p", kind="stable", ignore_index=True)
+        return self._with_stability(frame.sort_values("p", kind="stable", ignore_index=True))
 
 
 def calibrated(

@@ -225,7 +225,8 @@ class Location(Located):
             if correct != 0 or wrong != 0:
                 rows.append((str(head), correct, wrong, difference, roles.get(head, "")))
         frame = pd.DataFrame(rows, columns=["head", "V_C", "V_W", "difference", "role"])
-        return frame.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
+        frame = frame.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
+        return self._with_stability(frame)
 
 
 def contrastive(

@@ -1,6 +1,6 @@
-"""How sure the difference V_W − V_C of each head is.
+"""How sure the difference V_W − V_C of each head is, and how often a locator names it.
 
-Two questions, both about the images of G_N (ours, beside the published rule):
+Three questions. Two are about the images of G_N (ours, beside the published rule):
 
 - *Interval*: the images are resampled with replacement, the correct ones among the correct and the incorrect ones among
   the incorrect (V_C and V_W are shares within each); the percentiles of V_W − V_C make the interval.
@@ -9,6 +9,9 @@ Two questions, both about the images of G_N (ours, beside the published rule):
   For all heads together, the largest of all heads' |difference| of each shuffle, each in standard deviations of its own
   over the shuffles, is what a head has to exceed (max-T, Westfall and Young 1993): few heads of hundreds can then be
   told with a thousand shuffles, where a false-discovery rate would need as many shuffles as heads times a hundred.
+
+And one about the rule itself, whatever it is: *stability* is how often each head is named where the locator runs on
+images that were drawn with replacement from the reference split.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate.contrastive import Credit, check_conflicting, head_credit, margins_of
+from headlens.locate.contrastive import Credit, Decisions, Locator, check_conflicting, head_credit, margins_of
 
 _CHUNK = 1 << 24  # resampled entries held at once
 
@@ -127,6 +130,45 @@ def significance(
         n_bootstrap,
         n_permutations,
     )
+
+
+def stability(
+    locator: Locator,
+    margins: Float[Tensor, "image layer head"],
+    decisions: Decisions,
+    conflicting: Bool[Tensor, "image"],
+    *,
+    clusters: Int[np.ndarray, "image"] | None = None,
+    n_bootstrap: int = 50,
+    seed: int = 0,
+) -> Float[Tensor, "role layer head"]:
+    """How often each head is named over bootstraps of the images: as spurious, and as salient.
+
+    Args:
+        locator: from margins, decisions and conflicting groups to heads, such as `calibrated`.
+        margins, decisions, conflicting: of the reference images, as for the locator.
+        clusters: images that show one person or scene, which are drawn together.
+        n_bootstrap: how many resamples.
+        seed: the same seed gives the same shares.
+
+    A resample in which the locator refuses names no head. Limits: a rule that names any head by chance may name it in
+    most resamples, because these share the chance of the sample that they are drawn from: stable is not true.
+    """
+    generator, units = np.random.default_rng([seed, 2]), np.arange(len(decisions)) if clusters is None else clusters
+    _, unit = np.unique(units, return_inverse=True)
+    members = np.split(np.argsort(unit, kind="stable"), np.cumsum(np.bincount(unit))[:-1])
+    named = torch.zeros(2, *margins.shape[1:], dtype=torch.float64)
+    for _ in range(n_bootstrap):
+        drawn = generator.integers(len(members), size=len(members))
+        rows = torch.from_numpy(np.concatenate([members[one] for one in drawn]))
+        try:
+            found = locator(margins[rows], decisions[rows], conflicting[rows])
+        except LocateError:
+            continue
+        for role, heads in zip(named, (found.spurious, found.salient), strict=True):
+            for head in heads:
+                role[head] += 1
+    return named / n_bootstrap
 
 
 def _bootstrap(
