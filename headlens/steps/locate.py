@@ -344,11 +344,13 @@ def _concept_scores(evidence: Evidence, rule: ConceptRule | None) -> ConceptScor
     )
 
 
-def _spans(evidence: Evidence, first: int, minimum_share: float | int, enter: str) -> ConceptSpans:
+def _spans(
+    evidence: Evidence, first: int, minimum_share: float | int, enter: str, maximum_p: float | int
+) -> ConceptSpans:
     moments, basis = evidence.moments, evidence.store.basis
     if enter == "vectors":
         bank = evidence.bank_embeddings
-        return contrast_spans(moments, basis, bank, evidence.directions, first, minimum_share)
+        return contrast_spans(moments, basis, bank, evidence.directions, first, minimum_share, None, maximum_p)
     if enter != "prompts":
         raise LocateError(
             f"The attribute cannot enter the bank as {enter!r}.", "Pass enter='vectors' or enter='prompts'."
@@ -356,7 +358,8 @@ def _spans(evidence: Evidence, first: int, minimum_share: float | int, enter: st
     # Of two equal texts only the first can ever be chosen: the bank gives way to the attribute's own prompts.
     whole = evidence.bank.extended(list(dict.fromkeys(evidence.data.attribute_prompts)), "attribute")
     general = whole.take(i for i, category in enumerate(whole.categories) if category != "attribute")
-    return concept_spans(moments, basis, evidence.texts(general.texts), evidence.prompts, first, minimum_share)
+    texts = evidence.texts(general.texts)
+    return concept_spans(moments, basis, texts, evidence.prompts, first, minimum_share, None, maximum_p)
 
 
 @LOCATORS.register("concept")
@@ -367,9 +370,13 @@ def _concept(evidence: Evidence, rule: ConceptRule | None = None) -> Candidates:
 
 @LOCATORS.register("textspan")
 def _textspan(
-    evidence: Evidence, first: int = 5, minimum_share: float | int = 0.0, enter: str = "vectors"
+    evidence: Evidence,
+    first: int = 5,
+    minimum_share: float | int = 0.0,
+    enter: str = "vectors",
+    maximum_p: float | int = 0.05,
 ) -> Candidates:
-    spans = _spans(evidence, first, minimum_share, enter)
+    spans = _spans(evidence, first, minimum_share, enter, maximum_p)
     return Candidates("textspan", spans.flagged, spans=spans)
 
 
@@ -380,8 +387,9 @@ def _both(
     first: int = 5,
     minimum_share: float | int = 0.0,
     enter: str = "vectors",
+    maximum_p: float | int = 0.05,
 ) -> Candidates:
-    scores, spans = _concept_scores(evidence, rule), _spans(evidence, first, minimum_share, enter)
+    scores, spans = _concept_scores(evidence, rule), _spans(evidence, first, minimum_share, enter, maximum_p)
     return Candidates("concept+textspan", concept_candidates(scores, spans), concept=scores, spans=spans)
 
 
