@@ -647,5 +647,5 @@ class Audit(Audited):
             return None
         found: Evaluated = step.result
         if step.call.n_random_sets != call.n_random_sets:  # type: ignore[union-attr]
-            return Evaluated(found.evaluations, found.predictions, found.differences, {}, None)
+            return Evaluated(found.evaluations, found.predictions, found.differences, {}, None, found.total)
         return found

@@ -33,6 +33,7 @@ from headlens.locate import Located
 from headlens.metrics import cramers_v, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
+from headlens.steps.evaluate import Evaluated
 from headlens.steps.question import as_pairs
 
 CONTROLLED = ("ablation", "ltc")
@@ -53,6 +54,7 @@ def run(
     on_error: str = "raise",
     heads_from: str | Path | CarriedHeads | None = None,
     keep: str | Path | None = None,
+    n_null: int = 0,
 ) -> tuple[BenchmarkTable, Audit]:
     """Fill the store where it is not there, fit every method on the reference split, and score it on the test split.
 
@@ -71,6 +73,8 @@ def run(
             locator of their own keep it.
         keep: a folder for fitted corrections and what random heads predict, so that an interrupted run, asked again,
             computes none of them twice; see `headlens.benchmark.kept`.
+        n_null: how often the verdict on LTC is repeated with the attribute permuted within the true classes; none by
+            default, which the notes say. Not where each class has heads of its own.
 
     Returns:
         The table, and the audit behind it.
@@ -104,9 +108,11 @@ def run(
     audit.evaluate(
         fitted,
         controls=[one for one in controls if one in fitted],
+        judged="ltc" if "ltc" in fitted else None,
         n_random_sets=draws,
         n_bootstrap=bootstrap,
-        n_null=0,  # methods by class take the audit's own heads
+        n_null=0 if by_class else n_null,  # methods by class take the audit's own heads
+        total=0,
         cache=kept.predictions,
     )
     idle = _without_heads(audit)
@@ -114,7 +120,8 @@ def run(
     source = given_heads.source if given_heads else f"the benchmark {asked.name}, by {asked.attribute.name}"
     heads = heads_of(audit, source, {audit.task.classes[i]: own for i, own in by_class.items()})
     told = _told_heads(heads, given_heads, unlocated)
-    notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle)
+    judged = _verdict_note(audit.results, bool(by_class))
+    notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle, judged)
     rows = _rows(audit, failed)
     scored = [row.method for row in rows if row.method in audit.results.predictions]
     return (
@@ -219,6 +226,7 @@ def _rows(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
                 lead=None if lead is None else lead.difference["worst_group"],
                 lead_interval=None if lead is None else lead.interval["worst_group"],
                 cramers_v=cramers_v(values, results.predictions[name]),
+                corrected_v=cramers_v(values, results.predictions[name], corrected=True),
                 random_p=None if control is None else control.comparison().p,
                 random_sets=None if control is None else len(control.sets),
                 transductive=fitted is not None and fitted.correction.transductive,
@@ -239,6 +247,14 @@ def _rows(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
         )
     rows += [Row(name, FAMILIES[-1], failure=reason) for name, reason in failed.items()]
     return tuple(sorted(rows, key=lambda row: FAMILIES.index(row.family)))
+
+
+def _verdict_note(results: Evaluated, by_class: bool) -> str:
+    """The verdict on LTC, and whether its null was run; "" where it was not judged."""
+    if (verdict := results.verdict) is None or verdict.method != "ltc":
+        return ""
+    why = "each class has heads of its own" if by_class else "ask for it with --null 50, n_null=50 in Python"
+    return verdict.sentence + ("" if verdict.null is not None else f" The verdict's own null was not run: {why}.")
 
 
 def _without_heads(audit: Audit) -> str:

@@ -52,6 +52,7 @@ def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, int]) -> None:
         on_error=typed["on_error"],
         heads_from=carried,
         keep=folder / "kept",
+        n_null=draws.get("n_null", 0),
     )
     # The table first: figures need more packages, and files that may be gone.
     write_table(table, folder)

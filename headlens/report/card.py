@@ -112,8 +112,8 @@ def _fairness(audit: Audited, level: int) -> list[str]:
     assert found is not None
     rows = []
     measures = {
-        "cramers_v": ("Cramér's V", number, change),
         "corrected": ("Cramér's V, bias-corrected", number, change),
+        "cramers_v": ("Cramér's V", number, change),
         "accuracy": ("accuracy, %", percent, points),
     }
     for key, (name, write, write_change) in measures.items():

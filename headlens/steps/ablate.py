@@ -59,11 +59,10 @@ class HeadAblation:
             low, high = self.difference.interval[key]
             rows.append((shown, before, after, after - before, low, high, random.get(key), p.get(key)))
         change = self.association
-        before, after = change.before.cramers_v, change.after.cramers_v
-        low, high = change.interval["cramers_v"]
-        rows.append(
-            ("Cramér's V", before, after, after - before, low, high, random.get("cramers_v"), p.get("cramers_v"))
-        )
+        for key, shown in (("corrected", "Cramér's V, bias-corrected"), ("cramers_v", "Cramér's V")):
+            before, after = getattr(change.before, key), getattr(change.after, key)
+            low, high = change.interval[key]
+            rows.append((shown, before, after, after - before, low, high, random.get(key), p.get(key)))
         columns = ["measure", "before", "after", "difference", "low", "high", "random", "p"]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
 

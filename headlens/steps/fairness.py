@@ -168,7 +168,7 @@ class FairnessResults:
     def table(self) -> pd.DataFrame:
         """One row a measure: `measure`, `before`, `after`, `difference`, and the paired interval's ends."""
         rows = []
-        for name in ("cramers_v", "corrected", "accuracy"):
+        for name in ("corrected", "cramers_v", "accuracy"):
             low, high = self.change.interval[name]
             before, after = getattr(self.change.before, name), getattr(self.change.after, name)
             rows.append((name, before, after, after - before, low, high))

@@ -81,12 +81,13 @@ class TotalGain:
 
     Attributes:
         heads: the heads.
-        images: how many scored images were passed again.
+        asked, images: how many scored images were to be passed again, and were.
         tokens: at which tokens the heads were replaced: "class", or "all" in a tower without a class token.
         direct, total: the accuracies' change by each, with paired intervals.
     """
 
     heads: tuple[HeadId, ...]
+    asked: int
     images: int
     tokens: Tokens
     direct: PairedDifference
@@ -117,7 +118,7 @@ def total_gain(data: AuditData, heads: Sequence[HeadId], images: int) -> TotalGa
         paired_difference(labels, after, baseline=made.before, groups=groups, cluster=clusters)
         for after in (predicted(data.effects.without(heads))[made.places], made.after)
     )
-    return TotalGain(tuple(heads), len(labels), tokens, direct, total)
+    return TotalGain(tuple(heads), images, len(labels), tokens, direct, total)
 
 
 def _some(available: int, wanted: int, seed: int) -> Int[np.ndarray, "image"]:

@@ -599,7 +599,8 @@ def judge_fairness(
     """
     found, attribute = bias.dependence, bias.attribute
     about = (
-        f"Cramér's V of {attribute} and prediction is {bias.change.before.cramers_v:.3f}; within the true classes, "
+        f"Cramér's V of {attribute} and prediction is {bias.change.before.corrected:.3f} (bias-corrected; "
+        f"{bias.change.before.cramers_v:.3f} uncorrected); within the true classes, "
         f"T = {found.t:.1f} compared with {found.expected:.1f} by chance (p = {found.p:.3f}) and D = {found.d:.3f}"
         f"{bias.signed}"
     )
