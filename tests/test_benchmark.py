@@ -11,10 +11,10 @@ from benchmark_trees import small_testbed
 
 import headlens as hl
 from headlens import benchmark
-from headlens.benchmark.given import FAMILIES
 from headlens.benchmark.head_sets import attribute_location, caption_figure, examples, head_sets
-from headlens.benchmark.proposed import NAME, method_of_proposed_pairs
 from headlens.benchmark.report import write_report
+from headlens.benchmark.run import PROPOSED, method_of_proposed_pairs
+from headlens.benchmark.table import FAMILIES
 from headlens.correct import MeanAblation, load_correction
 from headlens.errors import CorrectionError, TaskError, UnknownNameError
 from headlens.metrics import cramers_v
@@ -54,7 +54,9 @@ def asked(world):
 @pytest.fixture(scope="module")
 def done(world, asked):
     clip = hl.load("testbed")
-    return benchmark.run(asked, clip, world / "images", world / "acts.zarr", methods=SOME, draws=5, bootstrap=50)
+    return benchmark.run(
+        asked, clip, world / "images", world / "acts.zarr", methods=SOME, n_random_sets=5, n_bootstrap=50
+    )
 
 
 def row(table, method):
@@ -88,7 +90,9 @@ def test_v_is_corrected_and_the_verdict_says_that_its_null_was_not_run(done):
 
 def test_the_null_of_the_verdict_can_be_asked(asked, world):
     folders = world / "images", world / "acts.zarr"
-    table, audit = benchmark.run(asked, hl.load("testbed"), *folders, methods=["ltc"], draws=5, bootstrap=50, n_null=2)
+    table, audit = benchmark.run(
+        asked, hl.load("testbed"), *folders, methods=["ltc"], n_random_sets=5, n_bootstrap=50, n_null=2
+    )
     assert audit.results.verdict.null.n == 2
     assert not any("null was not run" in note for note in table.footnotes())
 
@@ -213,7 +217,9 @@ def test_an_interrupted_run_goes_on_from_its_store(done, asked, world, monkeypat
     table, _ = done
     clip = hl.load("testbed")
     monkeypatch.setattr(type(clip.vision), "residual_parts", lambda *a, **k: pytest.fail("extracted again"))
-    again, _ = benchmark.run(asked, clip, world / "images", world / "acts.zarr", methods=["ltc"], draws=5, bootstrap=50)
+    again, _ = benchmark.run(
+        asked, clip, world / "images", world / "acts.zarr", methods=["ltc"], n_random_sets=5, n_bootstrap=50
+    )
     assert row(again, "ltc") == row(table, "ltc")
 
 
@@ -295,7 +301,7 @@ def test_pairs_that_nobody_wrote_make_a_method_of_this_run_alone(done):
         len(audit.location.spurious), len(audit.location.salient)
     ]  # fmt: skip
     assert said[0].startswith("Pairs proposed from the text bank")
-    assert NAME not in METHODS
+    assert PROPOSED not in METHODS
 
 
 def test_an_unknown_suite_is_named():

@@ -209,4 +209,5 @@ def _permutation(
         extreme += (differences.abs() >= observed.abs() - 1e-12).sum(0)
         top = (differences.abs() / deviation)[:, active].amax(1) if bool(active.any()) else differences.new_zeros(0)
         larger += (top[:, None] >= standardised - 1e-9).sum(0)
-    return tuple(torch.where(active, (1 + count) / (1 + n_permutations), 1.0) for count in (extreme, larger))
+    alone, together = (torch.where(active, (1 + count) / (1 + n_permutations), 1.0) for count in (extreme, larger))
+    return alone, together
