@@ -209,10 +209,10 @@ def evaluate(
     alpha = ALPHA / len(questions)
     verdict = questions.told(_verdict(data, call.judged, one, new, alpha))
     spurious = one.by_role.get("spurious", ())
-    total = (
-        old.total if old.total is not None and old.total.heads == spurious and old.total.asked == call.total else None
-    )
-    total = total or (total_gain(data, spurious, call.total) if spurious else "The judged method ablates no heads.")
+    total: TotalGain | str = "The judged method ablates no heads."
+    if spurious:
+        same_total = old.total is not None and (old.total.heads, old.total.asked) == (spurious, call.total)
+        total = old.total if same_total and old.total is not None else total_gain(data, spurious, call.total)
     if isinstance(total, TotalGain):
         verdict = replace(verdict, sentence=f"{verdict.sentence} {total.sentence}")
         new = replace(new, total=total)

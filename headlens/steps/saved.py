@@ -170,7 +170,7 @@ def load(
         texts.remember(saved["prompts"], read_arrays(folder / saved["files"]["texts"])["embeddings"])
         arrays = read_arrays(folder / saved["files"]["arrays"])
         record = tuple(_loaded_step(step, folder, arrays) for step in saved["record"])
-        asked = [unpack(one, Asked, arrays) for one in saved.get("asked", ())]
+        asked: list[Asked] = [unpack(one, Asked, arrays) for one in saved.get("asked", ())]
         kept = saved["store"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, ExceptionGroup) as error:
         raise OutputError(
