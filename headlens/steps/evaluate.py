@@ -178,7 +178,10 @@ def evaluate(
     """
     old = before or Evaluated({}, {}, {}, {}, None)
     labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
-    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed)
+    judged = None if call.judged is None else question_of(data, call.judged, fitted[call.judged])
+    questions = None if judged is None else Questions.of(asked, judged)
+    alpha = ALPHA / (1 if questions is None else len(questions))
+    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed, alpha)
     new = Evaluated({}, {}, {}, {}, None)
     for name in (ZERO_SHOT, *call.methods):
         if name in old.predictions:
@@ -197,16 +200,16 @@ def evaluate(
             )
     for name in call.controls:
         for shown, vary in _roles_drawn(name, fitted[name]).items():
-            control = old.controls.get(shown) or _control(
+            # Fewer questions may have taken fewer sets.
+            stands = old.verdict is None or old.verdict.alpha == alpha
+            control = (old.controls.get(shown) if stands else None) or _control(
                 data, shown, fitted[name], methods[name], draw, new.predictions[name], vary, cache
             )
             if control is not None:
                 new.controls[shown] = control
-    if call.judged is None:
+    if call.judged is None or questions is None:
         return new
     one, method = fitted[call.judged], methods.get(call.judged)
-    questions = Questions.of(asked, question_of(data, call.judged, one))
-    alpha = ALPHA / len(questions)
     verdict = questions.told(_verdict(data, call.judged, one, new, alpha))
     spurious = one.by_role.get("spurious", ())
     total: TotalGain | str = "The judged method ablates no heads."
@@ -239,7 +242,7 @@ def _null(
 ) -> Null:
     """The judged method's verdict with the attribute permuted within the true classes."""
     name = str(call.judged)
-    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed)
+    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed, alpha)
     of_heads, named, claims = method is not None and bool(method.roles), 0, 0
     for other in permuted(data, call.n_null):
         located = relocated(other, relocate) if of_heads and relocate is not None else None

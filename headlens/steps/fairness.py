@@ -242,7 +242,7 @@ def fairness(
     rule = replace(call.verdict_rule, alpha=call.verdict_rule.alpha / len(questions))
     bias = measure_bias(data, call, before, after, rule)
     within = within_class(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
-    control = _control(data, effects, heads, call)
+    control = _control(data, effects, heads, call, rule.alpha)
     classes, moved = tuple(data.question.task.classes), before != after
     transitions = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(transitions, (before[moved], after[moved]), 1)
@@ -306,13 +306,15 @@ def measure_bias(
     )
 
 
-def _control(data: AuditData, effects: HeadEffects, heads: tuple[HeadId, ...], call: Fairness) -> RandomHeads | None:
+def _control(
+    data: AuditData, effects: HeadEffects, heads: tuple[HeadId, ...], call: Fairness, alpha: float
+) -> RandomHeads | None:
     return random_head_control(
         "the candidates",
         {"spurious": heads},
         lambda cast: predicted(effects.without(cast["spurious"])),
         scored_images(data),
-        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed),
+        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed, alpha),
         before=data.zero_shot,
         after=predicted(effects.without(heads)),
     )
@@ -334,7 +336,10 @@ def _null(
         verdict = judge_fairness(bias, own, n_heads, None, rule)
         shown += verdict.word != "not shown"
         if verdict.word == "inconclusive":
-            claims += judge_fairness(bias, own, n_heads, _control(other, effects, own, call), rule).word == "focal"
+            claims += (
+                judge_fairness(bias, own, n_heads, _control(other, effects, own, call, rule.alpha), rule).word
+                == "focal"
+            )
     return Null(call.n_null, shown, claims)
 
 

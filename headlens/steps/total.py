@@ -96,11 +96,11 @@ class TotalGain:
     @property
     def sentence(self) -> str:
         """Both changes of worst-group accuracy in words."""
-        (low, high), where = self.total.interval["worst_group"], "the class token" if self.tokens == "class" else "all"
+        (low, high), where = self.total.interval["worst_group"], {"class": "the class token", "all": "all tokens"}
         return (
-            f"Replaced inside the forward pass, where later layers react ({self.images} images, at {where}"
-            f"{' tokens' if self.tokens == 'all' else ''}), {', '.join(map(str, self.heads))} change worst-group "
-            f"accuracy by {100 * self.total.difference['worst_group']:+.1f} points (95 % interval {100 * low:+.1f} to "
+            f"Mean ablation of {', '.join(map(str, self.heads))} inside the forward pass, where later layers react "
+            f"({self.images} images, at {where[self.tokens]}), changes worst-group accuracy by "
+            f"{100 * self.total.difference['worst_group']:+.1f} points (95 % interval {100 * low:+.1f} to "
             f"{100 * high:+.1f}), as a direct edit by {100 * self.direct.difference['worst_group']:+.1f}."
         )
 
