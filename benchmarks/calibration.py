@@ -1,13 +1,14 @@
 """How often are claims false, found and covered? Synthetic heads with a known answer, at two sizes.
 
 Heads add to class scores: heavy-tailed scales that grow with the layer, some heads that carry an attribute into the
-score, some that carry the class. Three parts, each seeded:
+score, some that carry the class. Four parts, each seeded:
 
 - *locators*: heads named, recall and precision of every locator on class scores, and how often a head is named where
   nothing is planted or the attribute was permuted within the true classes;
-- *verdicts*: how often a correction (mean ablation of the located heads) is called supported, in planted worlds and
-  under nulls: attribute permuted within classes, noise that goes with the class, independent noise, tiny groups, class
-  labels permuted;
+- *verdicts*: how often a correction (mean ablation of the located heads) is called supported, and the same heads a
+  focal bias, in planted worlds and under nulls: attribute permuted within classes, noise that goes with the class,
+  independent noise, tiny groups, class labels permuted, an untrained tower (no head carries anything);
+- *controls*: how often random 'located' sets pass the control, in a world with two planted heads;
 - *intervals*: coverage of nominal 95 % intervals of worst group, gap and Cramér's V.
 
     python benchmarks/calibration.py --runs 100 --folder calibration --page docs/calibration.md
@@ -30,10 +31,19 @@ import torch
 from headlens.errors import HeadlensError
 from headlens.heads import HeadId
 from headlens.locate import LOCATORS, HeadEffects, calibrated, margins_of
-from headlens.metrics import permute_attribute
+from headlens.metrics import association_change, permute_attribute
 from headlens.metrics.intervals import largest_gap, lowest, v_interval
 from headlens.steps.controls import Draw, Scored, random_head_control
-from headlens.steps.verdicts import Judged, Measured, judge
+from headlens.steps.verdicts import (
+    Bias,
+    FairnessRule,
+    Judged,
+    Measured,
+    against_random,
+    chance_agreement,
+    judge,
+    judge_fairness,
+)
 
 SIZES = {"4 × 8": (4, 8), "24 × 16": (24, 16)}
 NULLS = ("permuted within class", "noise with the class", "independent noise", "class labels permuted")
@@ -66,14 +76,21 @@ class Sample:
 class World:
     """Which heads do what, and how strongly."""
 
-    def __init__(self, generator: np.random.Generator, shape: tuple[int, int], spurious: int, strength: float = 1.6):
+    def __init__(
+        self,
+        generator: np.random.Generator,
+        shape: tuple[int, int],
+        spurious: int,
+        strength: float = 1.6,
+        of_class: float = 1.5,
+    ):
         layers, per_layer = shape
         scale = np.exp((np.arange(layers) - layers + 1) / 3.0)[:, None] * generator.lognormal(0, 0.7, shape)
         self.scale = scale / np.sqrt((scale**2).sum())
         late = [(i, j) for i in range(max(0, layers - 6), layers) for j in range(per_layer)]
         chosen = [late[i] for i in generator.permutation(len(late))[: spurious + 4]]
         self.spurious, self.true = chosen[:spurious], chosen[spurious:]
-        self.strength = strength
+        self.strength, self.of_class = strength, of_class
 
     def sample(self, generator: np.random.Generator, images: int, correlation: float, classes: int = 2) -> Sample:
         """Images of which this share has the attribute's value that goes with the class."""
@@ -85,7 +102,7 @@ class World:
         for i, j in self.spurious:
             x[:, i, j] += self.strength / len(self.spurious) * goes
         for i, j in self.true:
-            x[rows, i, j, labels] += 1.5 / len(self.true)
+            x[rows, i, j, labels] += self.of_class / len(self.true)
         logits = x.sum((1, 2)) + generator.normal(0, 0.2, (images, classes)).astype(np.float32)
         return Sample(*map(torch.from_numpy, (x, logits, labels, values)))
 
@@ -135,52 +152,119 @@ def locators(runs: int, size: str) -> list[dict[str, object]]:
     return rows
 
 
-def verdict(
-    finder: str, world: World, generator: np.random.Generator, null: str, images: int, seed: int
-) -> tuple[str, bool]:
-    """The verdict on mean ablation of the located heads, conditions in order of cost; and whether worst-group accuracy
-    alone would have been called better by more than 5 points."""
-    seen = world.sample(generator, 1200, 0.75).told(null, generator)
-    test = world.sample(generator, images, 0.5).told(null, generator)
-    heads = named(finder, seen)
+@dataclass(frozen=True)
+class Answers:
+    """What the verdicts say of one sample.
+
+    Attributes:
+        correction: of the mean ablation.
+        fairness: of the same heads.
+        gained: whether worst-group accuracy alone would have been called better by more than 5 points.
+    """
+
+    correction: str
+    fairness: str
+    gained: bool
+
+
+def verdict(finder: str, seen: Sample, test: Sample, shape: tuple[int, int], seed: int) -> Answers:
+    """The verdicts on mean ablation of the heads that are located on one sample, scored on another; controls are drawn
+    only where all else holds."""
+    heads = tuple(named(finder, seen))
     effects = HeadEffects.of(test.logits, test.heads, seen.heads)
     labels, values = test.labels.numpy(), test.values.numpy()
     groups = np.array([f"{c}/{v}" for c, v in zip(labels, values, strict=True)])
+    control = None
 
     def predict(cast: dict) -> np.ndarray:
         return effects.without(cast["spurious"]).argmax(-1).numpy()
 
     before, after = test.logits.argmax(-1).numpy(), predict({"spurious": heads})
-    measured = Measured.of(labels, values, before, after, groups=groups, seed=seed)
-    judged = Judged("ablation", True, len(heads), tuple(heads))
-    found = judge(judged, measured, None)
-    gained = bool(heads) and measured.gain > found.minimum_gain
-    if found.word == "not supported":
-        return found.word, gained
-    scored, draw = Scored(labels, values, groups), Draw(*world.scale.shape, 100, seed)
-    located = {"spurious": tuple(heads)}
-    control = random_head_control("ablation", located, predict, scored, draw, before=before, after=after)
-    return judge(judged, measured, control).word, gained
+    scored = Scored(labels, values, groups)
+    measured = Measured.of(scored, before, after, seed=seed)
+    judged = Judged("ablation", True, len(heads), heads)
+
+    def fairness() -> str:
+        if measured.dependence is None or measured.removed is None:
+            return "not asked"
+        change = association_change(labels, after, baseline=before, attribute=values)
+        bias = Bias("attribute", change, measured.dependence, measured.removed, chance_agreement(labels, after))
+        return judge_fairness(bias, heads, shape[0] * shape[1], control, FairnessRule()).word
+
+    found, focal = judge(judged, measured, None), fairness()
+    if found.word != "not supported" or focal == "inconclusive":
+        draw, located = Draw(*shape, 100, seed), {"spurious": heads}
+        control = random_head_control("ablation", located, predict, scored, draw, before=before, after=after)
+        found, focal = judge(judged, measured, control), fairness()
+    return Answers(found.word, focal, bool(heads) and measured.gain > found.minimum_gain)
 
 
 def verdicts(runs: int, size: str) -> list[dict[str, object]]:
     """How often each answer comes out."""
     rows = []
-    cells = [(f"planted, {n} images", 2, 1.6, n, "") for n in (1600, 400)]
-    cells += [("nothing planted", 2, 0.0, 800, "")]
-    cells += [(null, 2, 1.6, 800, null) for null in NULLS]
-    cells += [("permuted within class, tiny groups", 2, 1.6, 60, NULLS[0])]
-    for finder in ("contrastive", "calibrated"):
-        for name, k, strength, images, null in cells:
-            words = []
-            for seed in range(runs):
-                generator = np.random.default_rng([seed, 2])
-                world = World(generator, SIZES[size], k, strength)
-                words.append(verdict(finder, world, generator, null, images, seed))
-            given = [word for word, _ in words]
-            counts = {word: given.count(word) for word in ("supported", "inconclusive", "not supported")}
-            gained = sum(gained for _, gained in words)
-            rows.append({"size": size, "world": name, "locator": finder, **counts, "gain > 5": gained, "runs": runs})
+    cells = [(f"planted, {n} images", 1.6, n, "") for n in (1600, 400)]
+    cells += [("nothing planted", 0.0, 800, ""), ("untrained", 0.0, 800, "")]
+    cells += [(null, 1.6, 800, null) for null in NULLS]
+    cells += [("permuted within class, tiny groups", 1.6, 60, NULLS[0])]
+    for name, strength, images, null in cells:
+        given: dict[str, list[Answers]] = {"contrastive": [], "calibrated": []}
+        for seed in range(runs):
+            generator = np.random.default_rng([seed, 2])
+            world = World(generator, SIZES[size], 2, strength, 0.0 if name == "untrained" else 1.5)
+            seen = world.sample(generator, 1200, 0.75).told(null, generator)
+            test = world.sample(generator, images, 0.5).told(null, generator)
+            for finder, answers in given.items():
+                answers.append(verdict(finder, seen, test, SIZES[size], seed))
+        for finder, answers in given.items():
+            corrections, biases = ([getattr(one, what) for one in answers] for what in ("correction", "fairness"))
+            counts = {word: corrections.count(word) for word in ("supported", "inconclusive", "not supported")}
+            counts |= {"focal": biases.count("focal"), "gain > 5": sum(one.gained for one in answers)}
+            rows.append({"size": size, "world": name, "locator": finder, **counts, "runs": runs})
+    return rows
+
+
+PATTERNS = {"1 head": (1,), "2 in one layer": (2,), "3 in one layer": (3,), "2 + 1": (2, 1), "2 + 2": (2, 2)}
+
+
+def controls(runs: int, size: str) -> list[dict[str, object]]:
+    """How often random 'located' sets of the last layers, where heads are strongest, get p ≤ .05, and pass."""
+    rows = []
+    for name, pattern in PATTERNS.items():
+        low = dict.fromkeys(("worst_group", "dependence"), 0)
+        passed = dict(low)
+        for seed in range(runs):
+            generator = np.random.default_rng([seed, 4])
+            world = World(generator, SIZES[size], 2)
+            seen, test = world.sample(generator, 600, 0.75), world.sample(generator, 800, 0.5)
+            last, per_layer = SIZES[size][0] - 1, SIZES[size][1]
+            chosen = tuple(
+                HeadId(last - back, int(head))
+                for back, count in enumerate(pattern)
+                for head in generator.choice(per_layer, count, replace=False)
+            )
+            effects = HeadEffects.of(test.logits, test.heads, seen.heads)
+            groups = np.array([f"{c}/{v}" for c, v in zip(test.labels, test.values, strict=True)])
+            scored = Scored(test.labels.numpy(), test.values.numpy(), groups)
+
+            def predict(cast: dict, effects: HeadEffects = effects) -> np.ndarray:
+                return effects.without(cast["spurious"]).argmax(-1).numpy()
+
+            found = random_head_control(
+                "ablation",
+                {"spurious": chosen},
+                predict,
+                scored,
+                Draw(*SIZES[size], 100, seed),
+                before=test.logits.argmax(-1).numpy(),
+                after=predict({"spurious": chosen}),
+            )
+            for measure in low:
+                assert found is not None
+                low[measure] += found.comparison(measure).p <= 0.05  # type: ignore[arg-type]
+                passed[measure] += against_random(found, measure, 0.05).outcome == "met"  # type: ignore[arg-type]
+        for measure in low:
+            counts = {"p ≤ .05": low[measure], "passed": passed[measure], "runs": runs}
+            rows.append({"size": size, "pattern": name, "measure": measure.replace("_", " "), **counts})
     return rows
 
 
@@ -231,15 +315,19 @@ def _coverage(measure: str, cell: str, covered: np.ndarray, width: np.ndarray) -
 PARTS: dict[str, Callable[[int, str], list[dict[str, object]]]] = {
     "locators": locators,
     "verdicts": verdicts,
+    "controls": controls,
     "intervals": intervals,
 }
 
 
 TEXTS = {
     "verdicts": "## Verdicts\n\nMean ablation of the located heads. In the planted worlds *supported* is the correct "
-    "answer; in all others it is a false claim. 1,200 reference images; 800 scored ones, 60 with "
-    "tiny groups, or as named. `gain > 5`: runs in which worst-group accuracy rises by "
-    "more than 5 points.",
+    "answer; in all others it is a false claim. `focal` is the fairness verdict on the same heads. 1,200 reference "
+    "images; 800 scored ones, 60 with tiny groups, or as named. *untrained*: no head carries anything. `gain > 5`: "
+    "runs in which worst-group accuracy rises by more than 5 points.",
+    "controls": "## Random-head control\n\nRandom 'located' sets of the last layers in a world with two planted heads: "
+    "how many get p ≤ .05, of 5 % by the nominal level, and how many pass the verdict's condition, which also asks "
+    "that pooled layers favour no sets of the located ones.",
     "locators": "## Locators\n\n`any` is the share of runs in which a head was named; a locator that refuses names "
     "none. Precision is over the runs that name one. The ten classes have 1,500 images, the other worlds "
     "1,200 or as named.",

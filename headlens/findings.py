@@ -31,7 +31,13 @@ _SHOWN = 5
 _EDGE = 4096  # bytes at either end of a file that are compared before all of it is
 
 FindingKind = Literal[
-    "image in both parts", "image twice", "empty group", "class without images", "one class", "rare spelling"
+    "image in both parts",
+    "image twice",
+    "cluster in both parts",
+    "empty group",
+    "class without images",
+    "one class",
+    "rare spelling",
 ]
 
 
@@ -77,7 +83,7 @@ def check_splits(
     Images are compared by their files' bytes (and box), whatever the files are called. Limits: the same picture in
     another format or size is another image, and images at addresses are compared by address.
     """
-    findings = _repeated(manifest, parts)
+    findings = [*_repeated(manifest, parts), *_parted_clusters(manifest, parts)]
     for part, rows in parts.items():
         there = set(zip(labels[rows].tolist(), values[rows].tolist(), strict=True))
         present = {label for label, _ in there}
@@ -149,6 +155,21 @@ def _repeated(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding
                 Finding(kind, f"{len(groups)} images {what} ({_shown(names)}).", names[:_SHOWN], len(names))
             )
     return findings
+
+
+def _parted_clusters(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding]:
+    if "cluster" not in manifest.columns:
+        return []
+    column = as_text(manifest["cluster"])
+    both = set.intersection(*(set(column.iloc[list(rows)].dropna()) for rows in parts.values()))
+    if not both:
+        return []
+    names = tuple(sorted(map(str, both)))
+    sentence = (
+        f"{len(names)} clusters have images in the {' and in the '.join(parts)} part ({_shown(names)}): corrections "
+        "are fitted on the people or scenes that are scored."
+    )
+    return [Finding("cluster in both parts", sentence, names[:_SHOWN], len(names))]
 
 
 @lru_cache(maxsize=4)

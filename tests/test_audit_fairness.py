@@ -171,12 +171,13 @@ def random(beaten: float | None, n_sets: int) -> RandomHeads | None:
 
 def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1, **changes) -> Bias:
     ends = {"cramers_v": (-0.4, -0.2), "corrected": (-0.4, -0.2), "accuracy": (-0.01, 0.02)}
-    one, two = (Association(v, v, 0.8, dict.fromkeys(ends, (v, v))) for v in (0.5, 0.2))
+    intervals = {"accuracy": (0.78, 0.82)} if changes.get("chance", 0.5) == 0.5 else {"accuracy": (0.2, 0.3)}
+    one, two = (Association(v, v, 0.8, dict.fromkeys(ends, (v, v)) | intervals) for v in (0.5, 0.2))
     moved = {"cramers_v": -0.3, "corrected": -0.3, "accuracy": changes.pop("accuracy", 0.005)}
     change = AssociationChange(one, two, moved, ends, 100, 0.95, 0)
     removed = DependenceChange(d, after, d - after, (low, 0.3), 1 - after / d, (0.1, 0.9), 100, 0.95, 0)
     depends = Dependence(50.0, 3.0, p, d, 0.4, {}, 999, 0, changes.pop("detectable", 0.01))
-    return Bias("age", change, depends, removed, **changes)
+    return Bias("age", change, depends, removed, changes.pop("chance", 0.5), **changes)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,7 @@ def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1,
         (2, bias(low=0.0), 1.00, "diffuse", "not reliably"),
         (2, bias(after=0.27, low=0.01), 1.0, "diffuse", "less than 20 %"),
         (2, bias(accuracy=-0.06), 1.0, "diffuse", "a fall of more than 5"),
+        (2, bias(chance=0.21), 1.0, "diffuse", "not reliably above chance agreement, 21.0 %"),
         (13, bias(), 1.0, "diffuse", "13 of 100 heads"),
         (0, bias(), None, "diffuse", "no head"),
         (2, bias(), None, "inconclusive", "no random heads to compare with"),

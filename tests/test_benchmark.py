@@ -17,6 +17,7 @@ from headlens.benchmark.run import PROPOSED, method_of_proposed_pairs
 from headlens.benchmark.table import FAMILIES
 from headlens.correct import MeanAblation, load_correction
 from headlens.errors import CorrectionError, TaskError, UnknownNameError
+from headlens.metrics import cramers_v
 from headlens.steps import METHODS
 from headlens.steps.evaluate import ingredients
 
@@ -73,6 +74,27 @@ def test_a_method_of_a_users_own_is_a_row(done):
     assert "mine <b>\\|&%" in table.markdown()
     assert "mine <b>|\\&\\%" in table.latex()
     assert "mine &lt;b&gt;" in table._repr_html_()
+
+
+def test_v_is_corrected_and_the_verdict_says_that_its_null_was_not_run(done):
+    table, audit = done
+    one, values = row(table, "ltc"), audit.data.test_values
+    predicted = audit.results.predictions["ltc"]
+    assert one.corrected_v == cramers_v(values, predicted, corrected=True) < one.cramers_v
+    cell = table.cells().set_index("method").loc["ltc", "V"]
+    assert cell == f"{one.corrected_v:.3f}" and {"corrected_v", "cramers_v"} <= set(table.frame())
+    assert audit.results.verdict.method == "ltc"
+    (note,) = [note for note in table.footnotes() if audit.results.verdict.sentence in note]
+    assert "null was not run: ask for it with --null 50" in note
+
+
+def test_the_null_of_the_verdict_can_be_asked(asked, world):
+    folders = world / "images", world / "acts.zarr"
+    table, audit = benchmark.run(
+        asked, hl.load("testbed"), *folders, methods=["ltc"], n_random_sets=5, n_bootstrap=50, n_null=2
+    )
+    assert audit.results.verdict.null.n == 2
+    assert not any("null was not run" in note for note in table.footnotes())
 
 
 def test_all_registered_methods_are_asked_by_default(asked, world):

@@ -14,22 +14,29 @@ sys.modules["calibration"] = calibration
 spec.loader.exec_module(calibration)
 
 
-def words(finder: str, null: str, seeds: range, strength: float = 1.6) -> list[str]:
-    given = []
+def answers(finder: str, null: str, seeds: range) -> tuple[int, int]:
+    """How often the answer is supported, and focal."""
+    supported = focal = 0
     for seed in seeds:
         generator = np.random.default_rng([seed, 7])
-        world = calibration.World(generator, (4, 8), 2, strength)
-        given.append(calibration.verdict(finder, world, generator, null, 400, seed)[0])
-    return given
+        world = calibration.World(generator, (4, 8), 2)
+        seen, test = (world.sample(generator, n, rho).told(null, generator) for n, rho in ((1200, 0.75), (400, 0.5)))
+        found = calibration.verdict(finder, seen, test, (4, 8), seed)
+        supported, focal = supported + (found.correction == "supported"), focal + (found.fairness == "focal")
+    return supported, focal
 
 
 @pytest.mark.parametrize("null", calibration.NULLS)
 def test_no_claim_is_made_of_an_attribute_that_means_nothing(null: str) -> None:
-    assert words("contrastive", null, range(8)).count("supported") <= 2
+    assert max(answers("contrastive", null, range(8))) <= 2
 
 
 def test_a_planted_attribute_is_found() -> None:
-    assert words("calibrated", "", range(4)).count("supported") >= 3
+    assert min(answers("calibrated", "", range(4))) >= 3
+
+
+def test_random_sets_rarely_pass_the_control() -> None:
+    assert all(row["passed"] <= 2 for row in calibration.controls(3, "4 × 8"))
 
 
 def test_the_calibrated_locator_names_what_was_planted() -> None:

@@ -14,7 +14,9 @@ from headlens.steps import LOCATORS, METHODS, Ingredients
 
 LAYERS, HEADS, EMBED, CLASSES, VALUES, REFERENCE, TEST = 3, 5, 13, 2, 3, 43, 29
 NEW_CLASSIFIER = {"ortho-cali"} | {name for name in METHODS if "probe" in name or "retraining" in name}
-TRANSDUCTIVE = {"ablation (self)", "ltc (self)", "resample ablation"}
+TRANSDUCTIVE = {"ablation (self)", "ltc (self)", "ltc full (self)", "resample ablation"} | {
+    "ablation (published)", "ltc (published)", "ltc full (published)"
+}  # fmt: skip
 
 
 def normal(seed, *shape, dtype=torch.float32):
@@ -34,6 +36,10 @@ class View:
 
     def heads(self, layer, head):
         return self.contributions[:, layer, head]
+
+    def with_constants(self, constants):
+        assert constants == "spread"
+        return self  # these contributions have no constants
 
     def take(self, rows):
         part = object.__new__(View)

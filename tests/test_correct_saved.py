@@ -105,7 +105,7 @@ OTHER = {
     "values": VALUES.flip(0), "labels": 1 - LABELS, "n_classes": 3, "strength": 0.9, "first": [0.2],
     "upweights": [10, 20], "strengths": [0.1], "draws": 3, "chosen": {"strength": 1.0},
     "corrections": [ZeroAblation([(0, 0)])], "classifier": -CLASSIFIER, "route": torch.tensor([1, -1]),
-    "twos": ((0, 2),), "classes": ("gull", "owl"),
+    "twos": ((0, 2),), "classes": ("gull", "owl"), "constants": "spread",
 }  # fmt: skip
 MADE_OF = {
     "by class": {"parts": EVERY["by class"].parts[::-1], "labels": (1, 0)},

@@ -17,6 +17,7 @@ from headlens.locate import (
     concept_directions,
     concept_scores,
     concept_spans,
+    contrast_spans,
     head_variance,
 )
 from headlens.states import HeadBasis, Moments
@@ -64,15 +65,17 @@ def test_scores_by_hand() -> None:
     projections = torch.tensor([0.0, 1, 2, 5]).view(4, 1, 1, 1)
     groups = torch.tensor([0, 1, 0, 1])
     u = torch.eye(7)[:1]
-    scores = concept_scores(projections, groups, torch.tensor([[14.0]]), u)
-    assert float(scores.difference) == pytest.approx(2 / 5**0.5)
+    rule = ConceptRule(minimum_difference=0.5)
+    scores = concept_scores(projections, groups, torch.tensor([[14.0]]), u, rule)
+    # Of two degrees of freedom: Hedges' J(2) = 1 / √π.
+    assert float(scores.difference) == pytest.approx(2 / 5**0.5 / np.pi**0.5)
     assert float(scores.share) == pytest.approx(3.5 / 14)  # the four numbers vary by 3.5
     assert float(scores.auroc) == pytest.approx(3 / 4)
     assert scores.sizes == (2, 2)
     assert float(scores.gap) == pytest.approx(2)
-    assert scores.rule == ConceptRule()
+    assert scores.rule == rule
     assert scores.flagged == ((0, 0),)
-    seventh = ConceptRule(minimum_share=1 / 7)
+    seventh = ConceptRule(minimum_share=1 / 7, minimum_difference=0.5)
     assert concept_scores(projections, groups, torch.tensor([[14.0]]), u, seventh).flagged == ((0, 0),)
     wider = concept_scores(projections, groups, torch.tensor([[28.0]]), u, seventh)
     assert wider.flagged == ()  # for the share alone: an eighth is less than a seventh
@@ -80,7 +83,7 @@ def test_scores_by_hand() -> None:
     more = concept_scores(
         torch.cat([projections, projections[:1] + 90]), torch.tensor([0, 1, 0, 1, -1]), torch.ones(1, 1), u
     )
-    assert float(more.difference) == pytest.approx(2 / 5**0.5)
+    assert float(more.difference) == pytest.approx(2 / 5**0.5 / np.pi**0.5)
     assert float(more.share) > 1000
 
 
@@ -201,7 +204,7 @@ def test_prompts_compete_with_the_bank() -> None:
     bank = torch.randn(13, EMBED, generator=torch.Generator().manual_seed(2)).double()
     u = concept_directions(prototypes)
     prompts = torch.cat([0.01 * u, 4 * u])
-    spans = concept_spans(Moments.of(z), basis, bank, prompts, first=2)
+    spans = concept_spans(Moments.of(z), basis, bank, prompts, first=2, maximum_p=1)
     assert spans.flagged[0] == CARRIER
     assert (int(spans.place[CARRIER]), int(spans.prompt[CARRIER])) == (1, 1)  # the longer of the two
     for layer in range(LAYERS):
@@ -215,7 +218,9 @@ def test_prompts_compete_with_the_bank() -> None:
         == {(i, j) for (i, j) in np.argwhere(spans.place.numpy() > 0).tolist()}
         == {HeadId.of(name) for name in spans.table()["head"]}
     )
-    strict = concept_spans(Moments.of(z), basis, bank, prompts, first=2, minimum_share=float(spans.share[CARRIER]))
+    strict = concept_spans(
+        Moments.of(z), basis, bank, prompts, first=2, minimum_share=float(spans.share[CARRIER]), maximum_p=1
+    )
     assert strict.flagged == (CARRIER,)
     assert strict.scores().threshold == float(spans.share[CARRIER])
     assert "<table" in strict._repr_html_()
@@ -277,3 +282,38 @@ def test_prompts_that_cannot_compete() -> None:
     spans = concept_spans(Moments.of(z[:, :1]), HeadBasis.of_weights(basis.B[:1]), bank, prototypes)
     with pytest.raises(LocateError, match=r"\[2, 3\] and \[1, 3\]"):
         concept_candidates(scored(), spans)
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_the_difference_is_not_enlarged_by_small_groups(images: int) -> None:
+    """True differences of .60 in 20 classes with so many images a class and group; without a correction .86 at one."""
+    g = torch.Generator().manual_seed(3)
+    classes = torch.arange(20).repeat_interleave(2 * images)
+    groups = torch.arange(len(classes)) % 2
+    projections = torch.randn(len(classes), 40, 50, 1, generator=g).double()
+    projections += 3.0 * torch.randn(20, 40, 50, 1, generator=g).double()[classes]  # of the class
+    projections[..., 0] += 0.6 * groups[:, None, None]
+    scores = concept_scores(projections, groups, torch.ones(40, 50).double() * 20, torch.eye(7)[:1], classes=classes)
+    assert float(scores.difference.mean()) == pytest.approx(0.6, abs=0.02)
+
+
+def test_one_pair_of_images_says_nothing_of_the_spread() -> None:
+    projections, groups = torch.tensor([0.0, 1, 5, 7]).view(4, 1, 1, 1), torch.tensor([0, 1, 0, 1])
+    scores = concept_scores(projections, groups, torch.ones(1, 1), torch.eye(7)[:1], classes=torch.tensor([0, 0, 1, 1]))
+    assert float(scores.difference) == 0.0 and scores.flagged == ()
+
+
+def test_random_directions_are_rarely_flagged_and_a_carrier_is() -> None:
+    z, basis, _, prototypes = planted(images=400)
+    bank = torch.randn(57, EMBED, generator=torch.Generator().manual_seed(2)).double()
+    moments, found = Moments.of(z), 0
+    u = concept_directions(prototypes)
+    carrier = contrast_spans(moments, basis, bank, u, first=5)
+    assert CARRIER in carrier.flagged and carrier.p[CARRIER] <= 0.05
+    for seed in range(20):
+        random = torch.nn.functional.normalize(torch.randn(1, EMBED, generator=torch.Generator().manual_seed(seed)))
+        free = contrast_spans(moments, basis, bank, random.double(), first=5, maximum_p=1)
+        tested = contrast_spans(moments, basis, bank, random.double(), first=5)
+        assert set(tested.flagged) == {h for h in free.flagged if tested.p[h] <= 0.05}
+        found += len(tested.flagged)
+    assert found <= 14  # of 120, 6 by chance

@@ -40,11 +40,11 @@ from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
 from headlens.serialization import digest
 from headlens.steps import record as calls
-from headlens.steps.ablate import HeadAblation, ablate, scored_effects
+from headlens.steps.ablate import HeadAblation, ablate
 from headlens.steps.audited import Audited
 from headlens.steps.collateral import CollateralResults, measure_collateral, task_as_attribute
 from headlens.steps.data import AuditData, asking
-from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method
+from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method, question_of
 from headlens.steps.fairness import FairnessResults, fairness
 from headlens.steps.locate import (
     LOCATORS,
@@ -62,7 +62,7 @@ from headlens.steps.question import Question, as_pairs
 from headlens.steps.record import GIVEN, Call, Record, Step, corrections, in_words, known, last, with_step
 from headlens.steps.saved import load, save
 from headlens.steps.texts import TextEmbeddings
-from headlens.steps.verdicts import FairnessRule
+from headlens.steps.verdicts import Asked, FairnessRule
 
 
 class Audit(Audited):
@@ -154,6 +154,7 @@ class Audit(Audited):
         spurious: Iterable[HeadLike] | None = None,
         salient: Iterable[HeadLike] = (),
         source: str = "",
+        n_bootstrap: int = 50,
         **options: Any,
     ) -> Located:
         """Find the heads that carry the attribute into the task.
@@ -168,6 +169,8 @@ class Audit(Audited):
             rule: the thresholds of the concept test.
             spurious, salient: heads that were located elsewhere; then no locator is run.
             source: where these come from, in a few words.
+            n_bootstrap: resamples of the reference images behind the locator's stability, how often each head is
+                named, where it reads class scores alone; 0 leaves it out.
             options: the locator's other options, such as `first=5`.
 
         Raises:
@@ -183,7 +186,7 @@ class Audit(Audited):
         else:
             given = self._heads(spurious or ()), self._heads(salient)
             call = calls.Locate(GIVEN, spurious=given[0], salient=given[1], source=source)
-        self._take(call, lambda: locate(self.data, call))
+        self._take(call, lambda: locate(self.data, call, n_bootstrap))
         assert self.location is not None
         return self.location
 
@@ -259,6 +262,7 @@ class Audit(Audited):
         n_random_sets: int = 100,
         n_bootstrap: int = 1000,
         n_null: int = 50,
+        total: int = 500,
         cache: Cache | None = None,
     ) -> Evaluated:
         """Score zero-shot, every fitted correction and `methods` on the test split, with intervals and controls.
@@ -270,6 +274,7 @@ class Audit(Audited):
             n_random_sets: random head sets a method is compared with; all of them where no more exist.
             n_bootstrap: resamples behind every interval.
             n_null: how often the verdict is repeated with the attribute permuted within the true classes; 0 for none.
+            total: scored images that are passed through the model again for the total effect; 0 leaves it out.
             cache: keeps what random heads predict, for a run that may be interrupted.
 
         Raises:
@@ -286,12 +291,24 @@ class Audit(Audited):
                 self.correct(name)
         if judged is None and scored:
             judged = "ltc" if "ltc" in names else (names or scored)[-1]
-        call = calls.Evaluate(scored, tuple(wanted), judged, n_random_sets, n_bootstrap, n_null)
+        call = calls.Evaluate(scored, tuple(wanted), judged, n_random_sets, n_bootstrap, n_null, total)
         before, relocate = self._reusable(call), self._relocate(built.get(str(judged)))
-        return self._take(
+        found = self._take(
             call,
-            lambda: evaluate(self.data, call, self.fitted, built, before=before, cache=cache, relocate=relocate),
+            lambda: evaluate(
+                self.data,
+                call,
+                self.fitted,
+                built,
+                before=before,
+                cache=cache,
+                relocate=relocate,
+                asked=self.asked,
+            ),
         )
+        if judged is not None:
+            self._count(question_of(self.data, judged, self.fitted[judged]))
+        return found
 
     def fairness(
         self,
@@ -346,7 +363,9 @@ class Audit(Audited):
         )
         again = None if heads is not None else calls.Locate(locator, None, rule, call.options)
         relocate = None if again is None else lambda data: locate(data, again).located
-        return self._take(call, lambda: fairness(self.data, call, self._candidates(call), relocate))
+        found = self._take(call, lambda: fairness(self.data, call, self._candidates(call), relocate, asked=self.asked))
+        self._count(Asked(self.attribute.name, call.locator, "fairness", found.candidates))
+        return found
 
     def collateral(
         self,
@@ -400,7 +419,7 @@ class Audit(Audited):
             LocateError: for no head, a head outside the tower, or one named twice.
         """
         call = calls.Ablate(self._heads(heads), n_random_sets, n_bootstrap)
-        return self._take(call, lambda: ablate(self.data, call, self._effects))
+        return self._take(call, lambda: ablate(self.data, call))
 
     def scores(self, score: str, **options: Any) -> HeadScores:
         """A number for every head, over the reference split, as the heatmap shows it.
@@ -424,6 +443,8 @@ class Audit(Audited):
         Text pairs that tell classes apart do not outlive the classes, nor those of an attribute the attribute.
         """
         other = Audit.of(self.data.of(asking(self.question, **changes)), methods=self.methods)
+        if np.array_equal(other.splits.test, self.splits.test):
+            other.asked = self.asked
         same_images = np.array_equal(other.splits.reference, self.splits.reference)
         if same_images and other.question.bank == self.question.bank:
             # What a head encodes does not depend on the task or the attribute.
@@ -442,7 +463,7 @@ class Audit(Audited):
         Raises:
             OutputError: for a folder that holds another audit; the message names what differs.
         """
-        self.folder = save(self.data, self.record, Path(folder), overwrite)
+        self.folder = save(self.data, self.record, self.asked, Path(folder), overwrite)
         return self.folder
 
     @classmethod
@@ -454,8 +475,9 @@ class Audit(Audited):
             clip: the model.
             store: the store, where it is no longer where it was.
         """
-        audit = cls.of(*load(Path(folder), clip, store))
-        audit.folder = Path(folder)
+        data, record, asked = load(Path(folder), clip, store)
+        audit = cls.of(data, record)
+        audit.folder, audit.asked = Path(folder), asked
         return audit
 
     @property
@@ -503,12 +525,12 @@ class Audit(Audited):
         """The reference split as scores and explanations read it."""
         return Evidence(self.data)
 
-    @cached_property
-    def _effects(self) -> Any:
-        return scored_effects(self.data)
-
     def _heads(self, heads: Iterable[HeadLike]) -> tuple[HeadId, ...]:
         return as_heads(heads, self.store.n_layers, self.store.n_heads)
+
+    def _count(self, one: Asked) -> None:
+        if one not in self.asked:
+            self.asked.append(one)
 
     def _take(self, call: Call, make: Callable[[], Any]) -> Any:
         """The result of a call: the one that still stands, or a new one, which joins the record."""
@@ -625,5 +647,5 @@ class Audit(Audited):
             return None
         found: Evaluated = step.result
         if step.call.n_random_sets != call.n_random_sets:  # type: ignore[union-attr]
-            return Evaluated(found.evaluations, found.predictions, found.differences, {}, None)
+            return Evaluated(found.evaluations, found.predictions, found.differences, {}, None, found.total)
         return found

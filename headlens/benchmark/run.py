@@ -39,6 +39,7 @@ from headlens.models import HookedCLIP
 from headlens.progress import progress
 from headlens.prompts import ProposedPairs, encode_pairs, propose_pairs
 from headlens.steps.data import AuditData
+from headlens.steps.evaluate import Evaluated
 from headlens.steps.methods import ROLES, Ingredients, Method
 from headlens.steps.question import as_pairs
 
@@ -60,6 +61,7 @@ def run(
     seed: int = 0,
     heads_from: str | Path | TransferredHeads | None = None,
     cache: str | Path | None = None,
+    n_null: int = 0,
 ) -> tuple[BenchmarkTable, Audit]:
     """Fill the store where it is not there, fit every method on the reference split, and score it on the test split.
 
@@ -77,6 +79,8 @@ def run(
             locator of their own keep it.
         cache: a folder for fitted corrections and what random heads predict, so that an interrupted run, asked again,
             computes none of them twice; see `headlens.benchmark.cache`.
+        n_null: how often the verdict on LTC is repeated with the attribute permuted within the true classes; none by
+            default, which the notes say. Not where each class has heads of its own.
 
     Returns:
         The table, and the audit behind it.
@@ -110,9 +114,11 @@ def run(
     audit.evaluate(
         fitted,
         controls=[one for one in controls if one in fitted],
+        judged="ltc" if "ltc" in fitted else None,
         n_random_sets=n_random_sets,
         n_bootstrap=n_bootstrap,
-        n_null=0,  # methods by class take the audit's own heads
+        n_null=0 if by_class else n_null,  # methods by class take the audit's own heads
+        total=0,
         cache=kept.predictions,
     )
     idle = _without_heads(audit)
@@ -120,7 +126,8 @@ def run(
     source = given_heads.source if given_heads else f"the benchmark {asked.name}, by {asked.attribute.name}"
     heads = heads_of(audit, source, {audit.task.classes[i]: own for i, own in by_class.items()})
     told = _told_heads(heads, given_heads, unlocated)
-    notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle)
+    judged = _verdict_note(audit.results, bool(by_class))
+    notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle, judged)
     rows = rows_of(audit, failed)
     scored = [row.method for row in rows if row.method in audit.results.predictions]
     return (
@@ -217,6 +224,14 @@ def _fit(audit: Audit, names: list[str], unlocated: str, kept: Cache) -> dict[st
                 failed[name] = str(error)
             advance(1)
     return failed
+
+
+def _verdict_note(results: Evaluated, by_class: bool) -> str:
+    """The verdict on LTC, and whether its null was run; "" where it was not judged."""
+    if (verdict := results.verdict) is None or verdict.method != "ltc":
+        return ""
+    why = "each class has heads of its own" if by_class else "ask for it with --null 50, n_null=50 in Python"
+    return verdict.sentence + ("" if verdict.null is not None else f" The verdict's own null was not run: {why}.")
 
 
 def _without_heads(audit: Audit) -> str:

@@ -48,7 +48,7 @@ class Row:
         interval: 95 % bootstrap intervals of the three; of random heads the central 95 % of the draws.
         gain: worst-group accuracy less zero-shot's, `gain_interval`: its paired bootstrap interval.
         lead: worst-group accuracy less that of `RIVAL`, `lead_interval`: its paired bootstrap interval.
-        cramers_v: of attribute × prediction.
+        cramers_v, corrected_v: of attribute × prediction, as it is and bias-corrected.
         random_p: p-value against layer-matched random heads, where that control was drawn, `random_sets`: of how many.
         transductive: whether one image's result depends on the other scored images.
         failure: why the method could not be fitted; "" where it could.
@@ -66,6 +66,7 @@ class Row:
     lead: float | None = None
     lead_interval: Interval | None = None
     cramers_v: float | None = None
+    corrected_v: float | None = None
     random_p: float | None = None
     random_sets: int | None = None
     transductive: bool = False
@@ -112,7 +113,8 @@ class BenchmarkTable:
             record |= {"gain": row.gain, "gain_low": low, "gain_high": high}
             low, high = row.lead_interval or (None, None)
             record |= {"lead": row.lead, "lead_low": low, "lead_high": high}
-            record |= {"cramers_v": row.cramers_v, "random_p": row.random_p, "random_sets": row.random_sets}
+            record |= {"corrected_v": row.corrected_v, "cramers_v": row.cramers_v}
+            record |= {"random_p": row.random_p, "random_sets": row.random_sets}
             record["transductive"] = row.transductive
             for name in ("worst_group", "average"):
                 # The publication of the very method comes first in the list.
@@ -137,7 +139,7 @@ class BenchmarkTable:
                 cell[_HEADINGS[name]] = _percent(getattr(row, name), row.interval.get(name))
             cell["gain, worst group"] = _percent(row.gain, row.gain_interval, sign=True)
             cell[_LEAD] = _percent(row.lead, row.lead_interval, sign=True)
-            cell["V"] = "–" if row.cramers_v is None else f"{row.cramers_v:.3f}"
+            cell["V"] = "–" if row.corrected_v is None else f"{row.corrected_v:.3f}"
             cell["p, random"] = "–" if row.random_p is None else f"{row.random_p:.3f} of {row.random_sets}"
             told = [_told(one) for one in self._published_of(row.method)]
             cell["published"] = "; ".join(told) or "–"
@@ -159,8 +161,8 @@ class BenchmarkTable:
         lines = [
             f"{self.suite}, {self.model}, {self.attribute}{inferred}: {self.images} scored images. Accuracy in per "
             "cent [95 % bootstrap interval], its average over images; gains are against zero-shot and against "
-            f"{RIVAL}, paired; V is Cramér's V of attribute × "
-            "prediction; p is (1 + sets of layer-matched random heads that do as well) / (1 + sets), and cannot be "
+            f"{RIVAL}, paired; V is Cramér's V of attribute × prediction, bias-corrected (table.csv has the other one, "
+            "too); p is (1 + sets of layer-matched random heads that do as well) / (1 + sets), and cannot be "
             "lower than 1 / (1 + sets); rows of random heads hold the mean and the central 95 % of the draws; seed "
             f"{self.seed}.",
             f"Images a group: {self._group_sizes()}.",
@@ -251,11 +253,11 @@ def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
     for name, one in results.evaluations.items():
         fitted = audit.fitted.get(name)
         own = results.predictions[name]
-        gain = paired_difference(labels, own, baseline=base, groups=groups)
+        gain = paired_difference(labels, own, baseline=base, groups=groups, cluster=audit.data.test_clusters)
         lead = None
         if name != RIVAL and RIVAL in results.predictions:
             rival = results.predictions[RIVAL]
-            lead = paired_difference(labels, own, baseline=rival, groups=groups)
+            lead = paired_difference(labels, own, baseline=rival, groups=groups, cluster=audit.data.test_clusters)
         control = results.controls.get(name)
         rows.append(
             Row(
@@ -271,6 +273,7 @@ def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
                 lead=None if lead is None else lead.difference["worst_group"],
                 lead_interval=None if lead is None else lead.interval["worst_group"],
                 cramers_v=cramers_v(values, results.predictions[name]),
+                corrected_v=cramers_v(values, results.predictions[name], corrected=True),
                 random_p=None if control is None else control.comparison().p,
                 random_sets=None if control is None else len(control.sets),
                 transductive=fitted is not None and fitted.correction.transductive,

@@ -127,7 +127,7 @@ def extract(typed: Typed) -> None:
         "located.json, or heads written as L10H10,L11H3.",
         "Method",
     ),
-    of_call("evaluate", ["n_random_sets", "n_bootstrap"]),
+    of_call("evaluate", ["n_random_sets", "n_bootstrap", "n_null"]),
     option(
         "--store", "Where head states are kept; by default OUT/store.zarr.", "Data", type=click.Path(path_type=Path)
     ),

@@ -26,14 +26,21 @@ class Compose(Correction):
 
     `fit` fits each on the reference as the ones before it leave it. No correction at all leaves everything as it is.
     One that changes the classifier (a calibrated classifier, a probe) can only stand last: it reads the embeddings that
-    the edits before it leave.
+    the edits before it leave. Under `constants` targets are first seen in that convention, for which they have to be
+    stores (`HeadStore.with_constants`): an array does not say which convention it is in.
+
+    Attributes:
+        corrections: the corrections, in their order.
+        constants: "spread", or None for targets as they come.
 
     Raises:
-        CorrectionError: for anything but corrections, and for a change of the classifier that is not the last.
+        CorrectionError: for anything but corrections, and for a change of the classifier that is not the last; on use
+            under `constants`, for a target that is no store.
     """
 
     name: ClassVar[str] = "compose"
     corrections: Sequence[Correction]
+    constants: Literal["separate", "spread"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,6 +56,7 @@ class Compose(Correction):
     def fit(self, reference: Any) -> Compose:
         """A copy with each fitted on the reference as the ones before it leave it."""
         fitted: list[Correction] = []
+        reference = self._seen(reference)
         for one in self.corrections:
             fitted.append(one.fit(reference))
             reference = fitted[-1].apply(reference)
@@ -56,6 +64,7 @@ class Compose(Correction):
 
     def change(self, target: Any) -> Any:
         """The target after all of them."""
+        target = self._seen(target)
         for one in self.corrections:
             target = one.apply(target)
         return target
@@ -64,9 +73,21 @@ class Compose(Correction):
         """The last one's scores of the target as the ones before leave it."""
         if not self.corrections:
             return super().logits(target, classifier)
+        target = self._seen(target)
         for one in self.corrections[:-1]:
             target = one.apply(target)
         return self.corrections[-1].logits(target, classifier)
+
+    def _seen(self, target: Any) -> Any:
+        if self.constants is None:
+            return target
+        if not callable(getattr(target, "with_constants", None)):
+            raise CorrectionError(
+                f"a store, which has contributions under constants={self.constants!r}",
+                described(target),
+                "Apply it to a store or its subset.",
+            )
+        return target.with_constants(self.constants)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,6 +195,7 @@ def locate_then_correct(
     salient: Iterable[tuple[int, int]],
     pairs: Float[Tensor, "pair 2 embed"],
     reference: Literal["split", "self"] = "split",
+    constants: Literal["separate", "spread"] | None = None,
 ) -> Compose:
     """LTC (Yeo et al. 2025, arXiv 2505.17425): mean ablation of the spurious heads, then injection on the salient ones.
 
@@ -182,9 +204,10 @@ def locate_then_correct(
         salient: Z_Y of the same.
         pairs: text embeddings that true features tell apart, not normalised.
         reference: where the means come from; see `MeanAblation`.
+        constants: "spread" for the published convention; see `Compose`.
     """
     ablated, injected = ([HeadId.of(head) for head in heads] for heads in (spurious, salient))
-    return Compose([MeanAblation(ablated, reference), KnowledgeInjection(injected, pairs)])
+    return Compose([MeanAblation(ablated, reference), KnowledgeInjection(injected, pairs)], constants)
 
 
 def _checked(corrections: Sequence[Any]) -> tuple[Correction, ...]:

@@ -288,6 +288,10 @@ class KnownLogits(View):
         """Some images of the view underneath, where it can be taken apart."""
         return self.base.subset(rows)
 
+    def with_constants(self, constants: str) -> Any:
+        """The view underneath in another convention; what is known of this one does not hold there."""
+        return self.base.with_constants(constants)
+
     def _knows(self, classifier: Tensor) -> bool:
         return classifier is self.classifier or (
             classifier.shape == self.classifier.shape and bool((classifier == self.classifier).all())

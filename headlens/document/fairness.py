@@ -193,8 +193,8 @@ def _tokens_section(audit: Audited, maps: int) -> list[Section]:
 
 def _association_table(found: FairnessResults) -> pd.DataFrame:
     names = {
-        "cramers_v": ("Cramér's V", number, change),
         "corrected": ("Cramér's V, bias-corrected", number, change),
+        "cramers_v": ("Cramér's V", number, change),
         "accuracy": ("accuracy, %", percent, points),
     }
     rows = []

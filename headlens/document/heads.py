@@ -264,6 +264,8 @@ def _decisions(location: Location) -> Section:
     frame = location.table()
     for column in ("V_C", "V_W", "difference"):
         frame[column] = [change(value) if soft else percent(value) for value in frame[column]]
+    for column in frame.columns.intersection(["named spurious", "named salient"]):
+        frame[column] = [percent(value) for value in frame[column]]
     apart = (
         f"where the mean scores differ by more than {location.threshold:.4f}"
         if soft
@@ -279,9 +281,14 @@ def _decisions(location: Location) -> Section:
         plots.location(location),
         caption=f"{what} {'the right images' if soft else 'right ones'} (V_C) and wrong ones (V_W).",
         table=frame,
-        table_caption="Every head with a score."
-        if soft
-        else "Every head that decided an image, in per cent of the images.",
+        table_caption=(
+            "Every head with a score" if soft else "Every head that decided an image, in per cent of the images"
+        )
+        + (
+            "; and in how many of a hundred bootstraps of the reference images it is named."
+            if location.stability is not None
+            else "."
+        ),
     )
 
 

@@ -60,6 +60,8 @@ class HeadStore:
         basis: the weights that z is read through.
         plan: identity and sizes.
         rows: the store's own number of each image.
+        constants: where biases and the final LayerNorm's mean go in the heads' contributions: "separate" or "spread";
+            see `with_constants`.
     """
 
     path: Any  # a Path, or text where it is an address
@@ -79,6 +81,7 @@ class HeadStore:
         self.path, self.plan, self.manifest, self.basis, self.skipped = path, plan, manifest, basis, skipped
         self.manifest_digest = plan.manifest
         self._arrays, self.rows, self._memory = arrays, rows, memory
+        self.constants = plan.convention or "separate"
 
     @classmethod
     def open(
@@ -274,6 +277,32 @@ class HeadStore:
         """The unit embeddings f/‖f‖."""
         return self._read("embedding") / self.norm[:, None]
 
+    def with_constants(self, constants: str) -> HeadStore:
+        """A view whose heads' contributions follow another convention; nothing is copied or read.
+
+        Contributions, their scores along directions and `rest` follow it; z and the basis stay as they are.
+
+        Args:
+            constants: "separate", or "spread" for the published convention (see `decompose`), in which biases and the
+                final LayerNorm's mean and shift are shared among the heads and the other components.
+
+        Raises:
+            StoreError: for an unknown convention, or one that another tool's arrays were not exported in.
+        """
+        if constants not in _CONVENTIONS:
+            raise StoreError(
+                f"constants as one of {', '.join(_CONVENTIONS)}", repr(constants), "Choose one of the two."
+            )
+        if self.plan.convention and constants != self.plan.convention:
+            raise StoreError(
+                f"These arrays were exported with constants={self.plan.convention!r}: no other convention follows from "
+                "them.",
+                f"Leave out constants={constants!r}, or extract with headlens.",
+            )
+        view = self._view(self.rows, self.manifest, self.manifest_digest)
+        view.constants = constants
+        return view
+
     @property
     def mlps(self) -> Float[Tensor, "image layer embed"]:
         """What every MLP contributes."""
@@ -284,7 +313,7 @@ class HeadStore:
         """What the token embeddings contribute."""
         if not self.plan.stem:
             return self._component("scale")[:, :1] * cast(Tensor, self.basis.stem).to(self.norm) / self.norm[:, None]
-        return self._read("stem") / self.norm[:, None]
+        return self._component("stem") / self.norm[:, None]
 
     @property
     def constant(self) -> Float[Tensor, "image embed"]:
@@ -304,6 +333,12 @@ class HeadStore:
         """What everything but the heads contributes."""
         if self.plan.convention:
             return self._read("rest") / self.norm[:, None]
+        if self._spread:
+            others = self.embedding.clone()
+            for layer in range(self.n_layers):
+                for head in range(self.n_heads):
+                    others -= self.heads(layer, head)
+            return others
         return self.mlps.sum(1) + self.stem + self.constant + self.pool
 
     def z(self, layer: int, head: int) -> Float[Tensor, "image d_head"]:
@@ -317,6 +352,8 @@ class HeadStore:
 
     def heads(self, layer: int, head: int) -> Float[Tensor, "image embed"]:
         """What one head contributes to every image's unit embedding."""
+        if self._spread:
+            return self.project_head(layer, head, torch.eye(self.basis.shape[-1]))
         z = self.z(layer, head)
         return z if self.basis.is_identity else z @ self.basis.of(layer, head).to(z)
 
@@ -324,11 +361,20 @@ class HeadStore:
         self, layer: int, head: int, directions: Float[Tensor, "direction embed"]
     ) -> Float[Tensor, "image direction"]:
         """What one head contributes along every direction, without its whole contribution."""
+        if self._spread:
+            self._check_head(layer, head)
+            result = self.norm.new_empty(len(self), 1, 1, len(directions))
+            z = (self.z(layer, head) * self.norm[:, None])[:, None, None]
+            scale, shift = self._read("scale"), self._read("shift")
+            Projection(self.basis, directions, self.constants, (layer, head)).into(result, z, scale, shift, self.norm)
+            return result[:, 0, 0]
         z = self.z(layer, head)
         return z @ (self.basis.of(layer, head).to(z) @ directions.T.to(z))
 
     def head_norms(self, layer: int, head: int) -> Float[Tensor, "image"]:
         """The norm of what one head contributes, in float64: ‖z B‖ = √(z B Bᵀ zᵀ)."""
+        if self._spread:
+            return self.heads(layer, head).double().norm(dim=-1)
         z, basis = self.z(layer, head).double(), self.basis.of(layer, head).double()
         return ((z @ (basis @ basis.T)) * z).sum(dim=1).clamp(min=0).sqrt()
 
@@ -341,21 +387,15 @@ class HeadStore:
 
         Args:
             directions: taken as they are, neither centred nor normalised.
-            constants: "separate", or "spread" for the published convention (see `decompose`), in which biases and the
-                final LayerNorm's mean and shift are shared among the heads. By default "separate", or, for another
-                tool's arrays, the convention that they were exported in.
+            constants: as in `with_constants`; by default the view's own.
 
         Raises:
             StoreError: for directions of another width, an unknown `constants`, or one that another tool's arrays were
                 not exported in.
         """
-        if self.plan.convention and constants not in (None, self.plan.convention):
-            raise StoreError(
-                f"These arrays were exported with constants={self.plan.convention!r}: no other convention follows from "
-                "them.",
-                f"Leave out constants={constants!r}, or extract with headlens.",
-            )
-        within = "separate" if self.plan.convention or constants is None else constants
+        if constants not in (None, self.constants):
+            return self.with_constants(constants).project(directions)
+        within = "separate" if self.plan.convention else self.constants
         projection = Projection(self.basis, directions, within)
         result = self.norm.new_empty(len(self), self.n_layers, self.n_heads, len(directions))
         for where, z in self.blocks(unit=False):
@@ -451,7 +491,7 @@ class HeadStore:
             memory=self._memory,
             path=self.path,
         )
-        view.manifest_digest = digest
+        view.manifest_digest, view.constants = digest, self.constants
         return view
 
     def _positions(self, rows: object) -> np.ndarray:
@@ -471,6 +511,11 @@ class HeadStore:
             )
         return np.arange(len(self))[given.astype(np.int64)]
 
+    @property
+    def _spread(self) -> bool:
+        """Whether contributions differ from those of the states on disk."""
+        return self.constants == "spread" and not self.plan.convention
+
     def _check_head(self, layer: int, head: int) -> None:
         if not (0 <= layer < self.n_layers and 0 <= head < self.n_heads):
             raise StoreError(
@@ -480,6 +525,11 @@ class HeadStore:
             )
 
     def _component(self, name: str) -> Tensor:
+        if self._spread:
+            raise StoreError(
+                "Under constants='spread' the components beside the heads are known as one sum alone.",
+                "Take store.rest, or with_constants('separate') for MLPs, stem and constant apart.",
+            )
         if self.plan.convention:
             raise StoreError(
                 "Arrays of another tool hold the heads' contributions and one sum of everything else.",

@@ -18,6 +18,7 @@ from headlens.locate.contrastive import (
     LOCATORS,
     Decisions,
     Location,
+    Locator,
     attribute_heads,
     attribute_heads_from_margins,
     contrastive,
@@ -44,7 +45,7 @@ from headlens.locate.search import (
     greedy_sweep,
     single_head_sweep,
 )
-from headlens.locate.significance import Significance, significance
+from headlens.locate.significance import Significance, significance, stability
 
 __all__ = [
     "LOCATORS",
@@ -60,6 +61,7 @@ __all__ = [
     "HeadSets",
     "Located",
     "Location",
+    "Locator",
     "Objective",
     "ObjectiveName",
     "SearchResult",
@@ -91,4 +93,5 @@ __all__ = [
     "salient_by_class",
     "significance",
     "single_head_sweep",
+    "stability",
 ]

@@ -31,10 +31,18 @@ from torch import Tensor
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId, HeadScores
-from headlens.locate.contrastive import Decisions, check_conflicting
+from headlens.locate.contrastive import (
+    LEAST,
+    SHARE,
+    Decisions,
+    Q,
+    check_conflicting,
+    contrast,
+    largest_first,
+    significant,
+    z_of,
+)
 from headlens.locate.located import Located
-
-_LEAST = 3  # images on either side of a difference, for a variance that means something
 
 Effect = tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]
 """Each head's effect and its z."""
@@ -71,7 +79,7 @@ class Calibrated(Located):
         heads = [HeadId(i, j) for i in range(n_layers) for j in range(n_heads)]
         columns = {name: getattr(self, name).flatten().tolist() for name in ("contrast", "alignment", "p", "adjusted")}
         frame = pd.DataFrame({"head": list(map(str, heads)), **columns, "role": [roles.get(h, "") for h in heads]})
-        return frame.sort_values("p", kind="stable", ignore_index=True)
+        return self._with_stability(frame.sort_values("p", kind="stable", ignore_index=True))
 
 
 def calibrated(
@@ -79,8 +87,8 @@ def calibrated(
     decisions: Decisions,
     conflicting: Bool[Tensor, "image"],
     *,
-    q: float = 0.05,
-    minimum_share: float = 0.02,
+    q: float = Q,
+    minimum_share: float = SHARE,
 ) -> Calibrated:
     """Name the heads that pass both tests of this module.
 
@@ -105,18 +113,18 @@ def calibrated(
     rows = check_conflicting(conflicting, decisions)
     flat = rearrange(margins.detach().cpu().double(), "image layer head -> image (layer head)").numpy()
     mask, correct = rows.cpu().numpy(), decisions.correct.cpu().numpy()
-    contrast, z_contrast = _contrast(flat[mask], correct[mask])
+    contrasted, z_contrast = contrast(flat[mask], correct[mask])
     toward_truth = np.where(correct[:, None], flat, -flat)
     alignment, z_alignment = _alignment(toward_truth, decisions.labels.cpu().numpy(), mask)
     p = norm.sf(np.minimum(z_contrast, z_alignment))
     adjusted = np.asarray(false_discovery_control(p))
-    large = (_share(contrast) >= minimum_share) & (_share(alignment) >= minimum_share)
-    opposite = np.asarray(false_discovery_control(norm.sf(-z_contrast)))
+    large = (_share(contrasted) >= minimum_share) & (_share(alignment) >= minimum_share)
     shape = margins.shape[1:]
-    spurious = _ordered((adjusted <= q) & large, alignment, shape[1])
-    salient = _ordered((opposite <= q) & (_share(contrast) <= -minimum_share), -contrast, shape[1])
+    spurious = largest_first((adjusted <= q) & large, alignment, shape[1])
+    opposite = significant(-z_contrast, q) & (_share(contrasted) <= -minimum_share)
+    salient = largest_first(opposite, -contrasted, shape[1])
     contrasts, alignments, ps, adjusteds = (
-        torch.from_numpy(values).view(shape) for values in (contrast, alignment, p, adjusted)
+        torch.from_numpy(values).view(shape) for values in (contrasted, alignment, p, adjusted)
     )
     return Calibrated(
         "calibrated",
@@ -131,25 +139,13 @@ def calibrated(
     )
 
 
-def _contrast(margins: Float[np.ndarray, "image head"], correct: Bool[np.ndarray, "image"]) -> Effect:
-    n_wrong, n_correct = int((~correct).sum()), int(correct.sum())
-    if min(n_wrong, n_correct) < _LEAST:
-        raise LocateError(
-            f"The conflicting groups have {n_wrong} incorrectly and {n_correct} correctly classified images.",
-            f"The calibrated test needs {_LEAST} of each: take a larger split, or the locator 'contrastive'.",
-        )
-    wrong, right = margins[~correct], margins[correct]
-    effect = wrong.mean(0) - right.mean(0)
-    return effect, _z(effect, wrong.var(0, ddof=1) / n_wrong + right.var(0, ddof=1) / n_correct)
-
-
 def _alignment(
     margins: Float[np.ndarray, "image head"], labels: Int[np.ndarray, "image"], conflicting: Bool[np.ndarray, "image"]
 ) -> Effect:
     effect, variance, total = np.zeros(margins.shape[1]), np.zeros(margins.shape[1]), 0.0
     for label in np.unique(labels):
         aligned, against = (margins[(labels == label) & side] for side in (~conflicting, conflicting))
-        if min(len(aligned), len(against)) < _LEAST:
+        if min(len(aligned), len(against)) < LEAST:
             continue
         weight = 1 / (1 / len(aligned) + 1 / len(against))
         effect += weight * (aligned.mean(0) - against.mean(0))
@@ -157,19 +153,11 @@ def _alignment(
         total += weight
     if not total:
         raise LocateError(
-            f"No class has {_LEAST} images in which the attribute conflicts and {_LEAST} in which it does not.",
+            f"No class has {LEAST} images in which the attribute conflicts and {LEAST} in which it does not.",
             "Take a split in which class and attribute go together less, or the locator 'contrastive'.",
         )
-    return effect / total, _z(effect, variance)
-
-
-def _z(effect: Float[np.ndarray, "head"], variance: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:
-    return np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
+    return effect / total, z_of(effect, variance)
 
 
 def _share(effect: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:
     return effect / max(float(np.abs(effect).sum()), 1e-300)
-
-
-def _ordered(named: Bool[np.ndarray, "head"], strength: Float[np.ndarray, "head"], n_heads: int) -> list[HeadId]:
-    return [HeadId(*divmod(int(i), n_heads)) for i in sorted(np.flatnonzero(named), key=lambda i: -strength[i])]

@@ -5,19 +5,21 @@
 1. The concept vector of an attribute with two values is u = unit(prototype 1 − prototype 0); with more values, one a
    value, unit(prototype − mean of the prototypes). The classes' subspace is projected out first where that is asked.
 2. For each head: the share of its variance along u; the difference of the groups' mean projections on u, in pooled
-   standard deviations, class by class where the classes are given; the probability that an image of the group projects
-   higher than one of the rest (AUROC); and the head's part in the groups' distance, its difference of means over the
-   sum of all heads' absolute ones.
+   standard deviations, class by class where the classes are given and corrected for small groups; the probability
+   that an image of the group projects higher than one of the rest (AUROC); and the head's part in the groups' distance,
+   its difference of means over the sum of all heads' absolute ones.
 3. A head is flagged where all four reach the thresholds of the rule, which stays with the result. The first three say
    that a head separates the groups; the fourth, that it moves the embedding by it, and in the direction in which the
    heads together move it.
 
 *TextSpan.* Put the attribute after the general bank; choose each head's first k texts; flag the head where the
-attribute is among them and explains enough. Its place and the share of variance that it explains are the score. The
-attribute enters in one of two forms: as its *prompts*, several a value, each for itself (then what the values have in
-common competes too, and where a text tower hardly tells them apart a text of the bank that names the same things wins);
-or as its *concept vectors*, in a bank that is centred and brought to unit norm (`contrast_spans`): what is asked then
-is the difference of the values alone.
+attribute is among them, explains enough, and more than random directions do. These have the bank's own mean and
+covariance and the attribute's norm; one enters where it would have been chosen among the first k, and what it then
+explains is compared: in a narrow head any direction may lie along what the head writes. Its place and the share of
+variance that it explains are the score. The attribute enters in one of two forms: as its *prompts*, several a value,
+each for itself (then what the values have in common competes too, and where a text tower hardly tells them apart a text
+of the bank that names the same things wins); or as its *concept vectors*, in a bank that is centred and brought to unit
+norm (`contrast_spans`): what is asked then is the difference of the values alone.
 
 The candidates for an intervention are the heads that both tests flag.
 
@@ -35,14 +37,16 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from scipy.special import gammaln
 from scipy.stats import rankdata
 from torch import Tensor
 
 from headlens.errors import LocateError, TaskError, UnknownNameError
 from headlens.heads import HeadId, HeadScores
 from headlens.locate.located import Located
-from headlens.locate.textspan import head_spans
+from headlens.locate.textspan import head_spans, row_space
 
+_DIRECTIONS = 500  # random ones behind a p-value of TextSpan
 _COINCIDE = 1e-5  # of the prototypes' norm: two encodings of one text differ by rounding
 
 
@@ -92,7 +96,9 @@ class ConceptScores:
 
     Attributes:
         share: the share of the head's variance along the concept vector.
-        difference: mean projection of the group less that of the rest, in pooled standard deviations, signed.
+        difference: mean projection of the group less that of the rest, in pooled standard deviations, signed. The
+            pooled variance is what classes and groups together do not account for, over n − classes − 1 degrees of
+            freedom m, and the ratio is multiplied by Hedges' (1981) J(m), so that small groups do not enlarge it.
         gap: the same difference in the units of the contributions: how far the head itself moves the unit embedding
             along the concept vector. A head may separate the groups cleanly and yet hardly move anything: see `part`.
         auroc: the chance that an image of the group projects higher than one of the rest; a tie counts half.
@@ -252,8 +258,8 @@ def concept_scores(
     differences, gaps, areas = [], [], []
     for direction in range(len(directions)):
         inside = labelled == (1 if n_values == 2 else direction)
-        along, inside = _within_strata(flat[..., direction], inside, strata)
-        differences.append(_standardised(along[inside], along[~inside]))
+        along, inside, kept = _within_strata(flat[..., direction], inside, strata)
+        differences.append(_standardised(along, inside, kept))
         gaps.append(along[inside].mean(axis=0) - along[~inside].mean(axis=0))
         areas.append(_area(along, inside))
     scores = [share, *(np.stack(parts, -1) for parts in (differences, gaps, areas))]
@@ -324,31 +330,51 @@ def _part(gap: Float[Tensor, "layer head"]) -> Float[Tensor, "layer head"]:
     return agreeing / whole if float(whole) > 0 else torch.zeros_like(gap)
 
 
-def _within_strata(along: np.ndarray, inside: np.ndarray, strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Projections less the midpoint of the two groups' means in their stratum; strata with one group left out."""
+def _within_strata(
+    along: np.ndarray, inside: np.ndarray, strata: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Projections less the midpoint of the two groups' means in their stratum, which are inside, and the strata; strata
+    with one group left out."""
     if len(np.unique(strata)) == 1:
-        return along, inside
-    parts, members = [], []
+        return along, inside, strata
+    parts, members, kept = [], [], []
     for stratum in np.unique(strata):
         here, group = along[strata == stratum], inside[strata == stratum]
         if group.any() and not group.all():
             parts.append(here - (here[group].mean(axis=0) + here[~group].mean(axis=0)) / 2)
             members.append(group)
+            kept.append(np.full(len(group), stratum))
     if not parts:
         raise LocateError(
             f"None of {len(np.unique(strata))} classes has images of both groups.",
             "Attribute and class cannot be told apart on these images: add others, or leave the classes out.",
         )
-    return np.concatenate(parts), np.concatenate(members)
+    return np.concatenate(parts), np.concatenate(members), np.concatenate(kept)
 
 
-def _standardised(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """The difference of means in pooled standard deviations; 0 where nothing varies."""
-    squares = inside.var(axis=0) * len(inside) + outside.var(axis=0) * len(outside)
-    pooled = np.sqrt(squares / (len(inside) + len(outside) - 2))
-    step = inside.mean(axis=0) - outside.mean(axis=0)
+def _standardised(along: np.ndarray, inside: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """The difference of means in pooled standard deviations, corrected for small groups; 0 where nothing varies, or
+    there is too little to know how much.
+
+    The residual squares of the model stratum + group are those within cells and Σ w_c (d_c − d̄)², d_c the difference in
+    stratum c and w_c = 1 / (1/n_1c + 1/n_0c).
+    """
+    squares, steps, weights = np.zeros(along.shape[1:]), [], []
+    for stratum in np.unique(strata):
+        cells = [along[(strata == stratum) & side] for side in (inside, ~inside)]
+        squares += sum(cell.var(axis=0) * len(cell) for cell in cells)
+        steps.append(cells[0].mean(axis=0) - cells[1].mean(axis=0))
+        weights.append(1 / sum(1 / len(cell) for cell in cells))
+    mean = np.average(steps, axis=0, weights=weights)
+    squares += np.tensordot(weights, (np.stack(steps) - mean) ** 2, axes=1)
+    freedom = len(along) - len(weights) - 1
+    step = along[inside].mean(axis=0) - along[~inside].mean(axis=0)
+    if freedom < 2:
+        return np.zeros_like(step)
+    pooled = np.sqrt(squares / freedom)
     apart = np.where(np.abs(step) > 1e-12, np.copysign(np.inf, step), 0.0)
-    return np.divide(step, pooled, out=apart, where=pooled > 0)
+    shrink = np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2)
+    return shrink * np.divide(step, pooled, out=apart, where=pooled > 1e-12 * np.abs(step))
 
 
 def _area(along: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -373,6 +399,9 @@ class ConceptSpans:
         minimum_share: what the prompts have to explain for a head to be flagged.
         n_bank: how many texts they competed with.
         form: how the attribute entered: as its "prompts", or as its concept "vectors".
+        p: (1 + random directions that explain as much as the prompts) / (1 + random directions) of a head with a
+            prompt; 1 for the others, None where it was not asked.
+        maximum_p: of a flagged head.
         flagged: the heads with a prompt among their first k, largest share first.
     """
 
@@ -384,19 +413,23 @@ class ConceptSpans:
     n_bank: int
     flagged: tuple[HeadId, ...]
     form: Literal["prompts", "vectors"] = "prompts"
+    p: Float[Tensor, "layer head"] | None = None
+    maximum_p: float | int = 1.0
 
     def scores(self) -> HeadScores:
         """The share as `HeadScores`, the flagged heads selected."""
         return HeadScores("share of attribute prompts", self.share, float(self.minimum_share), self.flagged)
 
     def table(self) -> pd.DataFrame:
-        """One row for each head with a prompt, largest share first: `head`, `place`, `prompt`, `share`, `flagged`."""
+        """One row for each head with a prompt, largest share first: `head`, `place`, `prompt`, `share`, `p`,
+        `flagged`."""
+        p = torch.full_like(self.share, torch.nan) if self.p is None else self.p
         rows = [
-            (str(h), int(self.place[h]), int(self.prompt[h]), share, h in self.flagged)
+            (str(h), int(self.place[h]), int(self.prompt[h]), share, float(p[h]), h in self.flagged)
             for h, share in self.scores()
             if int(self.place[h])
         ]
-        frame = pd.DataFrame(rows, columns=["head", "place", "prompt", "share", "flagged"])
+        frame = pd.DataFrame(rows, columns=["head", "place", "prompt", "share", "p", "flagged"])
         return frame.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
     def _repr_html_(self) -> str:
@@ -411,6 +444,7 @@ def concept_spans(
     first: int = 5,
     minimum_share: float | int = 0.0,
     rank: int | None = None,
+    maximum_p: float | int = 0.05,
 ) -> ConceptSpans:
     """Let an attribute's prompts compete with a bank for every head's variance.
 
@@ -423,6 +457,7 @@ def concept_spans(
         first: k.
         minimum_share: what the prompts have to explain together; with 0 being chosen is enough.
         rank: as in `headlens.explain.textspan_heads`.
+        maximum_p: of a flagged head against 500 random directions; 1 for no such test.
 
     Raises:
         TaskError: for prompts of another width than the bank, or none.
@@ -454,7 +489,14 @@ def concept_spans(
         if bool(ours.any()):
             at = int(ours.nonzero()[0, 0])
             place[head], prompt[head] = at + 1, int(span.texts[at]) - len(bank)
-    named = ((place > 0) & (share >= minimum_share)).view(n_layers, n_heads).nonzero().tolist()
+    p = torch.ones_like(share)
+    chosen = [head for head in place.nonzero()[:, 0].tolist() if float(share[head]) >= minimum_share]
+    rows = _as_rows(bank, prompts)
+    for head in chosen:
+        weights = next(basis.in_parts([heads[head]]))[1]
+        p[head] = _against_directions(weights, mean[head], scatter[head] / moments.count, bank, rows, first, rank)
+    passed = (place > 0) & (share >= minimum_share) & (p <= maximum_p)
+    named = passed.view(n_layers, n_heads).nonzero().tolist()
     share = share.view(n_layers, n_heads)
     flagged = sorted((HeadId(int(i), int(j)) for i, j in named), key=lambda h: (-float(share[h]), h))
     return ConceptSpans(
@@ -465,7 +507,56 @@ def concept_spans(
         minimum_share,
         len(bank),
         tuple(flagged),
+        p=p.view(n_layers, n_heads),
+        maximum_p=maximum_p,
     )
+
+
+def _as_rows(
+    bank: Float[Tensor, "text embed"], prompts: Float[Tensor, "prompt embed"]
+) -> Float[Tensor, "draw prompt embed"]:
+    """The prompts, and 500 random sets of directions with the bank's mean and covariance and the prompts' norms."""
+    generator, texts = np.random.default_rng(29), bank.detach().double()
+    mean = texts.mean(dim=0)
+    mixed = torch.from_numpy(generator.standard_normal((_DIRECTIONS * len(prompts), len(texts)))) @ (texts - mean)
+    drawn = mean + (mixed / max(1, len(texts) - 1) ** 0.5).view(_DIRECTIONS, len(prompts), -1)
+    own = prompts.detach().double()
+    drawn = drawn * (own.norm(dim=1, keepdim=True) / drawn.norm(dim=2, keepdim=True).clamp_min(1e-300))
+    return torch.cat([own[None], drawn])
+
+
+def _against_directions(
+    weights: Float[Tensor, "1 d_head embed"],
+    mean: Float[Tensor, "d_head"],
+    covariance: Float[Tensor, "d_head d_head_too"],
+    bank: Float[Tensor, "text embed"],
+    rows: Float[Tensor, "draw prompt embed"],
+    first: int,
+    rank: int | None,
+) -> float:
+    """p of the first set of rows among the others, by what those rows explain that enter among the first texts.
+
+    A row enters at the first step at which what is left of it varies more than what is left of the text that the bank
+    alone would choose; it then explains the variance along its direction.
+    """
+    head = weights.detach().double(), mean[None].double(), covariance[None].double()
+    (span,) = head_spans(*head, bank, first, rank)
+    axes, spread, total = (part[0] for part in row_space(*head, rank))
+    texts, taken = bank.detach().double()[span.texts] @ axes.mT, span.directions @ axes.mT
+    left, explained = rows @ axes.mT, rows.new_zeros(rows.shape[:2])
+    waiting = torch.ones_like(explained, dtype=torch.bool)
+    for step in range(len(span)):
+        before = taken[:step]
+        text = texts[step] - texts[step] @ before.mT @ before
+        rest = left - left @ before.mT @ before
+        varies = (rest @ spread * rest).sum(-1)
+        enters = waiting & (varies >= text @ spread @ text)
+        share = varies / rest.square().sum(-1).clamp_min(1e-300) / total
+        explained = torch.where(enters, share, explained)
+        waiting &= ~enters
+    found = explained.sum(-1)
+    reached = int((found[1:] >= found[0] * (1 - 1e-9)).sum())
+    return (1 + reached) / len(found)
 
 
 def contrast_spans(
@@ -476,6 +567,7 @@ def contrast_spans(
     first: int = 5,
     minimum_share: float | int = 0.0,
     rank: int | None = None,
+    maximum_p: float | int = 0.05,
 ) -> ConceptSpans:
     """The same with the attribute's concept vectors, in a bank without its mean and of unit norm.
 
@@ -487,6 +579,7 @@ def contrast_spans(
         first: k.
         minimum_share: what the concept vectors have to explain together.
         rank: as in `headlens.explain.textspan_heads`.
+        maximum_p: as in `concept_spans`.
 
     Raises:
         TaskError: for vectors of another width than the bank, or none, and for a bank whose texts all coincide.
@@ -497,7 +590,8 @@ def contrast_spans(
     if len(bank) and not bool((sizes > 0).any()):
         raise TaskError(f"All {len(bank)} texts of the bank have one embedding.", "Use a bank of different texts.")
     apart = centred[sizes > 0] / sizes[sizes > 0][:, None]
-    return replace(concept_spans(moments, basis, apart, directions, first, minimum_share, rank), form="vectors")
+    found = concept_spans(moments, basis, apart, directions, first, minimum_share, rank, maximum_p)
+    return replace(found, form="vectors")
 
 
 # ---- both tests -----------------------------------------------------------------------------------------------------

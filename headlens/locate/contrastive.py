@@ -8,7 +8,9 @@ Follows Yeo et al. 2025, *Debiasing CLIP: Interpreting and Correcting Bias in At
    head is credited with its margin itself.
 3. Among the images of the groups where attribute and class conflict (G_N), V_C[l,h] is the mean credit over the
    correctly classified ones, V_W[l,h] over the incorrectly classified ones. γ = 1 / |{heads with V_C > 0 or V_W > 0}|.
-4. Spurious heads, Z_SY: V_W − V_C > γ. Salient heads, Z_Y: V_C − V_W > γ. Largest difference first.
+4. Spurious heads, Z_SY: V_W − V_C > γ. Salient heads, Z_Y: V_C − V_W > γ. Largest difference first. Under soft credit
+   a test stands in place of γ: a head's difference is at least 2 % of Σ|V_W − V_C|, and Welch's z of it passes
+   Benjamini and Hochberg's (1995) procedure at q = .05.
 
 The heads of an attribute, Z_S, and the salient heads of a single class come from V_C alone: {V_C > γ}, for the
 attribute's own zero-shot task or for the images of one class.
@@ -24,10 +26,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
+from scipy.stats import false_discovery_control, norm
 from torch import Tensor
 
 from headlens.errors import LocateError
@@ -36,6 +40,9 @@ from headlens.locate.located import Located
 from headlens.registry import Registry
 
 Credit = Literal["top", "soft"]
+LEAST = 3  # images on either side of a difference, for a variance that means something
+Q, SHARE = 0.05, 0.02
+"""False-discovery rate, and the least part of Σ|e| that a named head makes, of the rules that test every head."""
 
 
 # ---- decisions and margins ------------------------------------------------------------------------------------------
@@ -183,7 +190,8 @@ class Location(Located):
     Attributes:
         correct: V_C, each head's share of (or mean credit over) the correctly classified images.
         wrong: V_W, the same over the incorrectly classified images; zero where a locator reads correct ones alone.
-        threshold: γ; a head is named where its difference exceeds it, strictly.
+        threshold: γ; a head is named where its difference exceeds it, strictly. Under soft credit, what its difference
+            has to reach beside being significant.
         n_correct: how many images V_C counts.
         n_wrong: how many images V_W counts.
     """
@@ -217,7 +225,8 @@ class Location(Located):
             if correct != 0 or wrong != 0:
                 rows.append((str(head), correct, wrong, difference, roles.get(head, "")))
         frame = pd.DataFrame(rows, columns=["head", "V_C", "V_W", "difference", "role"])
-        return frame.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
+        frame = frame.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
+        return self._with_stability(frame)
 
 
 def contrastive(
@@ -239,8 +248,8 @@ def contrastive(
         logits: the whole embedding along each class embedding, `store.embedding @ classifier.T`.
         labels: the true class of each image, numbered as the classifier's rows.
         conflicting: which images belong to G_N; see `headlens.locate.conflicting_groups`.
-        credit: "top" for the published rule; "soft" (ours) puts the mean margin in place of the share, and the mean
-            over heads of max(|V_C|, |V_W|), in units of the logits, in place of γ.
+        credit: "top" for the published rule; "soft" (ours) puts the mean margin in place of the share, in units of
+            the logits, and a test in place of γ; see the module.
 
     Returns:
         The location. It names no head where none exceeds γ: that is an answer, not an error.
@@ -248,6 +257,7 @@ def contrastive(
     Raises:
         LocateError: for shapes that disagree, numbers that are not finite, labels outside the classes, one class
             only, an empty G_N, or a G_N without incorrect (or without correct) predictions: nothing is contrasted.
+            Under soft credit also for fewer than 3 of either.
 
     Limits: the rule sees direct effects alone, credits one head an image, and a head that is needed for correct and
     incorrect images alike is named by neither list. Small sets of incorrect images make V_W coarse: see
@@ -332,9 +342,14 @@ def contrastive_from_credit(
     if credit == "top":
         threshold, spurious, salient = _select_shares(sum_correct, sum_wrong, n_correct, n_wrong)
     else:
-        threshold = float(torch.maximum(v_correct.abs(), v_wrong.abs()).mean())
-        spurious = _largest_first(v_wrong - v_correct, threshold)
-        salient = _largest_first(v_correct - v_wrong, threshold)
+        flat = rearrange(credits.detach().cpu().double(), "image layer head -> image (layer head)").numpy()
+        difference, z = contrast(flat, correct.cpu().numpy())
+        threshold = SHARE * float(np.abs(difference).sum())
+        n_heads = credits.shape[2]
+        spurious, salient = (
+            largest_first(significant(sign * z) & (sign * difference >= threshold), sign * difference, n_heads)
+            for sign in (1, -1)
+        )
     return Location(
         "contrastive" if credit == "top" else "contrastive-soft",
         tuple(spurious),
@@ -359,9 +374,38 @@ def _select_shares(
     return float(threshold), spurious, salient
 
 
-def _largest_first(values: Float[Tensor, "layer head"], threshold: float) -> list[HeadId]:
-    chosen = [HeadId(int(i), int(j)) for i, j in (values > threshold).nonzero().tolist()]
-    return sorted(chosen, key=lambda h: (-float(values[h]), h))
+def contrast(
+    margins: Float[np.ndarray, "image head"], correct: Bool[np.ndarray, "image"]
+) -> tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]:
+    """Each head's mean over incorrect images minus that over correct ones, and Welch's z of it.
+
+    Raises:
+        LocateError: for fewer than 3 of either.
+    """
+    n_wrong, n_correct = int((~correct).sum()), int(correct.sum())
+    if min(n_wrong, n_correct) < LEAST:
+        raise LocateError(
+            f"The conflicting groups have {n_wrong} incorrectly and {n_correct} correctly classified images.",
+            f"A test needs {LEAST} of each: take a larger split, or the locator 'contrastive'.",
+        )
+    wrong, right = margins[~correct], margins[correct]
+    effect = wrong.mean(0) - right.mean(0)
+    return effect, z_of(effect, wrong.var(0, ddof=1) / n_wrong + right.var(0, ddof=1) / n_correct)
+
+
+def z_of(effect: Float[np.ndarray, "head"], variance: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:
+    """The effect in standard errors; 0 where nothing varies."""
+    return np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
+
+
+def significant(z: Float[np.ndarray, "head"], q: float = Q) -> Bool[np.ndarray, "head"]:
+    """Which heads' one-sided z pass Benjamini and Hochberg's procedure."""
+    return np.asarray(false_discovery_control(norm.sf(z)) <= q)
+
+
+def largest_first(named: Bool[np.ndarray, "head"], strength: Float[np.ndarray, "head"], n_heads: int) -> list[HeadId]:
+    """The named heads, of towers with so many heads a layer, by strength."""
+    return [HeadId(*divmod(int(i), n_heads)) for i in sorted(np.flatnonzero(named), key=lambda i: -strength[i])]
 
 
 # ---- heads of an attribute, and of each class -----------------------------------------------------------------------

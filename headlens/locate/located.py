@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId, HeadScores
@@ -21,12 +23,15 @@ class Located:
         spurious: the heads to ablate, strongest first.
         salient: the heads to strengthen, strongest first.
         notes: what was assumed, left out or replaced on the way, a sentence each.
+        stability: the share of bootstraps of the reference images in which each head is named, as spurious and as
+            salient; None where that was not asked. See `headlens.locate.stability`.
     """
 
     method: str
     spurious: tuple[HeadId, ...] = ()
     salient: tuple[HeadId, ...] = ()
     notes: tuple[str, ...] = ()
+    stability: Float[Tensor, "role layer head"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("spurious", "salient"):
@@ -43,7 +48,15 @@ class Located:
     def table(self) -> pd.DataFrame:
         """One row a named head: `head`, `role`."""
         roles = [*[(str(h), "spurious") for h in self.spurious], *[(str(h), "salient") for h in self.salient]]
-        return pd.DataFrame(roles, columns=["head", "role"])
+        return self._with_stability(pd.DataFrame(roles, columns=["head", "role"]))
+
+    def _with_stability(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The columns `named spurious` and `named salient`, shares of bootstraps, where they are known."""
+        if self.stability is not None:
+            heads = [HeadId.of(head) for head in frame["head"]]
+            for role, shares in zip(("spurious", "salient"), self.stability, strict=True):
+                frame[f"named {role}"] = [float(shares[head]) for head in heads]
+        return frame
 
     def _repr_html_(self) -> str:
         return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)

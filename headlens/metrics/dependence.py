@@ -110,8 +110,8 @@ class Dependence:
             value minus that on the first, with its sign; None for more values. Gaps that oppose each other cancel here.
         gap_by_class: the same of each class that has images of both values.
         n_permutations, seed: of the permutations.
-        detectable: the smallest D that T finds with 80 % power at p ≤ .05 with so many images: λ / n, by the noncentral
-            χ² distribution of noncentrality λ with as many degrees of freedom as T has.
+        detectable: the smallest D that T finds with 80 % power at p ≤ alpha with so many images: λ / n, by the
+            noncentral χ² distribution of noncentrality λ with as many degrees of freedom as T has.
     """
 
     t: float
@@ -133,6 +133,7 @@ def dependence(
     cluster: Column | None = None,
     n_permutations: int = 1000,
     seed: int = 0,
+    alpha: float = 0.05,
 ) -> Dependence:
     """Test whether predictions depend on an attribute within the true classes.
 
@@ -143,6 +144,7 @@ def dependence(
         cluster: the person or scene that each image shows, where several show the same.
         n_permutations: how many permutations of the attribute within the classes.
         seed: the same seed gives the same permutations.
+        alpha: the level at which `detectable` is found.
 
     Raises:
         MetricError: for columns that do not match, an attribute with one value, no class with images of two values, or
@@ -170,11 +172,11 @@ def dependence(
         gap_by_class=by_class,
         n_permutations=n_permutations,
         seed=seed,
-        detectable=_detectable(float(freedom)) / len(labels),
+        detectable=_detectable(float(freedom), alpha) / len(labels),
     )
 
 
-def _detectable(freedom: float, alpha: float = 0.05, power: float = 0.8) -> float:
+def _detectable(freedom: float, alpha: float, power: float = 0.8) -> float:
     """The noncentrality that a χ² test at this level finds with this power; infinite where nothing can vary."""
     if freedom < 1:
         return float("inf")

@@ -146,6 +146,18 @@ class HeadBasis:
             ones=zeros(1, width),
         )
 
+    def only(self, layer: int, head: int) -> HeadBasis:
+        """The basis of one head alone."""
+        layers, where = slice(layer, layer + 1), (slice(layer, layer + 1), slice(head, head + 1))
+        return replace(
+            self,
+            layer_bias=self.layer_bias[layers],
+            bias_mean=self.bias_mean[layers],
+            head_mean=self.head_mean[where],
+            B=None if self.B is None else self.B[where],
+            inner=None if self.inner is None else self.inner[where],
+        )
+
     @property
     def is_identity(self) -> bool:
         """Whether z is the contribution itself."""

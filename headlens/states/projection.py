@@ -18,11 +18,23 @@ class Projection:
     its layer's output bias and (βP − m·1P) · t / (H (2L + 1)) of shift and mean, with s and m the image's
     `scale` and `shift`, 1P the basis' `ones`, H heads and L layers.
 
+    Args:
+        basis: the basis of all heads.
+        directions: t.
+        constants: "separate" or "spread".
+        head: layer and head, where one alone is asked for.
+
     Raises:
         StoreError: for directions of another width, or an unknown `constants`.
     """
 
-    def __init__(self, basis: HeadBasis, directions: Float[Tensor, "direction embed"], constants: str = "separate"):
+    def __init__(
+        self,
+        basis: HeadBasis,
+        directions: Float[Tensor, "direction embed"],
+        constants: str = "separate",
+        head: tuple[int, int] | None = None,
+    ):
         n_layers, n_heads, _, width = basis.shape
         if directions.ndim != 2 or directions.shape[1] != width:
             raise StoreError(
@@ -32,6 +44,7 @@ class Projection:
             )
         if constants not in ("separate", "spread"):
             raise StoreError("constants to be 'separate' or 'spread'", repr(constants), "Choose one of the two.")
+        basis = basis if head is None else basis.only(*head)
         texts = directions.detach().to(basis.beta)
         self.folded = basis.fold(texts, centre=constants == "separate")
         self.bias: Tensor | None = None

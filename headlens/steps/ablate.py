@@ -13,7 +13,6 @@ import pandas as pd
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate import HeadEffects
 from headlens.metrics import (
     AssociationChange,
     Bootstrap,
@@ -60,11 +59,10 @@ class HeadAblation:
             low, high = self.difference.interval[key]
             rows.append((shown, before, after, after - before, low, high, random.get(key), p.get(key)))
         change = self.association
-        before, after = change.before.cramers_v, change.after.cramers_v
-        low, high = change.interval["cramers_v"]
-        rows.append(
-            ("Cramér's V", before, after, after - before, low, high, random.get("cramers_v"), p.get("cramers_v"))
-        )
+        for key, shown in (("corrected", "Cramér's V, bias-corrected"), ("cramers_v", "Cramér's V")):
+            before, after = getattr(change.before, key), getattr(change.after, key)
+            low, high = change.interval[key]
+            rows.append((shown, before, after, after - before, low, high, random.get(key), p.get(key)))
         columns = ["measure", "before", "after", "difference", "low", "high", "random", "p"]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
 
@@ -82,19 +80,12 @@ class HeadAblation:
         return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format, na_rep="")
 
 
-def scored_effects(data: AuditData) -> HeadEffects:
-    """What ablating any heads does to the class scores of the test split, means being those of the reference split."""
-    logits = data.logits(data.test.embedding, data.splits.test)
-    return HeadEffects.of_view(logits, data.test, data.reference, data.classifier)
-
-
-def ablate(data: AuditData, call: Ablate, effects: HeadEffects | None = None) -> HeadAblation:
+def ablate(data: AuditData, call: Ablate) -> HeadAblation:
     """Replace heads by their reference means, and score the test split before and after.
 
     Args:
         data: the question's arrays.
         call: the heads, and how they are compared.
-        effects: `scored_effects(data)`, where several sets are tried in turn.
 
     Raises:
         LocateError: for no head, or a head outside the tower.
@@ -103,20 +94,27 @@ def ablate(data: AuditData, call: Ablate, effects: HeadEffects | None = None) ->
     """
     if not call.heads:
         raise LocateError("No head is chosen to ablate.", "Select a head, or locate some first.")
-    effects = scored_effects(data) if effects is None else effects
+    effects = data.effects
     labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
     bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
     before, after = data.zero_shot, predicted(effects.without(call.heads))
     one, two = (
-        evaluate(labels, classes, groups=groups, method=name)
+        evaluate(labels, classes, groups=groups, method=name, cluster=data.test_clusters)
         for name, classes in (("zero-shot", before), ("selection ablated", after))
     )
     return HeadAblation(
         heads=call.heads,
         before=one,
         after=two,
-        difference=paired_difference(labels, after, baseline=before, groups=groups),
-        association=association_change(labels, after, baseline=before, attribute=data.test_values, bootstrap=bootstrap),
+        difference=paired_difference(labels, after, baseline=before, groups=groups, cluster=data.test_clusters),
+        association=association_change(
+            labels,
+            after,
+            baseline=before,
+            attribute=data.test_values,
+            cluster=data.test_clusters,
+            bootstrap=bootstrap,
+        ),
         control=random_head_control(
             "the selection",
             {"spurious": call.heads},

@@ -25,7 +25,7 @@ from headlens.steps.methods import METHODS, Method
 from headlens.steps.question import Question
 from headlens.steps.record import Record, corrections, in_words, result_of
 from headlens.steps.reproduce import commands, script
-from headlens.steps.verdicts import FairnessVerdict, Verdict
+from headlens.steps.verdicts import Asked, FairnessVerdict, Verdict
 
 
 class Audited:
@@ -38,6 +38,8 @@ class Audited:
         record: the steps that were taken.
         methods: the registry that methods' names are looked up in.
         folder: where the audit was last saved to or loaded from.
+        asked: every question that a verdict answered on these test images, also in audits that this one was made from
+            or that were made from it.
     """
 
     def __init__(self, data: AuditData, record: Record = (), methods: Registry[Method] = METHODS):
@@ -45,6 +47,7 @@ class Audited:
         self.record: Record = record
         self.methods = methods
         self.folder: Path | None = None
+        self.asked: list[Asked] = []
 
     # ---- the question -----------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ CANDIDATES = "candidates ablated"
 """The name of the fairness audit's ablation among the methods."""
 
 _MOST_COMPARED = 1000
-_NOT_TASKS = {"path", "label", "split", "id", "box", "candidates", "caption"}
+_NOT_TASKS = {"path", "label", "split", "cluster", "id", "box", "candidates", "caption"}
 _MOST_VALUES = 50
 _LEAST_IMAGES = 10  # a value, on average: a column of names or places taken once asks nothing
 _LONGEST = 40  # letters of a value that may stand in a template

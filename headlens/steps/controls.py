@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from headlens.heads import HeadId
 from headlens.locate import HeadSets, draw_head_sets
+from headlens.locate.random_heads import ALPHA
 from headlens.metrics import PredictionStatistics, RandomComparison, against_random
 from headlens.progress import progress
 
@@ -57,11 +58,13 @@ class Scored:
         labels: the true class of each, as an index.
         values: the attribute's value of each, as an index; −1 for none.
         groups: the group of each, by name.
+        clusters: the person or scene that each shows; None where each stands for itself.
     """
 
     labels: Int[np.ndarray, "image"]
     values: Int[np.ndarray, "image"]
     groups: np.ndarray
+    clusters: Int[np.ndarray, "image"] | None = None
 
     def statistics(self, predictions: Int[np.ndarray, "*draw image"]) -> Statistics:
         """The statistics of predictions of these images."""
@@ -172,12 +175,14 @@ class Draw:
         n_layers, n_heads: of the tower.
         n_random_sets: how many are wanted; all where no more exist.
         seed: the same seed gives the same sets.
+        alpha: what p-values are held to: layers are pooled where the located ones have too few sets for it.
     """
 
     n_layers: int
     n_heads: int
     n_random_sets: int
     seed: int
+    alpha: float = ALPHA
 
 
 def random_head_control(
@@ -207,7 +212,9 @@ def random_head_control(
     """
     if not any(located.values()) or draw.n_random_sets == 0:
         return None
-    sets = draw_head_sets(located, draw.n_layers, draw.n_heads, draw.n_random_sets, draw.seed, vary=vary)
+    sets = draw_head_sets(
+        located, draw.n_layers, draw.n_heads, draw.n_random_sets, draw.seed, vary=vary, alpha=draw.alpha
+    )
     if not sets.sets:
         return None
     predictions = []

@@ -174,11 +174,30 @@ class AuditData:
         return every.reshape(-1, len(values))[self.labels, self.values]  # −1 is the last name
 
     @cached_property
+    def clusters(self) -> Int[np.ndarray, "image"] | None:
+        """Which images show one person or scene, by the manifest's column `cluster`; an image without an entry stands
+        for itself. None without that column."""
+        if "cluster" not in self.store.manifest.columns:
+            return None
+        codes = pd.factorize(as_text(self.store.manifest["cluster"]))[0]
+        return np.where(codes < 0, len(codes) + np.arange(len(codes)), codes)
+
+    def clusters_of(self, rows: Int[np.ndarray, "some_image"]) -> Int[np.ndarray, "some_image"] | None:
+        """The same of some rows of the store."""
+        return None if self.clusters is None else self.clusters[rows]
+
+    @cached_property
     def splits(self) -> Splits:
         """The reference and the test part."""
         question = self.question
         return choose_splits(
-            self.store.manifest, self.groups, self.values, question.reference, question.test, question.seed
+            self.store.manifest,
+            self.groups,
+            self.values,
+            question.reference,
+            question.test,
+            question.seed,
+            clusters=self.clusters,
         )
 
     @cached_property
@@ -285,9 +304,20 @@ class AuditData:
         return self.values[self.splits.test]
 
     @property
+    def test_clusters(self) -> Int[np.ndarray, "image"] | None:
+        """The cluster of every scored image; see `clusters`."""
+        return self.clusters_of(self.splits.test)
+
+    @property
     def test_groups(self) -> np.ndarray:
         """The group of every scored image."""
         return self.groups[self.splits.test]
+
+    @cached_property
+    def effects(self) -> HeadEffects:
+        """What ablating any heads does to the scored images' classes, means being those of the reference split."""
+        logits = self.logits(self.test.embedding, self.splits.test)
+        return HeadEffects.of_view(logits, self.test, self.reference, self.classifier)
 
     # ---- scores -----------------------------------------------------------------------------------------------------
 
@@ -409,6 +439,8 @@ def choose_splits(
     reference: str = "val",
     test: str = "test",
     seed: int = 0,
+    *,
+    clusters: Int[np.ndarray, "image"] | None = None,
 ) -> Splits:
     """Take the two named splits from the manifest's `split` column, or draw halves of every group without one.
 
@@ -419,6 +451,7 @@ def choose_splits(
         reference: the split to fit on.
         test: the split to score.
         seed: of the draw.
+        clusters: images that show one person or scene, which a draw keeps together.
 
     Raises:
         ManifestError: where the column is there but a named split is not, where both names are the same, and where a
@@ -434,10 +467,11 @@ def choose_splits(
         rows = (parts[reference], parts[test])
         note = f"Heads are located and corrections fitted on the split {reference!r}; {test!r} is scored."
     else:
-        rows = _halves(groups, seed)
+        rows = _halves(groups, seed, clusters)
+        together = "" if clusters is None else ", images of one cluster together,"
         note = (
-            f"The manifest names no splits: half of every group (seed {seed}) is the reference, on which heads are "
-            "located and corrections fitted; the rest is scored."
+            f"The manifest names no splits: half of every group{together} (seed {seed}) is the reference, on which "
+            "heads are located and corrections fitted; the rest is scored."
         )
     kept = [part[values[part] >= 0] for part in rows]
     for name, part in zip(("reference", "test"), kept, strict=True):
@@ -464,12 +498,18 @@ def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "of_split"]:
     return rows
 
 
-def _halves(groups: np.ndarray, seed: int) -> tuple[Int[np.ndarray, "reference_image"], Int[np.ndarray, "test_image"]]:
+def _halves(
+    groups: np.ndarray, seed: int, clusters: Int[np.ndarray, "image"] | None
+) -> tuple[Int[np.ndarray, "reference_image"], Int[np.ndarray, "test_image"]]:
+    """Halves of the images of every group, or of the clusters whose first image is of that group."""
     generator = np.random.default_rng(seed)
-    chosen = np.zeros(len(groups), dtype=bool)
+    units = np.arange(len(groups)) if clusters is None else clusters
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    taken = np.zeros(len(first), dtype=bool)
     for group in np.unique(groups):
-        rows = generator.permutation(np.flatnonzero(groups == group))
-        chosen[rows[: len(rows) // 2]] = True
+        rows = generator.permutation(np.flatnonzero(groups[first] == group))
+        taken[rows[: len(rows) // 2]] = True
+    chosen = taken[unit]
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ from headlens.steps.data import AuditData, predicted
 from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
 from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Evaluate
-from headlens.steps.verdicts import Judged, Measured, Null, Verdict, judge
+from headlens.steps.total import TotalGain, total_gain
+from headlens.steps.verdicts import ALPHA, Asked, Judged, Measured, Null, Questions, Verdict, judge
 
 Predictions = Int[np.ndarray, "image"]
 Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
@@ -74,6 +75,8 @@ class Evaluated:
         differences: each method minus zero-shot, with paired intervals.
         controls: the random-head controls, by method.
         verdict: what the numbers allow one to say of one method; None where none was to be judged.
+        total: the ablation of the judged method's spurious heads inside the forward pass; None where it was not
+            measured, and `total_note` says why.
     """
 
     evaluations: dict[str, Evaluation]
@@ -81,6 +84,8 @@ class Evaluated:
     differences: dict[str, PairedDifference]
     controls: dict[str, RandomHeads]
     verdict: Verdict | None
+    total: TotalGain | None = None
+    total_note: str = ""
 
     def records(self) -> list[dict[str, Any]]:
         """One record a method, controls last, in the form of `evaluation.json`; all accuracies are fractions."""
@@ -139,7 +144,7 @@ def fit_method(data: AuditData, method: Method, located: Located | None, fit: Fi
 
 def scored_images(data: AuditData) -> Scored:
     """The test split, as controls score it."""
-    return Scored(data.test_labels, data.test_values, data.test_groups)
+    return Scored(data.test_labels, data.test_values, data.test_groups, data.test_clusters)
 
 
 def predict(data: AuditData, correction: Correction) -> Predictions:
@@ -157,6 +162,7 @@ def evaluate(
     before: Evaluated | None = None,
     cache: Cache | None = None,
     relocate: Relocate | None = None,
+    asked: Sequence[Asked] = (),
 ) -> Evaluated:
     """Score zero-shot and fitted corrections on the test split, with intervals, controls and a verdict.
 
@@ -168,10 +174,14 @@ def evaluate(
         before: an earlier evaluation of the same corrections under the same settings; its rows are not made again.
         cache: keeps what random heads predict, for a run that may be interrupted.
         relocate: locates the judged method's heads anew, for the verdict's null.
+        asked: what else was asked of these test images.
     """
     old = before or Evaluated({}, {}, {}, {}, None)
     labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
-    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed)
+    judged = None if call.judged is None else question_of(data, call.judged, fitted[call.judged])
+    questions = None if judged is None else Questions.of(asked, judged)
+    alpha = ALPHA / (1 if questions is None else len(questions))
+    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed, alpha)
     new = Evaluated({}, {}, {}, {}, None)
     for name in (ZERO_SHOT, *call.methods):
         if name in old.predictions:
@@ -179,29 +189,45 @@ def evaluate(
         else:
             classes = data.zero_shot if name == ZERO_SHOT else predict(data, fitted[name].correction)
             new.predictions[name] = classes
-            new.evaluations[name] = evaluation_of(labels, classes, groups=groups, method=name)
+            new.evaluations[name] = evaluation_of(
+                labels, classes, groups=groups, method=name, cluster=data.test_clusters
+            )
         if name in old.differences:
             new.differences[name] = old.differences[name]
         elif name != ZERO_SHOT:
             new.differences[name] = paired_difference(
-                labels, new.predictions[name], baseline=data.zero_shot, groups=groups
+                labels, new.predictions[name], baseline=data.zero_shot, groups=groups, cluster=data.test_clusters
             )
     for name in call.controls:
         for shown, vary in _roles_drawn(name, fitted[name]).items():
-            control = old.controls.get(shown) or _control(
+            # Fewer questions may have taken fewer sets.
+            stands = old.verdict is None or old.verdict.alpha == alpha
+            control = (old.controls.get(shown) if stands else None) or _control(
                 data, shown, fitted[name], methods[name], draw, new.predictions[name], vary, cache
             )
             if control is not None:
                 new.controls[shown] = control
-    if call.judged is None:
+    if call.judged is None or questions is None:
         return new
     one, method = fitted[call.judged], methods.get(call.judged)
-    verdict = _verdict(data, call.judged, one, new)
+    verdict = questions.told(_verdict(data, call.judged, one, new, alpha))
+    spurious = one.by_role.get("spurious", ())
+    total: TotalGain | str = "The judged method ablates no heads."
+    if spurious:
+        same_total = old.total is not None and (old.total.heads, old.total.asked) == (spurious, call.total)
+        total = old.total if same_total and old.total is not None else total_gain(data, spurious, call.total)
+    if isinstance(total, TotalGain):
+        verdict = replace(verdict, sentence=f"{verdict.sentence} {total.sentence}")
+        new = replace(new, total=total)
+    else:
+        new = replace(new, total_note=total)
     if call.n_null and (method is None or relocate is not None or not method.roles):
         kept = old.verdict
-        same = kept is not None and (kept.method, kept.heads) == (verdict.method, verdict.heads)
+        same = kept is not None and all(
+            getattr(kept, name) == getattr(verdict, name) for name in ("method", "heads", "alpha")
+        )
         null = kept.null if same and kept is not None and kept.null is not None and kept.null.n == call.n_null else None
-        verdict = verdict.with_null(null or _null(data, call, one, method, new, relocate))
+        verdict = verdict.with_null(null or _null(data, call, one, method, new, relocate, alpha))
     return replace(new, verdict=verdict)
 
 
@@ -212,24 +238,25 @@ def _null(
     method: Method | None,
     scored: Evaluated,
     relocate: Relocate | None,
+    alpha: float,
 ) -> Null:
     """The judged method's verdict with the attribute permuted within the true classes."""
     name = str(call.judged)
-    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed)
+    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed, alpha)
     of_heads, named, claims = method is not None and bool(method.roles), 0, 0
     for other in permuted(data, call.n_null):
         located = relocated(other, relocate) if of_heads and relocate is not None else None
         named += located is not None and bool(located.spurious)
-        if (of_heads and (located is None or not located.spurious)) or not depends(other, data.zero_shot):
+        if (of_heads and (located is None or not located.spurious)) or not depends(other, data.zero_shot, alpha=alpha):
             continue
         one = fitted if method is None else fit_method(other, method, located)
         classes = scored.predictions[name] if method is None else predict(other, one.correction)
         again = Evaluated(scored.evaluations, {**scored.predictions, name: classes}, {}, {}, None)
-        found = _verdict(other, name, one, again)
+        found = _verdict(other, name, one, again, alpha)
         if of_heads and method is not None and found.word != "not supported":
             shown, vary = next(iter(_roles_drawn(name, one).items()))
             if (control := _control(other, shown, one, method, draw, classes, vary, None)) is not None:
-                found = _verdict(other, name, one, replace(again, controls={name: control}))
+                found = _verdict(other, name, one, replace(again, controls={name: control}), alpha)
         claims += found.supported
     return Null(call.n_null, named if of_heads else None, claims)
 
@@ -275,16 +302,20 @@ def _control(
     )
 
 
-def _verdict(data: AuditData, name: str, fitted: Fitted, scored: Evaluated) -> Verdict:
+def question_of(data: AuditData, name: str, fitted: Fitted) -> Asked:
+    """What a verdict on a correction answers."""
+    return Asked(data.question.attribute.name, fitted.locator, name, fitted.heads)
+
+
+def _verdict(data: AuditData, name: str, fitted: Fitted, scored: Evaluated, alpha: float) -> Verdict:
     judged = Judged(name, bool(fitted.roles), len(fitted.by_role.get("spurious", fitted.heads)), fitted.heads)
     measured = Measured.of(
-        data.test_labels,
-        data.test_values,
+        scored_images(data),
         data.zero_shot,
         scored.predictions[name],
-        groups=data.test_groups,
         seed=data.question.seed,
         inferred=data.inferred,
         names=(data.question.task.classes, data.question.attribute.value_names),
+        alpha=alpha,
     )
     return judge(judged, measured, scored.controls.get(name))

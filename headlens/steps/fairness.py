@@ -42,7 +42,17 @@ from headlens.steps.locate import LocatedHeads
 from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Fairness
 from headlens.steps.total import total_predictions
-from headlens.steps.verdicts import Bias, FairnessVerdict, Null, judge_fairness, signed_gap
+from headlens.steps.verdicts import (
+    Asked,
+    Bias,
+    FairnessRule,
+    FairnessVerdict,
+    Null,
+    Questions,
+    chance_agreement,
+    judge_fairness,
+    signed_gap,
+)
 
 _NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be given
 
@@ -158,7 +168,7 @@ class FairnessResults:
     def table(self) -> pd.DataFrame:
         """One row a measure: `measure`, `before`, `after`, `difference`, and the paired interval's ends."""
         rows = []
-        for name in ("cramers_v", "corrected", "accuracy"):
+        for name in ("corrected", "cramers_v", "accuracy"):
             low, high = self.change.interval[name]
             before, after = getattr(self.change.before, name), getattr(self.change.after, name)
             rows.append((name, before, after, after - before, low, high))
@@ -209,7 +219,11 @@ def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def fairness(
-    data: AuditData, call: Fairness, located: LocatedHeads | None, relocate: Relocate | None = None
+    data: AuditData,
+    call: Fairness,
+    located: LocatedHeads | None,
+    relocate: Relocate | None = None,
+    asked: Sequence[Asked] = (),
 ) -> FairnessResults:
     """Ablate the candidates and judge whether the attribute's hold on the predictions is focal.
 
@@ -218,19 +232,17 @@ def fairness(
         call: how it is measured; `call.heads` are the candidates where `located` is None.
         located: what the call's locator found.
         relocate: locates the candidates anew, for the verdict's null; None for candidates that were named.
+        asked: what else was asked of these test images.
     """
     heads = tuple(call.heads or ()) if located is None else tuple(HeadId(*h) for h in located.located.spurious)
     values, labels, seed = data.test_values, data.test_labels, data.question.seed
-    effects = HeadEffects.of_view(
-        data.logits(data.test.embedding, data.splits.test), data.test, data.reference, data.classifier
-    )
+    effects = data.effects
     before, after = data.zero_shot, predicted(effects.without(heads))
-    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
-    change = association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
+    questions = Questions.of(asked, Asked(data.question.attribute.name, call.locator, "fairness", heads))
+    rule = replace(call.verdict_rule, alpha=call.verdict_rule.alpha / len(questions))
+    bias = measure_bias(data, call, before, after, rule)
     within = within_class(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
-    found = dependence(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
-    removed = dependence_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap)
-    control = _control(data, effects, heads, call)
+    control = _control(data, effects, heads, call, rule.alpha)
     classes, moved = tuple(data.question.task.classes), before != after
     transitions = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(transitions, (before[moved], after[moved]), 1)
@@ -242,13 +254,13 @@ def fairness(
         locator=call.locator,
         classes=classes,
         candidates=heads,
-        change=change,
+        change=bias.change,
         within=within,
-        dependence=found,
-        removed=removed,
+        dependence=bias.dependence,
+        removed=bias.removed,
         labels_v=cramers_v(values, labels),
         control=control,
-        shares=_shares(data, effects, heads, change),
+        shares=_shares(data, effects, heads, bias.change),
         total=total,
         total_note=total_note,
         by_class=tuple(_class_effect(c, name, values, labels, before, after) for c, name in enumerate(classes)),
@@ -260,62 +272,74 @@ def fairness(
         },
         predictions={"before": before, "after": after},
         located=located,
-        verdict=judge_fairness(
-            Bias(
-                data.question.attribute.name,
-                change,
-                found,
-                removed,
-                data.inferred,
-                signed_gap(found, classes, data.question.attribute.value_names),
-            ),
-            heads,
-            data.store.n_layers * data.store.n_heads,
-            control,
-            call.verdict_rule,
+        verdict=questions.told(
+            judge_fairness(bias, heads, data.store.n_layers * data.store.n_heads, control, rule),
+            call.verdict_rule.alpha,
         ),
     )
     if not call.n_null:
         return results
-    return replace(results, verdict=results.verdict.with_null(_null(data, call, effects, heads, relocate)))
+    return replace(results, verdict=results.verdict.with_null(_null(data, call, rule, heads, relocate)))
 
 
-def _control(data: AuditData, effects: HeadEffects, heads: tuple[HeadId, ...], call: Fairness) -> RandomHeads | None:
+def measure_bias(
+    data: AuditData,
+    call: Fairness,
+    before: Int[np.ndarray, "image"],
+    after: Int[np.ndarray, "image"],
+    rule: FairnessRule,
+) -> Bias:
+    """What a verdict on fairness reads of predictions before and after an ablation."""
+    labels, seed = data.test_labels, data.question.seed
+    of: dict[str, Any] = {"attribute": data.test_values, "cluster": data.test_clusters}
+    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
+    at_level = replace(bootstrap, level=1 - rule.alpha)
+    found = dependence(labels, before, **of, n_permutations=call.n_permutations, seed=seed, alpha=rule.alpha)
+    return Bias(
+        data.question.attribute.name,
+        association_change(labels, after, baseline=before, **of, bootstrap=bootstrap),
+        found,
+        dependence_change(labels, after, baseline=before, **of, bootstrap=at_level),
+        chance_agreement(labels, after),
+        data.inferred,
+        signed_gap(found, data.question.task.classes, data.question.attribute.value_names),
+    )
+
+
+def _control(
+    data: AuditData, effects: HeadEffects, heads: tuple[HeadId, ...], call: Fairness, alpha: float
+) -> RandomHeads | None:
     return random_head_control(
         "the candidates",
         {"spurious": heads},
         lambda cast: predicted(effects.without(cast["spurious"])),
         scored_images(data),
-        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed),
+        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed, alpha),
         before=data.zero_shot,
         after=predicted(effects.without(heads)),
     )
 
 
 def _null(
-    data: AuditData, call: Fairness, effects: HeadEffects, heads: tuple[HeadId, ...], relocate: Relocate | None
+    data: AuditData, call: Fairness, rule: FairnessRule, heads: tuple[HeadId, ...], relocate: Relocate | None
 ) -> Null:
     """The verdict with the attribute permuted within the true classes."""
-    rule, before, bootstrap = call.verdict_rule, data.zero_shot, Bootstrap(call.n_bootstrap, seed=data.question.seed)
+    before, effects = data.zero_shot, data.effects
     shown = claims = 0
     for other in permuted(data, call.n_null):
         if not depends(other, before, call.n_permutations, rule.alpha):
             continue
         found = None if relocate is None else relocated(other, relocate)
         own = heads if relocate is None else () if found is None else tuple(HeadId(*h) for h in found.spurious)
-        values, labels, after = other.test_values, other.test_labels, predicted(effects.without(own))
-        bias = Bias(
-            data.question.attribute.name,
-            association_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap),
-            dependence(labels, before, attribute=values, n_permutations=call.n_permutations, seed=data.question.seed),
-            dependence_change(labels, after, baseline=before, attribute=values, bootstrap=bootstrap),
-            data.inferred,
-        )
+        bias = measure_bias(other, call, before, predicted(effects.without(own)), rule)
         n_heads = data.store.n_layers * data.store.n_heads
         verdict = judge_fairness(bias, own, n_heads, None, rule)
         shown += verdict.word != "not shown"
         if verdict.word == "inconclusive":
-            claims += judge_fairness(bias, own, n_heads, _control(other, effects, own, call), rule).word == "focal"
+            claims += (
+                judge_fairness(bias, own, n_heads, _control(other, effects, own, call, rule.alpha), rule).word
+                == "focal"
+            )
     return Null(call.n_null, shown, claims)
 
 
@@ -381,7 +405,14 @@ def _total(
         return None, f"The {len(rows)} images that were passed again have one value of the attribute alone."
     bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
     direct, total = (
-        association_change(labels, classes, baseline=made.before, attribute=values, bootstrap=bootstrap)
+        association_change(
+            labels,
+            classes,
+            baseline=made.before,
+            attribute=values,
+            cluster=data.clusters_of(rows),
+            bootstrap=bootstrap,
+        )
         for classes in (after[made.places], made.after)
     )
     return TotalEffect(len(rows), call.tokens, direct, total), ""

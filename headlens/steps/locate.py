@@ -18,11 +18,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -41,6 +41,7 @@ from headlens.locate import (
     HeadEffects,
     Located,
     Location,
+    Locator,
     Objective,
     ObjectiveName,
     SearchResult,
@@ -51,9 +52,11 @@ from headlens.locate import (
     contrast_spans,
     contrastive_from_margins,
     greedy_sweep,
+    head_margins,
     head_variance,
     margins_of,
     single_head_sweep,
+    stability,
 )
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
@@ -69,10 +72,11 @@ class Evidence:
     Args:
         data: the question's arrays.
         conflicting: the conflicting groups, where the user names them.
+        n_bootstrap: of the locator's stability, where it has one; 0 leaves it out.
     """
 
-    def __init__(self, data: AuditData, conflicting: Groups | None = None):
-        self.data, self._named = data, conflicting
+    def __init__(self, data: AuditData, conflicting: Groups | None = None, n_bootstrap: int = 0):
+        self.data, self._named, self._n_bootstrap = data, conflicting, n_bootstrap
 
     @property
     def store(self) -> HeadStore:
@@ -129,6 +133,26 @@ class Evidence:
         """Each head's part of the score of the predicted class minus that of the class compared with it."""
         return margins_of(self.head_logits, self.logits, self.labels)
 
+    def named_by(
+        self, locator: Locator, margins: Float[Tensor, "image layer head"], conflicting: Bool[Tensor, "image"]
+    ) -> Located:
+        """What a locator on arrays names, with its stability where that is wanted."""
+        decisions = self.margins[1]
+        found = locator(margins, decisions, conflicting)
+        if not self._n_bootstrap:
+            return found
+        clusters = self.data.clusters_of(self.data.splits.reference)
+        shares = stability(
+            locator,
+            margins,
+            decisions,
+            conflicting,
+            clusters=clusters,
+            n_bootstrap=self._n_bootstrap,
+            seed=self.seed,
+        )
+        return replace(found, stability=shares)
+
     @property
     def effects(self) -> HeadEffects:
         """What ablating any heads does to the class scores of these images."""
@@ -182,8 +206,14 @@ class LocatedHeads:
     note: str = ""
 
 
-def locate(data: AuditData, call: Locate) -> LocatedHeads:
+def locate(data: AuditData, call: Locate, n_bootstrap: int = 0) -> LocatedHeads:
     """Find the heads that carry the attribute into the task.
+
+    Args:
+        data: the question's arrays.
+        call: the locator and its options, or the heads.
+        n_bootstrap: of the stability; with it the note also names the heads of the other rule: the calibrated one's
+            beside the published one's, and the published one's beside every other that reads class scores.
 
     Raises:
         UnknownNameError: for an unknown locator.
@@ -192,11 +222,24 @@ def locate(data: AuditData, call: Locate) -> LocatedHeads:
     if call.spurious is not None:
         given = Located(call.source or GIVEN, call.spurious, call.salient)
         return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
-    evidence = Evidence(data, call.conflicting)
+    evidence = Evidence(data, call.conflicting, n_bootstrap)
     found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, dict(call.options)))
     # A locator that did not ask for the conflicting groups has nothing to say about them.
     note = _groups_in_words(evidence.conflicting) if "conflicting" in vars(evidence) else ""
+    if n_bootstrap and found.stability is not None:
+        note += _beside(Evidence(data, call.conflicting), call.locator)
     return LocatedHeads(found, note)
+
+
+def _beside(evidence: Evidence, locator: str) -> str:
+    """The spurious heads of the published rule, or beside that of the calibrated one, as a sentence."""
+    other = "calibrated" if locator == "contrastive" else "contrastive"
+    name = "The calibrated locator" if other == "calibrated" else "The published rule (contrastive)"
+    try:
+        heads = LOCATORS[other](evidence).spurious
+    except LocateError as error:
+        return f" {name} refuses here: {error.problem}"
+    return f" {name} names {', '.join(map(str, heads)) or 'no head'}."
 
 
 def locator_options(rule: ConceptRule | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,19 +293,25 @@ def _groups_in_words(groups: ConflictingGroups) -> str:
 # ---- locators -------------------------------------------------------------------------------------------------------
 
 
-def _on_arrays(name: str) -> Callable[..., Located]:
-    def locate(evidence: Evidence) -> Located:
-        return ON_ARRAYS[name](*evidence.margins, evidence.conflicting.mask)
+def _on_arrays(name: str, default: str = "separate") -> Callable[..., Located]:
+    def locate(evidence: Evidence, constants: str = default) -> Located:
+        margins, decisions = evidence.margins
+        if constants != "separate":
+            seen = evidence.store.project(evidence.classifier, constants=constants)
+            margins = head_margins(seen, decisions)
+        return evidence.named_by(ON_ARRAYS[name], margins, evidence.conflicting.mask)
 
     return locate
 
 
 for _name in ON_ARRAYS:
     LOCATORS.add(_name, _on_arrays(_name))
+for _name in ("contrastive", "contrastive-full"):
+    LOCATORS.add(f"{_name} (published)", _on_arrays(_name, "spread"))
 
 
 @LOCATORS.register("calibrated")
-def _calibrated(evidence: Evidence, q: float | int = 0.05, minimum_share: float | int = 0.02) -> Calibrated:
+def _calibrated(evidence: Evidence, q: float | int = 0.05, minimum_share: float | int = 0.02) -> Located:
     groups = evidence.conflicting
     if groups.rule == "accuracy":
         raise LocateError(
@@ -270,15 +319,16 @@ def _calibrated(evidence: Evidence, q: float | int = 0.05, minimum_share: float 
             "biases the calibrated test.",
             "Name the conflicting groups, take the correlated split as reference, or locate with 'contrastive'.",
         )
-    return calibrated(*evidence.margins, groups.mask, q=float(q), minimum_share=float(minimum_share))
+    rule = partial(calibrated, q=float(q), minimum_share=float(minimum_share))
+    return evidence.named_by(rule, evidence.margins[0], groups.mask)
 
 
 @LOCATORS.register("contrastive-inferred")
-def _contrastive_inferred(evidence: Evidence) -> Location:
+def _contrastive_inferred(evidence: Evidence) -> Located:
     """The contrastive locator where the attribute is labelled nowhere: its values are inferred zero-shot."""
     values = nearest(evidence.store.embedding, evidence.attribute.prototypes(evidence.texts))
     groups = evidence.data.conflicting_by(values)
-    found = contrastive_from_margins(*evidence.margins, groups.mask)
+    found = evidence.named_by(contrastive_from_margins, evidence.margins[0], groups.mask)
     return replace(found, method="contrastive-inferred")
 
 
@@ -294,11 +344,13 @@ def _concept_scores(evidence: Evidence, rule: ConceptRule | None) -> ConceptScor
     )
 
 
-def _spans(evidence: Evidence, first: int, minimum_share: float | int, enter: str) -> ConceptSpans:
+def _spans(
+    evidence: Evidence, first: int, minimum_share: float | int, enter: str, maximum_p: float | int
+) -> ConceptSpans:
     moments, basis = evidence.moments, evidence.store.basis
     if enter == "vectors":
         bank = evidence.bank_embeddings
-        return contrast_spans(moments, basis, bank, evidence.directions, first, minimum_share)
+        return contrast_spans(moments, basis, bank, evidence.directions, first, minimum_share, None, maximum_p)
     if enter != "prompts":
         raise LocateError(
             f"The attribute cannot enter the bank as {enter!r}.", "Pass enter='vectors' or enter='prompts'."
@@ -306,7 +358,8 @@ def _spans(evidence: Evidence, first: int, minimum_share: float | int, enter: st
     # Of two equal texts only the first can ever be chosen: the bank gives way to the attribute's own prompts.
     whole = evidence.bank.extended(list(dict.fromkeys(evidence.data.attribute_prompts)), "attribute")
     general = whole.take(i for i, category in enumerate(whole.categories) if category != "attribute")
-    return concept_spans(moments, basis, evidence.texts(general.texts), evidence.prompts, first, minimum_share)
+    texts = evidence.texts(general.texts)
+    return concept_spans(moments, basis, texts, evidence.prompts, first, minimum_share, None, maximum_p)
 
 
 @LOCATORS.register("concept")
@@ -317,9 +370,13 @@ def _concept(evidence: Evidence, rule: ConceptRule | None = None) -> Candidates:
 
 @LOCATORS.register("textspan")
 def _textspan(
-    evidence: Evidence, first: int = 5, minimum_share: float | int = 0.0, enter: str = "vectors"
+    evidence: Evidence,
+    first: int = 5,
+    minimum_share: float | int = 0.0,
+    enter: str = "vectors",
+    maximum_p: float | int = 0.05,
 ) -> Candidates:
-    spans = _spans(evidence, first, minimum_share, enter)
+    spans = _spans(evidence, first, minimum_share, enter, maximum_p)
     return Candidates("textspan", spans.flagged, spans=spans)
 
 
@@ -330,8 +387,9 @@ def _both(
     first: int = 5,
     minimum_share: float | int = 0.0,
     enter: str = "vectors",
+    maximum_p: float | int = 0.05,
 ) -> Candidates:
-    scores, spans = _concept_scores(evidence, rule), _spans(evidence, first, minimum_share, enter)
+    scores, spans = _concept_scores(evidence, rule), _spans(evidence, first, minimum_share, enter, maximum_p)
     return Candidates("concept+textspan", concept_candidates(scores, spans), concept=scores, spans=spans)
 
 

@@ -9,8 +9,9 @@ what each method was given. Adding one, also from a notebook cell, is one decora
         return hl.correct.ZeroAblation(known.salient)
 
 The built-in ones are the table of Yeo et al. 2025 (arXiv 2505.17425) and its neighbours. Means, draws and whatever is
-learnt come from the reference split, except under the names with "(self)", which take the means of the scored images as
-published tables do: they are transductive.
+learnt come from the reference split, except under two kinds of names, which are transductive: "(self)" takes the means
+of the scored images; "(published)" does so too, and locates and edits contributions under constants="spread", as the
+published code does, whose numbers it gives.
 """
 
 from __future__ import annotations
@@ -207,6 +208,30 @@ METHODS.add("ltc", Method(_ltc, ROLES))
 def _ltc_self(known: Ingredients) -> Correction:
     return locate_then_correct(known.spurious, known.salient, known.pairs, reference="self")
 
+
+@method("ltc full (self)", roles=ROLES, locator="contrastive-full")
+def _ltc_full_self(known: Ingredients) -> Correction:
+    return locate_then_correct(known.spurious, known.salient, known.pairs, reference="self")
+
+
+def _ltc_published(known: Ingredients) -> Correction:
+    return locate_then_correct(known.spurious, known.salient, known.pairs, reference="self", constants="spread")
+
+
+def _published(builder: Builder) -> Builder:
+    """The same on contributions in the published convention."""
+    return lambda known: Compose([builder(known)], constants="spread")
+
+
+_PUBLISHED: dict[str, tuple[Builder, Roles, str]] = {
+    "ablation": (_published(_ablation_self), ("spurious",), "contrastive"),
+    "zero ablation": (_published(_zero_ablation), ("spurious",), "contrastive"),
+    "ltc without ablation": (_published(_injection), ("salient",), "contrastive"),
+    "ltc": (_ltc_published, ROLES, "contrastive"),
+    "ltc full": (_ltc_published, ROLES, "contrastive-full"),
+}
+for _name, (_builder, _roles, _locator) in _PUBLISHED.items():
+    METHODS.add(f"{_name} (published)", Method(_builder, _roles, locator=f"{_locator} (published)"))
 
 for _name, _locator in {
     "ltc full": "contrastive-full",

@@ -35,7 +35,8 @@ def permuted(data: AuditData, n: int) -> Iterator[AuditData]:
             generator, values = np.random.default_rng([data.question.seed, _SEED, draw]), data.values.copy()
             for rows in parts:
                 held = rows[values[rows] >= 0]
-                values[held] = permute_attribute(data.labels[held], values[held], None, generator)
+                clusters = data.clusters_of(held)
+                values[held] = permute_attribute(data.labels[held], values[held], clusters, generator)
             yield data.with_values(values)
             advance(1)
 
@@ -60,6 +61,7 @@ def depends(
         data.test_labels[held],
         predictions[held],
         attribute=values,
+        cluster=data.clusters_of(data.splits.test[held]),
         n_permutations=n_permutations,
         seed=data.question.seed,
     )

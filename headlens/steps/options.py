@@ -37,6 +37,7 @@ _BOOTSTRAP = Option("--bootstrap", "Bootstrap resamples behind every interval.",
 _NULL = Option(
     "--null", "Repetitions of the verdict with the attribute permuted within the true classes; 0 for none.", "number"
 )
+_TOTAL = Option("--total", "Images passed through the model again for the total effect; 0 leaves it out.", "number")
 _RULE = Option("--rule", "A threshold of the concept test, NAME=NUMBER; may be repeated.", "setting")
 _OPTION = Option("--option", "Another option of the locator, NAME=VALUE; may be repeated.", "setting")
 
@@ -63,6 +64,7 @@ CALLS: dict[str, dict[str, Option]] = {
         "n_random_sets": _DRAWS,
         "n_bootstrap": _BOOTSTRAP,
         "n_null": _NULL,
+        "total": _TOTAL,
     },
     "fairness": {
         "locator": Option("--locator", "How candidates are located: concept, textspan, concept+textspan, …"),
@@ -72,9 +74,7 @@ CALLS: dict[str, dict[str, Option]] = {
         "n_random_sets": _DRAWS,
         "n_bootstrap": _BOOTSTRAP,
         "n_permutations": Option("--permutations", "Permutations of the attribute within each class.", "number", 1),
-        "total": Option(
-            "--total", "Images passed through the model again for the total effect; 0 leaves it out.", "number"
-        ),
+        "total": _TOTAL,
         "tokens": Option(
             "--tokens", "Where the total ablation replaces the heads.", "choice", choices=("class", "all")
         ),

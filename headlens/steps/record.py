@@ -88,6 +88,7 @@ class Evaluate:
         judged: the correction that the verdict is about; None for none.
         n_random_sets, n_bootstrap: how many random head sets, and bootstrap resamples.
         n_null: how often the verdict is repeated with the attribute permuted within the true classes.
+        total: scored images that are passed through the model again for the total effect; 0 leaves it out.
     """
 
     methods: tuple[str, ...] = (
@@ -99,6 +100,7 @@ class Evaluate:
     n_random_sets: int = 100
     n_bootstrap: int = 1000
     n_null: int = 50
+    total: int = 500
 
     @property
     def slot(self) -> tuple[Any, ...]:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ from headlens.steps.record import (
 )
 from headlens.steps.reproduce import ATTRIBUTE, BANK, CLASSES, PAIRS
 from headlens.steps.texts import TextEmbeddings
+from headlens.steps.verdicts import Asked
 
 FORMAT = 4
 AUDIT = "audit.json"
@@ -108,7 +110,7 @@ def refuse_other_audit(folder: Path, question: Question) -> None:
     )
 
 
-def save(data: AuditData, record: Record, folder: Path, overwrite: bool = False) -> Path:
+def save(data: AuditData, record: Record, asked: Sequence[Asked], folder: Path, overwrite: bool = False) -> Path:
     """Write a question and its record; see `Audit.save`."""
     if not overwrite:
         refuse_other_audit(folder, data.question)
@@ -145,6 +147,7 @@ def save(data: AuditData, record: Record, folder: Path, overwrite: bool = False)
             "findings": _findings(data),
             "prompts": prompts,
             "files": named,
+            "asked": [pack(one, Asked, arrays) for one in asked],
             "record": steps,
         },
     )
@@ -152,7 +155,9 @@ def save(data: AuditData, record: Record, folder: Path, overwrite: bool = False)
     return folder
 
 
-def load(folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None = None) -> tuple[AuditData, Record]:
+def load(
+    folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None = None
+) -> tuple[AuditData, Record, list[Asked]]:
     """Read what `save` wrote; see `Audit.load`.
 
     Raises:
@@ -165,6 +170,7 @@ def load(folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None =
         texts.remember(saved["prompts"], read_arrays(folder / saved["files"]["texts"])["embeddings"])
         arrays = read_arrays(folder / saved["files"]["arrays"])
         record = tuple(_loaded_step(step, folder, arrays) for step in saved["record"])
+        asked: list[Asked] = [unpack(one, Asked, arrays) for one in saved.get("asked", ())]
         kept = saved["store"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, ExceptionGroup) as error:
         raise OutputError(
@@ -175,7 +181,7 @@ def load(folder: Path, clip: HookedCLIP | None = None, store: HeadStore | None =
         store = HeadStore.open(kept if is_url(kept) else (folder / kept).resolve())
     if clip is not None:
         store.check_model(clip)
-    return AuditData(question, store, clip, texts), record
+    return AuditData(question, store, clip, texts), record, asked
 
 
 def _findings(data: AuditData) -> list[dict[str, object]]:
@@ -204,6 +210,8 @@ def evaluation_record(data: AuditData, record: Record) -> dict[str, Any]:
         },
         "controls": {name: control.to_dict() for name, control in evaluated.controls.items()},
         "verdict": None if evaluated.verdict is None else evaluated.verdict.to_dict(),
+        "total": None if evaluated.total is None else asdict(evaluated.total),
+        "total_note": evaluated.total_note,
         "collateral": None if collateral is None else collateral.to_dict(),
     }
 

@@ -1,4 +1,5 @@
-"""Ablation in its total meaning on images of an audit: the heads are replaced inside the forward pass."""
+"""Ablation in its total meaning on images of an audit: the heads are replaced inside the forward pass, where later
+layers react."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import read_image
 from headlens.manifest import image_files
+from headlens.metrics import PairedDifference, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
 from headlens.steps.data import AuditData, predicted
@@ -71,6 +73,52 @@ def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tok
         return predicted(data.logits(normalize(torch.cat(parts), dim=-1), data.splits.test[chosen]))
 
     return TotalPredictions(chosen, classes(before), classes(after))
+
+
+@dataclass(frozen=True)
+class TotalGain:
+    """Mean ablation of heads inside the forward pass, beside the direct edit of the same heads on the same images.
+
+    Attributes:
+        heads: the heads.
+        asked, images: how many scored images were to be passed again, and were.
+        tokens: at which tokens the heads were replaced: "class", or "all" in a tower without a class token.
+        direct, total: the accuracies' change by each, with paired intervals.
+    """
+
+    heads: tuple[HeadId, ...]
+    asked: int
+    images: int
+    tokens: Tokens
+    direct: PairedDifference
+    total: PairedDifference
+
+    @property
+    def sentence(self) -> str:
+        """Both changes of worst-group accuracy in words."""
+        (low, high), where = self.total.interval["worst_group"], {"class": "the class token", "all": "all tokens"}
+        return (
+            f"Mean ablation of {', '.join(map(str, self.heads))} inside the forward pass, where later layers react "
+            f"({self.images} images, at {where[self.tokens]}), changes worst-group accuracy by "
+            f"{100 * self.total.difference['worst_group']:+.1f} points (95 % interval {100 * low:+.1f} to "
+            f"{100 * high:+.1f}), as a direct edit by {100 * self.direct.difference['worst_group']:+.1f}."
+        )
+
+
+def total_gain(data: AuditData, heads: Sequence[HeadId], images: int) -> TotalGain | str:
+    """What mean ablation of heads does to accuracies inside the forward pass; or in a sentence why it is not known."""
+    classless = data.clip is not None and getattr(data.clip.vision.cfg, "class_token", "learnt") == "none"
+    tokens: Tokens = "all" if classless else "class"
+    made = total_predictions(data, heads, images, tokens)
+    if isinstance(made, str):
+        return made
+    labels, groups = data.test_labels[made.places], data.test_groups[made.places]
+    clusters = data.clusters_of(data.splits.test[made.places])
+    direct, total = (
+        paired_difference(labels, after, baseline=made.before, groups=groups, cluster=clusters)
+        for after in (predicted(data.effects.without(heads))[made.places], made.after)
+    )
+    return TotalGain(tuple(heads), images, len(labels), tokens, direct, total)
 
 
 def _some(available: int, wanted: int, seed: int) -> Int[np.ndarray, "image"]:

@@ -22,13 +22,15 @@ every open one with what would settle it; then what these images and sets could 
 
 **Fairness.** A bias is *shown* where T is reached by at most `alpha` of its permutations and the effect √D, on the
 scale of Cohen's w, is at least `minimum_effect`; else *not shown*, or *inconclusive* where images are too few in the
-sense of condition 4. A shown bias is *focal* where the candidates are at
-most `largest_share` of the tower's heads, their ablation lowers D reliably and by `minimum_removed` of it or more,
-accuracy falls by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
+sense of condition 4. A shown bias is *focal* where the candidates are at most `largest_share` of the tower's heads,
+their ablation lowers D reliably and by `minimum_removed` of it or more, accuracy stays above chance agreement and falls
+by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
 *inconclusive* where only open conditions stand in the way, and else *diffuse*. Not shown is not absent, and diffuse
 says that this locator found no few heads, not that there are none.
 
-Either rule judges one data set and one model.
+Either rule judges one data set and one model, and one question: an attribute, a locator's heads and a method. Where
+several were asked of the same test images (`Asked`), p-values are held to `alpha` over their number and intervals to
+the level that goes with it (Bonferroni); the sentence says how many there were.
 """
 
 from __future__ import annotations
@@ -36,11 +38,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
+from scipy.stats import norm
 
 from headlens.errors import MetricError
 from headlens.heads import HeadId
@@ -55,7 +58,7 @@ from headlens.metrics import (
     paired_difference,
 )
 from headlens.metrics.intervals import proportion
-from headlens.steps.controls import Measure, RandomHeads
+from headlens.steps.controls import Measure, RandomHeads, Scored
 
 MINIMUM_GAIN = 0.05
 MAXIMUM_LOSS = 0.05
@@ -63,12 +66,18 @@ LARGEST_DETECTABLE = 0.2
 LARGEST_EFFECT = 0.3
 """A medium effect after Cohen 1988, of √D: images that show only larger ones are too few."""
 ALPHA = 0.05
-_POWER = (1.959964 + 0.841621) / 1.959964
-"""(z_.975 + z_.80) / z_.975: half an interval's width times this is what 80 % power finds."""
+
+
+def _power(alpha: float) -> float:
+    """(z_(1 − α/2) + z_.80) / z_(1 − α/2): half an interval's width times this is what 80 % power finds."""
+    z = float(norm.isf(alpha / 2))
+    return (z + float(norm.isf(0.2))) / z
+
 
 Outcome = Literal["met", "not met", "open"]
 Answer = Literal["supported", "not supported", "inconclusive"]
 Word = Literal["focal", "diffuse", "not shown", "inconclusive"]
+V = TypeVar("V", "Verdict", "FairnessVerdict")
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,57 @@ class Condition:
     name: str
     outcome: Outcome
     text: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that a verdict answered on some test images.
+
+    Attributes:
+        attribute: its name.
+        locator: whose heads; "" for a method without heads.
+        method: the correction, or "fairness".
+        heads: the heads.
+    """
+
+    attribute: str
+    locator: str
+    method: str
+    heads: tuple[HeadId, ...]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Every question asked of the same test images so far.
+
+    Attributes:
+        asked: each once, the one to be answered last.
+    """
+
+    asked: tuple[Asked, ...]
+
+    @classmethod
+    def of(cls, before: Sequence[Asked], one: Asked) -> Questions:
+        """What was asked before, and one more; asked again, it counts once."""
+        return cls((*(other for other in dict.fromkeys(before) if other != one), one))
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def told(self, verdict: V, alpha: float = ALPHA) -> V:
+        """The verdict with what was asked besides, where it was not alone."""
+        if len(self) == 1:
+            return verdict
+        parts = []
+        for name, plural in (("attribute", "attributes"), ("locator", "locators"), ("method", "methods")):
+            several = dict.fromkeys(getattr(one, name) for one in self.asked if getattr(one, name))
+            parts.append(f"{plural} {', '.join(several)}")
+        sentence = (
+            f"{verdict.sentence} It is one of {len(self)} questions asked of these test images ({'; '.join(parts)}): "
+            f"p-values are held to {alpha:g} / {len(self)} = {alpha / len(self):.3g}, and its intervals are at "
+            f"{_level(alpha / len(self))}."
+        )
+        return replace(verdict, sentence=sentence, questions=len(self))
 
 
 @dataclass(frozen=True)
@@ -120,14 +180,15 @@ class Verdict:
         method: the method that was judged.
         heads: the heads that this method used, spurious ones first; none for a method without heads.
         gain: its worst-group accuracy minus zero-shot's.
-        gain_interval: paired 95 % interval of the gain.
+        gain_interval: paired interval of the gain, at level 1 − alpha.
         detectable_gain: the smallest gain that these images reliably tell from `minimum_gain`, with 80 % power.
         random_p: p-value against random heads; None where no control was possible.
         smallest_p: the smallest p-value that so many sets can give; None likewise.
         conditions: each condition with its outcome.
         sentence: the outcome in words, with the numbers.
-        minimum_gain, maximum_loss, alpha: the rule's thresholds.
+        minimum_gain, maximum_loss, alpha: the rule's thresholds; alpha after division by the questions asked.
         null: the same with the attribute permuted within classes; None where that was not asked.
+        questions: how many questions, this one among them, were asked of these test images.
     """
 
     word: Answer
@@ -144,6 +205,7 @@ class Verdict:
     maximum_loss: float = MAXIMUM_LOSS
     alpha: float = ALPHA
     null: Null | None = None
+    questions: int = 1
 
     def with_null(self, null: Null) -> Verdict:
         """The same beside its null."""
@@ -200,6 +262,7 @@ class Measured:
         removed: D's paired fall; None likewise.
         inferred: whether the audited model inferred the attribute's values itself.
         signed: who is worse off, as a clause; see `signed_gap`.
+        alpha: what p-values are held to; intervals are at level 1 − alpha.
     """
 
     gain: float
@@ -211,61 +274,69 @@ class Measured:
     removed: DependenceChange | None
     inferred: bool = False
     signed: str = ""
+    alpha: float = ALPHA
 
     @classmethod
     def of(
         cls,
-        labels: Int[np.ndarray, "image"],
-        values: Int[np.ndarray, "image"],
+        scored: Scored,
         before: Int[np.ndarray, "image"],
         after: Int[np.ndarray, "image"],
         *,
-        groups: np.ndarray,
         seed: int = 0,
         inferred: bool = False,
         names: tuple[Sequence[str], Sequence[str]] = ((), ()),
+        alpha: float = ALPHA,
     ) -> Measured:
         """From the scored images.
 
         Args:
-            labels: the true class of each, as an index.
-            values: the attribute's value, as an index; −1 for none.
-            before, after: zero-shot's and the corrected class.
-            groups: the group of each, by name.
+            scored: the images.
+            before, after: zero-shot's and the corrected class of each.
             seed: of permutations and resamples.
-            inferred: see the attribute.
+            inferred, alpha: see the attributes.
             names: of the classes and of the attribute's values.
         """
-        change, held = paired_difference(labels, after, baseline=before, groups=groups), values >= 0
+        labels, groups, clusters, held = scored.labels, scored.groups, scored.clusters, scored.values >= 0
+        change = paired_difference(labels, after, baseline=before, groups=groups, level=1 - alpha, cluster=clusters)
         depends: Dependence | None = None
         removed: DependenceChange | None = None
         try:
-            columns = values[held]
-            depends = dependence(labels[held], before[held], attribute=columns, seed=seed)
-            bootstrap = Bootstrap(seed=seed)
+            columns: dict[str, Any] = {"attribute": scored.values[held]}
+            columns["cluster"] = None if clusters is None else clusters[held]
+            depends = dependence(labels[held], before[held], **columns, seed=seed, alpha=alpha)
+            bootstrap = Bootstrap(seed=seed, level=1 - alpha)
             removed = dependence_change(
-                labels[held], after[held], baseline=before[held], attribute=columns, bootstrap=bootstrap
+                labels[held], after[held], baseline=before[held], **columns, bootstrap=bootstrap
             )
         except MetricError:  # no class has images of two values, which the verdict then says
             pass
-        length = 1 + max(int(labels.max()), int(after.max()))
-        true, guessed = (np.bincount(one, minlength=length) / len(labels) for one in (labels, after))
         return cls(
             gain=change.difference["worst_group"],
             gain_interval=change.interval["worst_group"],
-            accuracy_low=evaluate(labels, after, groups=groups).interval["average"][0],
-            chance=float(true @ guessed),
+            accuracy_low=evaluate(labels, after, groups=groups, level=1 - alpha, cluster=clusters).interval["average"][
+                0
+            ],
+            chance=chance_agreement(labels, after),
             loss=-change.difference["average"],
             dependence=depends,
             removed=removed,
             inferred=inferred,
             signed="" if depends is None else signed_gap(depends, *names),
+            alpha=alpha,
         )
+
+
+def chance_agreement(labels: Int[np.ndarray, "image"], predictions: Int[np.ndarray, "image"]) -> float:
+    """Σ_c p(true = c) p(predicted = c): the accuracy of predictions that are independent of the classes."""
+    length = 1 + max(int(labels.max()), int(predictions.max()))
+    true, guessed = (np.bincount(one, minlength=length) / len(labels) for one in (labels, predictions))
+    return float(true @ guessed)
 
 
 def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Verdict:
     """Apply this module's rule to a correction."""
-    detectable = MINIMUM_GAIN + _POWER * (measured.gain - measured.gain_interval[0])
+    detectable = MINIMUM_GAIN + _power(measured.alpha) * (measured.gain - measured.gain_interval[0])
     conditions = _correction_conditions(judged, measured, control, detectable)
     outcomes = {one.outcome for one in conditions}
     word: Answer = "not supported" if "not met" in outcomes else "inconclusive" if "open" in outcomes else "supported"
@@ -285,6 +356,7 @@ def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Ve
         conditions=conditions,
         sentence=f"{what} by {judged.name!r}{listed} is {word}: {_reasons(conditions)}."
         + ("" if word == "supported" else f" {power}"),
+        alpha=measured.alpha,
     )
 
 
@@ -312,7 +384,7 @@ def _correction_conditions(
     low, high = measured.gain_interval
     change = (
         f"worst-group accuracy changes by {100 * measured.gain:+.1f} points "
-        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+        f"({_level(measured.alpha)} interval {100 * low:+.1f} to {100 * high:+.1f})"
     )
     if low > MINIMUM_GAIN:
         gain = Condition("gain", "met", change)
@@ -325,7 +397,7 @@ def _correction_conditions(
         )
     conditions = [gain, _accuracy(measured), *_dependence(measured)]
     if judged.of_heads:
-        conditions.append(_against_random(control, "worst_group", ALPHA))
+        conditions.append(against_random(control, "worst_group", measured.alpha))
     if measured.inferred:
         conditions.append(_INFERRED)
     return tuple(conditions)
@@ -355,14 +427,15 @@ def _dependence(measured: Measured) -> list[Condition]:
         text = "no class has scored images of two values of the attribute, so that nothing ties the gain to it"
         return [Condition("dependence", "open", text)]
     p = f"T = {found.t:.1f}, p = {found.p:.3f}{measured.signed}"
-    if found.p > ALPHA:
+    if found.p > measured.alpha:
         text = f"zero-shot predictions do not depend on the attribute within the true classes ({p})"
         if few := _few_images(found):
             return [Condition("dependence", "open", f"{text}, but {few}")]
         return [Condition("dependence", "not met", text)]
     low, high = removed.interval
     fall = (
-        f"D falls from {removed.before:.3f} to {removed.after:.3f} (95 % interval of the fall {low:.3f} to {high:.3f})"
+        f"D falls from {removed.before:.3f} to {removed.after:.3f} ({_level(measured.alpha)} interval of the fall "
+        f"{low:.3f} to {high:.3f})"
     )
     depends = Condition("dependence", "met", f"predictions depend on the attribute within the true classes ({p})")
     if low > 0:
@@ -376,6 +449,10 @@ def _dependence(measured: Measured) -> list[Condition]:
 _MORE_IMAGES = "so few images would not show even its full removal; more images would settle it"
 
 
+def _level(alpha: float) -> str:
+    return f"{100 * (1 - alpha):.4g} %"
+
+
 def _few_images(found: Dependence) -> str:
     """That images are too few for T, where they are."""
     smallest = sqrt(found.detectable)
@@ -386,7 +463,8 @@ def _few_images(found: Dependence) -> str:
 
 def _fall_unseen(removed: DependenceChange) -> bool:
     """Whether these images would not show a fall of D to zero with 80 % power; a rise is no such case."""
-    return removed.removed > 0 and _POWER * (removed.removed - removed.interval[0]) > removed.before
+    power = _power(1 - removed.level)
+    return removed.removed > 0 and power * (removed.removed - removed.interval[0]) > removed.before
 
 
 def signed_gap(found: Dependence, classes: Sequence[str], values: Sequence[str]) -> str:
@@ -400,7 +478,7 @@ def signed_gap(found: Dependence, classes: Sequence[str], values: Sequence[str])
     )
 
 
-def _against_random(control: RandomHeads | None, measure: Measure, alpha: float) -> Condition:
+def against_random(control: RandomHeads | None, measure: Measure, alpha: float) -> Condition:
     """Both rules' condition on random heads, with one rule for too few sets."""
     name = "random heads"
     if control is None:
@@ -460,6 +538,7 @@ class FairnessVerdict:
         conditions: each condition with its outcome, as far as they were asked.
         rule: the thresholds.
         null: the same with the attribute permuted within classes; None where that was not asked.
+        questions: how many questions, this one among them, were asked of these test images.
     """
 
     word: Word
@@ -468,6 +547,7 @@ class FairnessVerdict:
     conditions: tuple[Condition, ...]
     rule: FairnessRule
     null: Null | None = None
+    questions: int = 1
 
     def with_null(self, null: Null) -> FairnessVerdict:
         """The same beside its null."""
@@ -491,6 +571,7 @@ class Bias:
         change: of the association and of accuracy, by the ablation.
         dependence: of the predictions without it.
         removed: D's paired fall.
+        chance: chance agreement of classes and corrected predictions, `chance_agreement`.
         inferred: whether the audited model inferred the attribute's values itself.
         signed: who is worse off, as a clause; see `signed_gap`.
     """
@@ -499,6 +580,7 @@ class Bias:
     change: AssociationChange
     dependence: Dependence
     removed: DependenceChange
+    chance: float
     inferred: bool = False
     signed: str = ""
 
@@ -517,7 +599,8 @@ def judge_fairness(
     """
     found, attribute = bias.dependence, bias.attribute
     about = (
-        f"Cramér's V of {attribute} and prediction is {bias.change.before.cramers_v:.3f}; within the true classes, "
+        f"Cramér's V of {attribute} and prediction is {bias.change.before.corrected:.3f} (bias-corrected; "
+        f"{bias.change.before.cramers_v:.3f} uncorrected); within the true classes, "
         f"T = {found.t:.1f} compared with {found.expected:.1f} by chance (p = {found.p:.3f}) and D = {found.d:.3f}"
         f"{bias.signed}"
     )
@@ -570,7 +653,8 @@ def _focal_conditions(
     share = bias.removed.share or 0.0
     count = "the one candidate" if len(candidates) == 1 else f"the {len(candidates)} candidates"
     effect = (
-        f"ablating {count} lowers D by {bias.removed.removed:.3f} (95 % interval {low:.3f} to {high:.3f}), "
+        f"ablating {count} lowers D by {bias.removed.removed:.3f} ({_level(1 - bias.removed.level)} interval "
+        f"{low:.3f} to {high:.3f}), "
         f"{100 * share:.0f} % of it"
     )
     if low <= 0:
@@ -586,10 +670,12 @@ def _focal_conditions(
         removed = Condition("removed", "met", effect)
     loss = -bias.change.difference["accuracy"]
     cost = f"accuracy changes by {-100 * loss:+.1f} points"
-    accuracy = (
-        Condition("accuracy", "not met", f"{cost}, a fall of more than {100 * rule.maximum_loss:.0f}")
-        if loss > rule.maximum_loss
-        else Condition("accuracy", "met", cost)
-    )
+    if bias.change.after.interval["accuracy"][0] <= bias.chance:
+        text = f"accuracy is not reliably above chance agreement, {100 * bias.chance:.1f} %"
+        accuracy = Condition("accuracy", "not met", text)
+    elif loss > rule.maximum_loss:
+        accuracy = Condition("accuracy", "not met", f"{cost}, a fall of more than {100 * rule.maximum_loss:.0f}")
+    else:
+        accuracy = Condition("accuracy", "met", cost)
     labels = [_INFERRED] if bias.inferred else []
-    return [removed, accuracy, _against_random(control, "dependence", rule.alpha), *labels]
+    return [removed, accuracy, against_random(control, "dependence", rule.alpha), *labels]
