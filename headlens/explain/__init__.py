@@ -7,6 +7,7 @@ from headlens.explain.explanation import Explanation, overview
 from headlens.explain.heads import explain_heads, image_parts
 from headlens.explain.label import NO_CLEAR_MEANING, LabelRule
 from headlens.explain.poles import Faithfulness, Pole
+from headlens.explain.segment import Segmentation, masks_as_seen, segment
 from headlens.explain.textspan import textspan, textspan_heads
 from headlens.explain.token_maps import token_maps
 from headlens.explain.top_images import TopImages, top_images
@@ -21,6 +22,7 @@ __all__ = [
     "Faithfulness",
     "LabelRule",
     "Pole",
+    "Segmentation",
     "Separation",
     "TextSpan",
     "TopImages",
@@ -28,7 +30,9 @@ __all__ = [
     "caption_shares",
     "explain_heads",
     "image_parts",
+    "masks_as_seen",
     "overview",
+    "segment",
     "textspan",
     "textspan_heads",
     "token_maps",
