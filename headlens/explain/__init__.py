@@ -6,6 +6,7 @@ from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.explain.explanation import Explanation, overview
 from headlens.explain.heads import explain_heads, image_parts
 from headlens.explain.label import NO_CLEAR_MEANING, LabelRule
+from headlens.explain.logit_lens import LogitLens, logit_lens
 from headlens.explain.poles import Faithfulness, Pole
 from headlens.explain.segment import Segmentation, masks_as_seen, segment
 from headlens.explain.textspan import textspan, textspan_heads
@@ -21,6 +22,7 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "LabelRule",
+    "LogitLens",
     "Pole",
     "Segmentation",
     "Separation",
@@ -30,6 +32,7 @@ __all__ = [
     "caption_shares",
     "explain_heads",
     "image_parts",
+    "logit_lens",
     "masks_as_seen",
     "overview",
     "segment",
