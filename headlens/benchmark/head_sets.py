@@ -11,13 +11,12 @@ from jaxtyping import Int
 
 from headlens import plots
 from headlens.audit import Audit
-from headlens.explain import token_maps
+from headlens.explain import as_seen, token_maps
 from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.heads import HeadId
 from headlens.images import read_image
 from headlens.locate import Location, attribute_heads
 from headlens.manifest import as_text, image_files
-from headlens.report.figures import as_seen
 
 HeadSets = dict[str, list[HeadId]]
 _MOST_WORDS = 9  # of a caption that is looked at: 2⁹ texts each

@@ -10,7 +10,7 @@ from headlens.explain.logit_lens import LogitLens, logit_lens
 from headlens.explain.poles import Faithfulness, Pole
 from headlens.explain.segment import Segmentation, masks_as_seen, segment
 from headlens.explain.textspan import textspan, textspan_heads
-from headlens.explain.token_maps import token_maps
+from headlens.explain.token_maps import as_seen, own_maps, token_maps
 from headlens.explain.top_images import TopImages, top_images
 from headlens.locate.textspan import TextSpan
 
@@ -28,6 +28,7 @@ __all__ = [
     "Separation",
     "TextSpan",
     "TopImages",
+    "as_seen",
     "attribute_encoding",
     "caption_shares",
     "explain_heads",
@@ -35,6 +36,7 @@ __all__ = [
     "logit_lens",
     "masks_as_seen",
     "overview",
+    "own_maps",
     "segment",
     "textspan",
     "textspan_heads",
