@@ -18,6 +18,7 @@ from .audit import Audit
 from .baking import bake, baking_distance
 from .errors import HeadlensError
 from .extraction import HeadStore, MomentStore, extract, extract_moments
+from .head_atlas import atlas
 from .heads import HeadId, HeadScores
 from .loading import load
 from .manifest import read_manifest
@@ -40,6 +41,7 @@ __all__ = [
     "MomentStore",
     "ZeroShotTask",
     "__version__",
+    "atlas",
     "audit",
     "bake",
     "baking_distance",

@@ -16,7 +16,7 @@ FLOORS = {
     4: {"explain", "datasets", "loading", "testbed"},
     5: {"steps", "baking", "embedding"},
     6: {"plots", "document"},
-    7: {"audit", "cli", "explore", "benchmark", "__main__"},
+    7: {"audit", "head_atlas", "cli", "explore", "benchmark", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

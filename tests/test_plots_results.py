@@ -128,15 +128,26 @@ def test_each_map_lies_over_its_own_image():
     assert len(figure.layout.images) == 6
     for col in range(2):
         for name in maps:
-            (trace,) = (t for t in heat if np.allclose(t.z, maps[name][col]))
+            end = float(np.quantile(maps[name][col].abs().numpy(), 0.95))
+            (trace,) = (t for t in heat if np.allclose(t.z, maps[name][col] / end, atol=1e-5))
+            assert f"{maps[name][col][2, 10]:+.4g}" in trace.text[2][10]
             under = next(i for i in figure.layout.images if (i.xref, i.yref) == (trace.xaxis, trace.yaxis))
             assert under.source == data_uri(images[col], 224, grey=True)
             assert (under.sizex, under.sizey) == (33, 21)
             np.testing.assert_allclose(trace.x, np.arange(1.5, 33, 3))
             np.testing.assert_allclose(trace.y, [3.5, 10.5, 17.5])
-    end = max(float(values.abs().max()) for values in maps.values())
-    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-end, end)
+            assert f"±{end:.2g}" in {note.text for note in figure.layout.annotations if note.xref == trace.xaxis}
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-1, 1)
     assert "&lt;b&gt;b&lt;/b&gt;" in {note.text for note in figure.layout.annotations}
+
+
+def test_one_strong_patch_does_not_leave_a_map_blank():
+    values = np.full((8, 8), 0.01)
+    values[0, 0] = 5.0
+    trace = plots.tokens(pictures(1, 16, 16), {"L3H0": values[None]}).data[1]
+    assert np.asarray(trace.z)[4, 4] == pytest.approx(1)
+    empty = plots.tokens(pictures(1, 16, 16), {"L3H0": np.zeros((1, 8, 8))}).data[1]
+    assert np.isfinite(np.asarray(empty.z)).all()
 
 
 def test_images_alone_can_be_shown():

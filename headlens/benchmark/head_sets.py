@@ -11,8 +11,7 @@ from jaxtyping import Int
 
 from headlens import plots
 from headlens.audit import Audit
-from headlens.document.figures import as_seen
-from headlens.explain import token_maps
+from headlens.explain import as_seen, token_maps
 from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.heads import HeadId
 from headlens.images import read_image

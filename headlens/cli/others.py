@@ -151,6 +151,68 @@ def benchmark(typed: Typed) -> None:
 
 @command(
     app,
+    "atlas",
+    MODEL,
+    option("--data -d", "CSV with a column path; with label and --classes, heads are measured on that task.", "Data"),
+    option("--store", "Where head states are kept; by default OUT.zarr. With one, --data may be left out.", "Data"),
+    option("--classes", "Class names as in the label column, separated by commas; or a file, one a line.", "Data"),
+    option("--template", "Prompt with {} for the class; may be repeated.", "Data", multiple=True),
+    option("--attribute -a", "NAME:VALUE=PROMPT,VALUE=PROMPT; or a YAML file.", "Data"),
+    option("--bank", "Texts to explain heads by: TXT, CSV (text,category) or JSONL.", "Data"),
+    option(
+        "--split", "EXPLAIN,TEST: the splits to explain on and to test labels on; random halves by default.", "Data"
+    ),
+    EXTRACTION,
+    option(
+        "--compare",
+        "The folder of another finished atlas, to stand beside this one.",
+        "Output",
+        type=click.Path(path_type=Path),
+    ),
+    out("atlas"),
+    JSON,
+    example="headlens atlas --model testbed --data images.csv --out atlas/",
+)
+def write_atlas(typed: Typed) -> None:
+    """Write a static site of all heads, a page a head: what each encodes, how well that predicts it, what it does.
+
+    It opens from the folder and asks no server for anything. A build that was stopped goes on where it stopped.
+    """
+    from headlens.cli import show
+    from headlens.cli.inputs import class_names, load_model, two_splits
+    from headlens.extraction import HeadStore
+    from headlens.extraction import extract as fill
+    from headlens.head_atlas import atlas
+    from headlens.manifest import parse_attribute, read_manifest
+    from headlens.prompts import Attribute, ZeroShotTask, load_bank
+
+    if typed["data"] is None and typed["store"] is None:
+        raise StoreError("There are no images.", "Name --data, or the --store of an earlier run.")
+    manifest = None if typed["data"] is None else read_manifest(typed["data"])
+    clip = load_model(typed)
+    place = typed["store"] or f"{typed['out']}.zarr"
+    if manifest is None:
+        store = HeadStore.open(place, clip)
+    else:
+        store = fill(clip, manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
+    task = attribute = None
+    if typed["classes"] is not None:
+        task = ZeroShotTask(class_names(typed["classes"]), typed["template"] or ["a photo of a {}"])
+    if typed["attribute"] is not None:
+        name, values = parse_attribute(typed["attribute"], store.manifest)
+        attribute = Attribute(name, dict(values))
+    page = atlas(
+        clip, store, typed["out"], task=task, attribute=attribute,
+        bank=None if typed["bank"] is None else load_bank(typed["bank"]),
+        splits=None if typed["split"] is None else two_splits(typed["split"]), compare=typed["compare"],
+    )  # fmt: skip
+    show.facts(
+        {"page": str(page), "heads": store.n_layers * store.n_heads, "images": len(store)}, as_json=typed["as_json"]
+    )
+
+
+@command(
+    app,
     "bake",
     MODEL,
     option("--store", "A store of this model, whose image files give the means.", "Data", required=True),

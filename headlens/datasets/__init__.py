@@ -16,6 +16,7 @@ from headlens.datasets.dataset import DATASETS, Dataset, available, read, read_c
 from headlens.datasets.faces import read_fairface, read_utkface
 from headlens.datasets.facet import read_facet
 from headlens.datasets.genderbias_vl import read_genderbias_vl
+from headlens.datasets.segmentation import read_segmentation, unpack_imagenet_segmentation
 from headlens.datasets.waterbirds import read_waterbirds
 
 __all__ = [
@@ -29,8 +30,10 @@ __all__ = [
     "read_facet",
     "read_fairface",
     "read_genderbias_vl",
+    "read_segmentation",
     "read_table",
     "read_utkface",
     "read_waterbirds",
     "register",
+    "unpack_imagenet_segmentation",
 ]

@@ -17,20 +17,19 @@ from typing import Any, TypeVar
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from headlens import plots
 from headlens.errors import HeadlensError, ImageError, ModelError, StoreError
-from headlens.explain import Explanation, TopImages, token_maps, top_images
+from headlens.explain import Explanation, TopImages, as_seen, token_maps, top_images
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.images import read_image
 from headlens.locate import Located
 from headlens.manifest import image_files
 from headlens.metrics import Evaluation
-from headlens.models import HookedCLIP
 from headlens.plots.pictures import SIDE
 from headlens.steps.controls import RandomHeads
 from headlens.steps.data import AuditData
@@ -296,17 +295,6 @@ def token_figure(
     maps = token_maps(vision, pixels, list(heads.values()), directions.to(vision.device)).cpu()
     by_head = {name: maps[:, i] for i, name in enumerate(heads)}
     return plots.tokens([as_seen(data.clip, image) for image in pixels], by_head, titles, title)
-
-
-def as_seen(clip: HookedCLIP, image: Float[Tensor, "channel height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """The pixels that the model saw, cropped as it saw them, in the colours that a person would see.
-
-    A preprocessing ends in an affine map of each channel; what it makes of black and of white tells how to undo it.
-    """
-    black, white = (clip.preprocess(Image.new("RGB", (64, 64), colour)).to(image) for colour in ("black", "white"))
-    low, high = black.amin(dim=(1, 2), keepdim=True), white.amax(dim=(1, 2), keepdim=True)
-    pixels = ((image - low) / (high - low)).clamp(0, 1)
-    return (255 * pixels).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def thumbnails(store: HeadStore, rows: Sequence[int]) -> list[Image.Image | None]:

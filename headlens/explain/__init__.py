@@ -6,9 +6,11 @@ from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.explain.explanation import Explanation, overview
 from headlens.explain.heads import explain_heads, image_parts
 from headlens.explain.label import NO_CLEAR_MEANING, LabelRule
+from headlens.explain.logit_lens import LogitLens, logit_lens
 from headlens.explain.poles import Faithfulness, Pole
+from headlens.explain.segment import Segmentation, masks_as_seen, segment
 from headlens.explain.textspan import textspan, textspan_heads
-from headlens.explain.token_maps import token_maps
+from headlens.explain.token_maps import as_seen, own_maps, token_maps
 from headlens.explain.top_images import TopImages, top_images
 from headlens.locate.textspan import TextSpan
 
@@ -20,15 +22,22 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "LabelRule",
+    "LogitLens",
     "Pole",
+    "Segmentation",
     "Separation",
     "TextSpan",
     "TopImages",
+    "as_seen",
     "attribute_encoding",
     "caption_shares",
     "explain_heads",
     "image_parts",
+    "logit_lens",
+    "masks_as_seen",
     "overview",
+    "own_maps",
+    "segment",
     "textspan",
     "textspan_heads",
     "token_maps",

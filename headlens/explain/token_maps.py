@@ -11,15 +11,17 @@ always where the thing is (Gandelsman et al. 2024, arXiv 2310.05916, show the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
-from headlens.heads import as_heads
-from headlens.models import HookedVisionTransformer
+from headlens.heads import HeadId, as_heads
+from headlens.models import HookedCLIP, HookedVisionTransformer
 from headlens.states.kept_basis import kept_basis
 
 
@@ -60,3 +62,42 @@ def token_maps(
             maps.append(along[:, cfg.n_prefix :] / parts.embedding.norm())
     rows, columns = cfg.grid
     return rearrange(torch.stack(maps), "image head (row column) -> image head row column", row=rows, column=columns)
+
+
+def own_maps(
+    vision: HookedVisionTransformer,
+    image: Float[Tensor, "channel height width"],
+    directions: Mapping[HeadId, Float[Tensor, "embed"]],
+) -> dict[HeadId, Float[Tensor, "row column"]]:
+    """The maps of many heads on one image in one pass, each along a direction of its own, such as a pole's.
+
+    Raises:
+        ModelError: for an image of another size, or while hooks are set.
+    """
+    cfg, heads = vision.cfg, list(directions)
+    if not heads:
+        return {}
+    with torch.no_grad():
+        parts = vision.residual_parts(image[None], per_token=True)
+        assert parts.tokens is not None
+        weights, values = (factor[0] for factor in parts.tokens)
+        layers, places = (torch.tensor(part) for part in zip(*heads, strict=True))
+        folded = kept_basis(vision).fold(torch.stack([directions[head] for head in heads]).to(values))
+        own = folded[layers, places, :, torch.arange(len(heads))].unflatten(1, (-1, cfg.d_head))
+        along = einsum(
+            weights[layers, places], values[layers, places], own, "h pool token, h token d, h pool d -> h token"
+        )
+    rows, columns = cfg.grid
+    maps = (along[:, cfg.n_prefix :] / parts.embedding.norm()).unflatten(1, (rows, columns))
+    return dict(zip(heads, maps, strict=True))
+
+
+def as_seen(clip: HookedCLIP, image: Float[Tensor, "channel height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels that the model saw, cropped as it saw them, in the colours that a person would see.
+
+    A preprocessing ends in an affine map of each channel; what it makes of black and of white tells how to undo it.
+    """
+    black, white = (clip.preprocess(Image.new("RGB", (64, 64), colour)).to(image) for colour in ("black", "white"))
+    low, high = black.amin(dim=(1, 2), keepdim=True), white.amax(dim=(1, 2), keepdim=True)
+    pixels = ((image - low) / (high - low)).clamp(0, 1)
+    return (255 * pixels).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()

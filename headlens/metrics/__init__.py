@@ -38,6 +38,7 @@ from headlens.metrics.disparities import (
 from headlens.metrics.harm import confusion, harm, intersections, parity, transitions, transitions_by_fate
 from headlens.metrics.random_heads import RandomComparison, against_random
 from headlens.metrics.ranking import max_skew, ndkl, retrieval_recall, retrieval_skew, skew
+from headlens.metrics.segmentation import SegmentationScores, segmentation_scores
 
 __all__ = [
     "SMALL",
@@ -52,6 +53,7 @@ __all__ = [
     "PairedDifference",
     "PredictionStatistics",
     "RandomComparison",
+    "SegmentationScores",
     "WithinClass",
     "against_random",
     "association_change",
@@ -76,6 +78,7 @@ __all__ = [
     "permute_attribute",
     "retrieval_recall",
     "retrieval_skew",
+    "segmentation_scores",
     "skew",
     "transitions",
     "transitions_by_fate",

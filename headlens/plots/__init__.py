@@ -6,6 +6,7 @@ turns to dark colours with `themed(figure, "dark")`. A figure of many rows draws
 """
 
 from headlens.plots.accuracy import classes, collateral, confusion, groups, margins
+from headlens.plots.depth import direct_effects, logit_lens
 from headlens.plots.heads import candidates, heatmap, location, overview
 from headlens.plots.interventions import controls, flow, shares
 from headlens.plots.occupations import Occupation, occupations
@@ -21,11 +22,13 @@ __all__ = [
     "confusion",
     "controls",
     "describe",
+    "direct_effects",
     "flow",
     "gallery",
     "groups",
     "heatmap",
     "location",
+    "logit_lens",
     "margins",
     "occupations",
     "overview",

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from headlens.plots import palette, style
-from headlens.plots.heads import lying_bar, symmetric
+from headlens.plots.heads import lying_bar
 
 Picture = Image.Image | np.ndarray | None
 
@@ -119,8 +119,9 @@ def tokens(
 ) -> go.Figure:
     """A column an image: the image, and below it one map a row laid over the image in grey.
 
-    A map is drawn transparent at zero, blue below and orange above, on one scale for the whole figure, which
-    reaches as far to both sides.
+    A map is drawn transparent at zero, blue below and orange above, on a scale of its own that reaches as far to both
+    sides: to the 95 % quantile of its numbers' size, so that one patch does not leave the others blank. The numbers
+    beyond have the colour of the ends. The scale is written in the corner of each map; the pointer shows every number.
 
     Args:
         images: pixels as people know them, before the model's normalisation, cropped as the model saw them.
@@ -144,19 +145,24 @@ def tokens(
     cell = round(_CELL * max(image.shape[0] / image.shape[1] for image in images))
     width, height = cols * (_CELL + _GAP) - _GAP, rows * (cell + _GAP) - _GAP
     figure = make_subplots(rows=rows, cols=cols, horizontal_spacing=_GAP / width, vertical_spacing=_GAP / height)
-    end = symmetric(np.concatenate([v.reshape(-1) for v in layers.values()]))[1] if layers else 1.0
     for col, image in enumerate(images, start=1):
         high, wide = image.shape[:2]
         for row, name in enumerate([None, *layers], start=1):
             # Without a trace, plotly draws neither the axes nor the picture on them.
             trace = go.Scatter(x=[0, wide], y=[0, high], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
             if name is not None:
-                trace = _map(layers[name][col - 1], name, wide, high)
+                end = robust_end(layers[name][col - 1])
+                trace = _map(layers[name][col - 1], name, wide, high, end)
             figure.add_trace(trace, row=row, col=col)
             figure.add_layout_image(
                 source=data_uri(image, _MAP_SIDE, grey=name is not None), layer="below", row=row, col=col,
                 x=0, y=0, sizex=wide, sizey=high, xref="x", yref="y", sizing="stretch",
             )  # fmt: skip
+            if name is not None:
+                figure.add_annotation(
+                    text=f"±{end:.2g}", x=wide, y=high, xanchor="right", yanchor="bottom", showarrow=False, row=row,
+                    col=col, font={"size": 10}, bgcolor=palette.PAPER, borderpad=1, opacity=0.85,
+                )  # fmt: skip
             number = (row - 1) * cols + col
             figure.update_xaxes(range=[0, wide], visible=False, constrain="domain", row=row, col=col)
             figure.update_yaxes(
@@ -171,7 +177,8 @@ def tokens(
         y = 1 - (row * (cell + _GAP) + cell / 2) / height
         figure.add_annotation(x=0, xshift=-8, xanchor="right", y=y, text=style.lines(name, 11), **note)
     length = min(width, 320)
-    bar = lying_bar(figure, unit, length / 2 / width, length, height, 10)
+    bar = lying_bar(figure, f"{unit}, each map on its own scale", length / 2 / width, length, height, 10)
+    bar |= {"tickmode": "array", "tickvals": [-1, 0, 1], "ticktext": ["− scale", "0", "+ scale"]}
     # A title is cut where its figure ends: one image alone is narrower than most titles.
     spare = max(0, 620 - _LEFT - width - 24) if title else 0
     whole = _LEFT + width + 24 + spare
@@ -183,18 +190,26 @@ def tokens(
         margin={"l": _LEFT, "r": 24 + spare, "t": 8 + 36 * bool(titles), "b": 66},
         width=whole,
         showlegend=False,
-        coloraxis={"colorscale": palette.overlay(), "cmin": -end, "cmax": end, "colorbar": bar},
+        coloraxis={"colorscale": palette.overlay(), "cmin": -1, "cmax": 1, "colorbar": bar},
     )
 
 
-def _map(values: np.ndarray, name: str, width: int, height: int) -> go.Heatmap:
+def robust_end(values: Float[np.ndarray, "row column"]) -> float:
+    """The end of a map's own scale: the 95 % quantile of its numbers' size; where that is 0 their largest, else 1."""
+    sizes = np.abs(values[np.isfinite(values)])
+    if not sizes.size:
+        return 1.0
+    return float(np.quantile(sizes, 0.95)) or float(sizes.max()) or 1.0
+
+
+def _map(values: np.ndarray, name: str, width: int, height: int, end: float) -> go.Heatmap:
     rows, columns = values.shape
     text = [
         [f"<b>{style.label(name, 24)}</b>, row {r}, column {c}: {values[r, c]:+.4g}" for c in range(columns)]
         for r in range(rows)
     ]
     return go.Heatmap(
-        z=values, x=(np.arange(columns) + 0.5) * width / columns, y=(np.arange(rows) + 0.5) * height / rows,
+        z=values / end, x=(np.arange(columns) + 0.5) * width / columns, y=(np.arange(rows) + 0.5) * height / rows,
         text=text, hovertemplate="%{text}<extra></extra>", coloraxis="coloraxis",
     )  # fmt: skip
 
