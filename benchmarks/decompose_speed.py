@@ -23,14 +23,14 @@ from headlens.models.corrected import CorrectedCLIP
 from headlens.models.open_clip_import import open_clip
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def _seconds(work: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _corrected(vision: hl.HookedVisionTransformer, images: torch.Tensor) -> CorrectedCLIP:
@@ -51,6 +51,9 @@ def main() -> None:
     parser.add_argument("--per-token", action="store_true", help="also per head and token")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=None, help="torch threads; all cores without it")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="seconds of the processor, not of the clock, on a machine in use"
+    )
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -75,7 +78,7 @@ def main() -> None:
     with torch.no_grad():
         for _ in range(options.repeats + 1):
             for name, one in work.items():
-                times[name].append(_seconds(one, device))
+                times[name].append(_seconds(one, device, time.process_time if options.cpu_time else time.perf_counter))
     print(f"{options.model}, batch {options.batch}, {device}, {torch.get_num_threads()} threads")
     for name, taken in times.items():
         ratios = [

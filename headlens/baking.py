@@ -2,10 +2,10 @@
 
 Attention rows sum to one: with W_V[l, h] = 0 and b_V[l, h] = z̄ a head's z is z̄ at every token of every image, whatever
 norms follow. In a layer whose values have no bias, W_O[l, h] = 0 and b_O[l] + z̄ W_O[l, h] do the same, except under a
-norm between values and output, which mixes the heads. z̄ is the class token's mean in the last layer of a tower that reads the class token, and the mean over
-images and tokens elsewhere. This is the *total* ablation: later layers see it, and react. In the last layer of a tower
-that reads the class token it is the direct edit, up to the final norm's σ; elsewhere it is not, and `BakingDistance`
-says by how much.
+norm between values and output, which mixes the heads. z̄ is the class token's mean in the last layer of a tower that
+reads the class token, and the mean over images and tokens elsewhere. This is the *total* ablation: later layers see it,
+and react. In the last layer of a tower that reads the class token it is the direct edit, up to the final norm's σ;
+elsewhere it is not, and `BakingDistance` says by how much.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class BakingDistance:
         rows = "\n".join(f"| {name} | {value} |" for name, value in self.facts().items())
         named = ", ".join(map(str, as_heads(list(heads), 1 << 30, 1 << 30)))
         return (
-            f"## Ablated heads\n\nThe heads {named} give their mean value for every image: W_V is zero there, and b_V "
-            f"the mean; or, in a layer without b_V, W_O is zero there, and b_O has the mean. Later layers react to it.\n\n| what | value |\n| --- | --- |\n{rows}\n"
+            f"## Ablated heads\n\nThe heads {named} give their mean value for every image: W_V is zero there and b_V "
+            "the mean; in a layer without b_V, W_O is zero there and b_O has the mean. Later layers react to it.\n\n"
+            f"| what | value |\n| --- | --- |\n{rows}\n"
         )
 
 

@@ -59,7 +59,7 @@ class CorrectedCLIP(nn.Module):
     def encode_image(
         self, image: Float[Tensor, "image channel height width"], normalize: bool = False
     ) -> Float[Tensor, "image embed"]:
-        """The corrected embeddings, in the weights' precision.
+        """The corrected embeddings, in the weights' precision, or in that of autocast.
 
         Raises:
             ModelError: for images of another size, and while hooks are set and heads are edited.
@@ -72,13 +72,17 @@ class CorrectedCLIP(nn.Module):
     ) -> tuple[Float[Tensor, "image embed"], Float[Tensor, "image embed"]]:
         """The plain and the corrected embeddings, of one forward pass; raises as `encode_image`."""
         image = image.to(self.vision.device)
+        kind = image.device.type
+        # As open_clip's: the last product is in the precision of autocast, as the text embeddings are.
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.vision.dtype
         with torch.set_grad_enabled(torch.is_grad_enabled() and image.requires_grad):
             batch = _Batch.of(self.vision, image, sorted({head.layer for head in self.correction.edited}))
-            with torch.autocast(image.device.type, enabled=False):
-                unit = embedding_of(self.correction.apply(batch))
-                unit = F.normalize(unit, dim=-1) if normalize else unit * batch.norm
-                plain = batch.embedding if normalize else batch.f
-        return plain.to(self.vision.dtype), unit.to(self.vision.dtype)
+            with torch.autocast(kind, enabled=False):
+                corrected = embedding_of(self.correction.apply(batch)) * batch.norm
+            plain, corrected = batch.f.to(dtype), corrected.to(dtype)
+            if normalize:
+                return F.normalize(plain, dim=-1), F.normalize(corrected, dim=-1)
+        return plain, corrected
 
     def encode_text(self, text: Int[Tensor, "text context"], normalize: bool = False) -> Float[Tensor, "text embed"]:
         """The embeddings of token ids, by the model's own text tower.
