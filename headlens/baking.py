@@ -1,16 +1,17 @@
 """Mean ablation written into a tower's weights, so that the result is a plain checkpoint of the same architecture.
 
 Attention rows sum to one: with W_V[l, h] = 0 and b_V[l, h] = z̄ a head's z is z̄ at every token of every image, whatever
-norms follow. z̄ is the class token's mean in the last layer of a tower that reads the class token, and the mean over
-images and tokens elsewhere. This is the *total* ablation: later layers see it, and react. In the last layer of a tower
-that reads the class token it is the direct edit, up to the final norm's σ; elsewhere it is not, and `BakingDistance`
-says by how much.
+norms follow. In a layer whose values have no bias, W_O[l, h] = 0 and b_O[l] + z̄ W_O[l, h] do the same, except under a
+norm between values and output, which mixes the heads. z̄ is the class token's mean in the last layer of a tower that
+reads the class token, and the mean over images and tokens elsewhere. This is the *total* ablation: later layers see it,
+and react. In the last layer of a tower that reads the class token it is the direct edit, up to the final norm's σ;
+elsewhere it is not, and `BakingDistance` says by how much.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,9 +23,9 @@ from headlens.correct.head_ablation import MeanAblation
 from headlens.correct.total import mean_z
 from headlens.errors import HeadlensError, ModelError
 from headlens.extraction import HeadStore
-from headlens.heads import HeadLike, as_heads
+from headlens.heads import HeadId, HeadLike, as_heads
 from headlens.metrics import worst_group
-from headlens.models import HookedCLIP
+from headlens.models import HookedCLIP, HookedVisionTransformer
 from headlens.steps.total import pixels
 
 
@@ -67,9 +68,37 @@ class BakingDistance:
         rows = "\n".join(f"| {name} | {value} |" for name, value in self.facts().items())
         named = ", ".join(map(str, as_heads(list(heads), 1 << 30, 1 << 30)))
         return (
-            f"## Ablated heads\n\nThe heads {named} give their mean value for every image: W_V is zero there, and b_V "
-            f"the mean. Later layers react to it.\n\n| what | value |\n| --- | --- |\n{rows}\n"
+            f"## Ablated heads\n\nThe heads {named} give their mean value for every image: W_V is zero there and b_V "
+            "the mean; in a layer without b_V, W_O is zero there and b_O has the mean. Later layers react to it.\n\n"
+            f"| what | value |\n| --- | --- |\n{rows}\n"
         )
+
+
+@torch.no_grad()
+def write_means(vision: HookedVisionTransformer, means: Mapping[HeadId, Float[Tensor, "d_head"]]) -> None:
+    """Replace heads of a tower, in its weights, by one value of z each; see the module.
+
+    Args:
+        vision: the tower, which is changed.
+        means: z̄ of each head.
+
+    Raises:
+        ModelError: for a layer with a norm between values and output whose values have no bias.
+    """
+    for head, mean in means.items():
+        attn = vision.layers[head.layer].attn
+        if attn.b_V.any():
+            attn.W_V[head.head] = 0
+            attn.b_V[head.head] = mean.to(attn.b_V)
+        elif attn.ln_z is None:
+            attn.b_O += mean.to(attn.b_O) @ attn.W_O[head.head]
+            attn.W_O[head.head] = 0
+        else:
+            raise ModelError(
+                f"Layer {head.layer} has a norm between its values and its output, and its values have no bias that "
+                "could hold a mean.",
+                "Use the correction in a forward pass: clip.corrected(correction).",
+            )
 
 
 def bake(clip: HookedCLIP, heads: Iterable[HeadLike], store: HeadStore) -> HookedCLIP:
@@ -81,18 +110,13 @@ def bake(clip: HookedCLIP, heads: Iterable[HeadLike], store: HeadStore) -> Hooke
         store: of this model; the means are taken over its images, whose files are read again.
 
     Raises:
-        ModelError: for image files that are not at hand, and for a tower whose values have no bias in its own layout.
+        ModelError: for image files that are not at hand, and as `write_means`.
         LocateError: for a head outside the tower.
         StoreError: for a store of another model.
     """
     store.check_model(clip)
     cfg = clip.vision.cfg
     wanted = as_heads(list(heads), cfg.n_layers, cfg.n_heads)
-    if not any(bool(block.attn.b_V.any()) for block in clip.vision.layers):
-        raise ModelError(
-            "The tower's values have no bias that could hold a mean.",
-            "Use the correction in a forward pass: clip.corrected(correction).",
-        )
     try:
         means = mean_z(clip.vision, pixels(clip, store, "Means for baking"), wanted, "all")
     except (HeadlensError, KeyError) as error:
@@ -101,11 +125,7 @@ def bake(clip: HookedCLIP, heads: Iterable[HeadLike], store: HeadStore) -> Hooke
             f"Baking reads the store's image files, and cannot: {reason}", "Put the files where the manifest says."
         ) from error
     baked = copy.deepcopy(clip)
-    with torch.no_grad():
-        for head in wanted:
-            attn = baked.vision.layers[head.layer].attn
-            attn.W_V[head.head] = 0
-            attn.b_V[head.head] = means[head].to(attn.b_V)
+    write_means(baked.vision, means)
     note = f"The heads {', '.join(map(str, wanted))} were replaced by their mean over {len(store)} images."
     baked.description = replace(
         clip.description, name=f"{clip.description.name}, baked", notes=(*clip.description.notes, note), call=""

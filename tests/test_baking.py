@@ -2,6 +2,7 @@
 
 import copy
 
+import families
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,11 +14,13 @@ from torch.testing import assert_close
 
 import headlens as hl
 from headlens import embedding
+from headlens.baking import write_means
 from headlens.correct.total import mean_z, total_ablation_hooks
 from headlens.embedding import embed_images
 from headlens.errors import ModelError, OutputError
 from headlens.images import read_image
 from headlens.manifest import image_files
+from headlens.models.families.conversion import original_output, to_original
 from headlens.models.open_clip_import import open_clip
 
 HEADS = [(0, 1), (1, 0)]
@@ -69,6 +72,37 @@ def test_in_the_last_layer_at_the_class_token_it_is_the_direct_edit_up_to_the_no
     again = hl.extract(clip, store.manifest, made[2] / "last.zarr")
     found = hl.baking_distance(clip, hl.bake(clip, [(last, 0)], again), [(last, 0)], again)
     assert found.lowest_cosine > 0.95
+
+
+WITHOUT_VALUE_BIAS = {"timm ViT", "DINOv3"}  # there the output bias takes the mean
+
+
+@pytest.mark.parametrize("family", families.RELEASED)
+@torch.no_grad()
+def test_every_family_computes_the_total_ablation_in_its_own_library(family):
+    """The baked weights, back in the original's layout and run by its own code, against hooks on the hooked tower."""
+    original = families.tower(family).double()
+    vision = hl.HookedVisionTransformer.from_open_clip(original)
+    images = torch.randn(3, 3, *vision.cfg.image_size, generator=torch.Generator().manual_seed(7)).double()
+    heads = {(0, 0), (0, 1), (vision.cfg.n_layers - 1, 1)}
+    means = mean_z(vision, [images], heads, "all")
+    wanted = vision.run_with_hooks(images, fwd_hooks=total_ablation_hooks(means, "all"))
+    baked = copy.deepcopy(vision)
+    write_means(baked, means)
+    assert_close(baked(images), wanted, rtol=1e-9, atol=1e-10)
+    assert bool(vision.layers[0].attn.b_V.any()) == (family not in WITHOUT_VALUE_BIAS)
+    assert (wanted - vision(images)).norm() > 1e-4 * wanted.norm()
+    if vision.cfg.family != "transformers":  # these go back as a folder: tests/test_transformers.py
+        original.load_state_dict(to_original(baked, original.state_dict()), strict=False)
+        assert_close(original_output(original, images), wanted, rtol=1e-9, atol=1e-10)
+
+
+def test_a_norm_inside_attention_without_value_biases_is_refused():
+    vision = hl.HookedVisionTransformer.from_open_clip(families.tower("EVA-02"))
+    with torch.no_grad():
+        vision.layers[1].attn.b_V.zero_()
+    with pytest.raises(ModelError, match="Layer 1 has a norm between its values and its output"):
+        write_means(vision, {hl.HeadId(1, 0): torch.zeros(vision.cfg.d_head)})
 
 
 def test_a_store_without_its_image_files_is_refused(made, tmp_path):

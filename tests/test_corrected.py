@@ -172,3 +172,66 @@ def test_gradients_reach_the_pixels():
     correction = MeanAblation([(0, 0)]).fit(hl.decompose(vision, images.detach(), normalize=True))
     CorrectedCLIP(vision, None, correction).encode_image(images).sum().backward()
     assert images.grad is not None and images.grad.abs().max() > 0
+
+
+def test_under_autocast_images_have_the_precision_of_texts(testbed):
+    """As open_clip's own do: code multiplies them outside of it."""
+    clip, manifest, store = testbed
+    model, images = clip.corrected(MeanAblation(HEADS).fit(store)), pixels(clip, manifest)[:3]
+    for normalize in (False, True):
+        exact = model.encode_image(images, normalize)
+        with torch.no_grad(), torch.autocast("cpu"):
+            found, texts = (
+                model.encode_image(images, normalize),
+                model.encode_text(clip.tokenizer(["a bird"]), normalize),
+            )
+            assert found.dtype == texts.dtype == torch.bfloat16
+        assert (found.float() - exact).norm() < 0.05 * exact.norm()
+
+
+class Pictures(torch.utils.data.Dataset):
+    """The testbed's images with a class, or with captions."""
+
+    classes = ("a landbird", "a waterbird")
+
+    def __init__(self, images, targets):
+        self.images, self.targets = images, targets
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, place):
+        return self.images[place], self.targets[place]
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_evaluation_of_clip_benchmark_runs_unchanged(testbed, amp):
+    """Zero-shot classification and retrieval, with and without automatic mixed precision."""
+    classification = pytest.importorskip("clip_benchmark.metrics.zeroshot_classification")
+    from clip_benchmark.metrics import zeroshot_retrieval
+
+    clip, manifest, store = testbed
+    correction, images = MeanAblation(HEADS).fit(store), pixels(clip, manifest)
+    model, labels = clip.corrected(correction), [int(label == "waterbird") for label in manifest["label"]]
+    loader = torch.utils.data.DataLoader(Pictures(images, labels), batch_size=16)
+    # Not its `evaluate`, whose last line, after the model's work, is an error under new versions of NumPy.
+    weights = classification.zero_shot_classifier(
+        model, clip.tokenizer, Pictures.classes, ["a photo of {c}"], "cpu", amp=amp
+    )
+    logits, truth = classification.run_classification(model, weights, loader, "cpu", amp=amp)
+    found = (logits.argmax(1) == truth).double().mean()
+    classifier = clip.encode_text([f"a photo of {name}" for name in Pictures.classes], normalize=True)
+    ours = (correction.logits(store, classifier).argmax(1) == torch.tensor(labels)).double().mean()
+    assert float(found) == pytest.approx(float(ours), abs=0.05 if amp else 1e-9)
+
+    captions = [
+        [f"a {label} on the {place}"] for label, place in zip(manifest["label"], manifest["background"], strict=True)
+    ]
+    together = lambda rows: (torch.stack([image for image, _ in rows]), [texts for _, texts in rows])  # noqa: E731
+    loader = torch.utils.data.DataLoader(Pictures(images, captions), batch_size=16, collate_fn=together)
+    found = zeroshot_retrieval.evaluate(model, loader, clip.tokenizer, "cpu", amp=amp, recall_k_list=[5])
+    rows = F.normalize(correction.apply(store).embedding, dim=-1)
+    texts = clip.encode_text([texts[0] for texts in captions], normalize=True)
+    top = (texts @ rows.T).topk(5, dim=1).indices
+    recall = float((top == torch.arange(len(top))[:, None]).any(1).double().mean())
+    assert found["image_retrieval_recall@5"] == pytest.approx(recall, abs=0.05 if amp else 1e-6)

@@ -90,6 +90,17 @@ def test_the_compact_form(pair):
 
 
 @torch.no_grad()
+def test_the_heads_of_some_layers_alone(pair):
+    """What a corrected model runs: the same numbers, and nothing of other layers."""
+    _, vision, images = pair
+    whole, last = vision.residual_parts(images), vision.cfg.n_layers - 1
+    some = vision.residual_parts(images, layers=[last])
+    torch.testing.assert_close(some.z, whole.z[:, last:])
+    torch.testing.assert_close(some.embedding, whole.embedding)
+    assert some.mlps.shape[1] == 0
+
+
+@torch.no_grad()
 def test_the_way_back(pair):
     original, vision, _ = pair
     wanted = original.state_dict()

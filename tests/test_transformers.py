@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from huggingface_hub import constants
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -134,6 +135,21 @@ def test_what_cannot_be_loaded_names_the_local_way(tmp_path):
         hl.load(str(tmp_path / "clip"))
     with pytest.raises(ModelError, match="does not prepare pictures"):
         hl.HookedCLIP.from_transformers(families.filled(families.hugging("CLIP")), tokenizer())
+
+
+@pytest.mark.parametrize("name", ["someone/some-clip", "hf-hub:someone/some-clip"])
+def test_a_hub_that_cannot_be_reached_is_asked_once(name, monkeypatch):
+    """Its client would wait and try each file six times: half a minute and more."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+    def wait(seconds):
+        raise AssertionError(f"waited for {seconds} s")
+
+    monkeypatch.setattr("time.sleep", wait)
+    with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*Without a network"):
+        hl.load(name)
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_towers_that_were_altered_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -58,7 +59,7 @@ class CorrectedCLIP(nn.Module):
     def encode_image(
         self, image: Float[Tensor, "image channel height width"], normalize: bool = False
     ) -> Float[Tensor, "image embed"]:
-        """The corrected embeddings, in the weights' precision.
+        """The corrected embeddings, in the weights' precision, or in that of autocast.
 
         Raises:
             ModelError: for images of another size, and while hooks are set and heads are edited.
@@ -71,13 +72,17 @@ class CorrectedCLIP(nn.Module):
     ) -> tuple[Float[Tensor, "image embed"], Float[Tensor, "image embed"]]:
         """The plain and the corrected embeddings, of one forward pass; raises as `encode_image`."""
         image = image.to(self.vision.device)
+        kind = image.device.type
+        # As open_clip's: the last product is in the precision of autocast, as the text embeddings are.
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.vision.dtype
         with torch.set_grad_enabled(torch.is_grad_enabled() and image.requires_grad):
-            batch = _Batch.of(self.vision, image, needs_heads=bool(self.correction.edited))
-            with torch.autocast(image.device.type, enabled=False):
-                unit = embedding_of(self.correction.apply(batch))
-                unit = F.normalize(unit, dim=-1) if normalize else unit * batch.norm
-                plain = batch.embedding if normalize else batch.f
-        return plain.to(self.vision.dtype), unit.to(self.vision.dtype)
+            batch = _Batch.of(self.vision, image, sorted({head.layer for head in self.correction.edited}))
+            with torch.autocast(kind, enabled=False):
+                corrected = embedding_of(self.correction.apply(batch)) * batch.norm
+            plain, corrected = batch.f.to(dtype), corrected.to(dtype)
+            if normalize:
+                return F.normalize(plain, dim=-1), F.normalize(corrected, dim=-1)
+        return plain, corrected
 
     def encode_text(self, text: Int[Tensor, "text context"], normalize: bool = False) -> Float[Tensor, "text embed"]:
         """The embeddings of token ids, by the model's own text tower.
@@ -178,17 +183,17 @@ class _Batch:
 
     fingerprint = None
 
-    def __init__(self, vision: HookedVisionTransformer, f: Tensor, z: Tensor | None):
+    def __init__(self, vision: HookedVisionTransformer, f: Tensor, z: Mapping[int, Tensor]):
         self.vision, self.f, self.z = vision, f, z
         self.n_layers, self.n_heads = vision.cfg.n_layers, vision.cfg.n_heads
 
     @classmethod
-    def of(cls, vision: HookedVisionTransformer, images: Tensor, needs_heads: bool) -> _Batch:
-        if needs_heads:
-            parts = vision.residual_parts(images)
-            return cls(vision, parts.embedding, parts.z)
+    def of(cls, vision: HookedVisionTransformer, images: Tensor, layers: Sequence[int]) -> _Batch:
+        if layers:
+            parts = vision.residual_parts(images, layers=layers)
+            return cls(vision, parts.embedding, dict(zip(layers, parts.z.unbind(1), strict=True)))
         f = vision(images)
-        return cls(vision, f.to(torch.promote_types(f.dtype, torch.float32)), None)
+        return cls(vision, f.to(torch.promote_types(f.dtype, torch.float32)), {})
 
     def __len__(self) -> int:
         return len(self.f)
@@ -206,9 +211,13 @@ class _Batch:
         return kept_basis(self.vision)
 
     def heads(self, layer: int, head: int) -> Float[Tensor, "image embed"]:
-        assert self.z is not None
-        return (self.z[:, layer, head].flatten(1) @ self._basis.of(layer, head).to(self.z)) / self.norm
+        if layer not in self.z:
+            raise CorrectionError(
+                f"The correction reads a head of layer {layer}, in which it names none.",
+                "Its `edited` has to name the heads that it reads.",
+            )
+        return (self.z[layer][:, head].flatten(1) @ self._basis.of(layer, head).to(self.f)) / self.norm
 
     def subset(self, rows: Any) -> _Batch:
         chosen = torch.as_tensor(rows, device=self.f.device)
-        return _Batch(self.vision, self.f[chosen], None if self.z is None else self.z[chosen])
+        return _Batch(self.vision, self.f[chosen], {layer: z[chosen] for layer, z in self.z.items()})

@@ -13,7 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -25,6 +25,7 @@ from headlens.errors import ModelError, ModelWarning
 from headlens.models.checkpoints import Checkpoint, read_checkpoint
 from headlens.models.clip import HookedCLIP
 from headlens.models.description import SPELLED, LoadOptions, ModelDescription, Nonlinearity, Preprocessing
+from headlens.models.hub import hub
 from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
 from headlens.models.state_dicts import Stretched, fit, fitting_architectures
@@ -187,8 +188,9 @@ def _find_configured(name: str) -> _Found:
         )
     with _explained(found), _quiet_root_logger():
         if source == "hub":
-            path = factory.download_pretrained_from_hf(where, filename="open_clip_config.json")
-            weights = factory.download_pretrained_from_hf(where)
+            with hub():
+                path = factory.download_pretrained_from_hf(where, filename="open_clip_config.json")
+                weights = factory.download_pretrained_from_hf(where)
         else:
             path, weights = Path(where) / "open_clip_config.json", factory._find_checkpoint_in_dir(Path(where))
         config = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -208,7 +210,7 @@ def _find_configured(name: str) -> _Found:
 def _find_tag(name: str, config: dict[str, Any], tag: str) -> _Found:
     record = open_clip().pretrained.get_pretrained_cfg(name, tag)
     found = _Found(name, "tag", config, tag)
-    with _explained(found), _quiet_root_logger():
+    with _explained(found), _quiet_root_logger(), hub() if record.get("hf_hub") else nullcontext():
         path = open_clip().factory.download_pretrained(record)
     found.path = Path(path)
     _said_by_record(found, name, tag)

@@ -14,6 +14,7 @@ up to the embedding exactly (Gandelsman, Efros, Steinhardt 2024, arXiv 2310.0591
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +34,9 @@ class ResidualParts:
     """The summands of the pooled residual, each as Σ_q w_pq x_q, for every head p of the pool (one without a pool).
 
     Attributes:
-        z: the heads' mixed values, before W_O, divided by what norms between them and the residual divide by.
-        mlps: the MLPs' outputs.
+        z: the heads' mixed values, before W_O, divided by what norms between them and the residual divide by; of every
+            layer, or of those that were asked for.
+        mlps: the MLPs' outputs; no layer's where some layers' heads were asked for.
         stem: the residual stream before the first block.
         scale: what biases are multiplied by, see `HeadStates.scale`.
         shift: Σ_q w_pq μ_q, with zeros for the other sources of `scale`.
@@ -48,7 +50,7 @@ class ResidualParts:
     """
 
     z: Float[Tensor, "image layer head pool d_head"]
-    mlps: Float[Tensor, "image layer pool d_model"]
+    mlps: Float[Tensor, "image mlp pool d_model"]
     stem: Float[Tensor, "image pool d_model"]
     scale: Float[Tensor, "image source"]
     shift: Float[Tensor, "image source"]
@@ -75,20 +77,27 @@ class _Read:
     embedding: Float[Tensor, "image embed"]
 
 
-def images_at_once(vision: Tower) -> int | None:
+def images_at_once(vision: Tower, layers: Collection[int] | None = None) -> int | None:
     """How many images a tower runs together here, so that what it holds to the end stays small; None for any number."""
     cfg = vision.cfg
     if cfg.pool == "tok" or (cfg.pool == "avg" and cfg.ln_after_pool):
         return None
     size = torch.finfo(vision.dtype).bits // 8
-    held = cfg.n_layers * cfg.n_tokens * (cfg.n_heads * cfg.d_head + cfg.d_model) * size
+    z, mlp = cfg.n_heads * cfg.d_head, cfg.d_model
+    held = (cfg.n_layers * (z + mlp) if layers is None else len(layers) * z) * cfg.n_tokens * size
     return max(1, HELD_BYTES // held)
 
 
 def residual_parts(
-    vision: Tower, images: Float[Tensor, "image channel height width"], per_token: bool = False
+    vision: Tower,
+    images: Float[Tensor, "image channel height width"],
+    per_token: bool = False,
+    layers: Collection[int] | None = None,
 ) -> ResidualParts:
     """Run the tower once and keep the summands of what it reads.
+
+    With `layers`, z of these layers alone is kept, in ascending order, and nothing of an MLP: all that a correction of
+    their heads needs, at the cost of a plain forward pass.
 
     Hooks do not fire here: the last block is computed for the pooled token alone. `vision.head_states` refuses
     to run while any are set.
@@ -97,10 +106,10 @@ def residual_parts(
     `ln_after_pool`), every token has its own weight, known only at the end, and z and MLP outputs of every token are
     held until then: the images then go through in batches that hold no more than `HELD_BYTES`.
     """
-    at_once = images_at_once(vision)
+    at_once = images_at_once(vision, layers)
     if at_once is None or len(images) <= at_once:
-        return _parts(vision, images, per_token)
-    batches = [_parts(vision, batch, per_token) for batch in images.split(at_once)]
+        return _parts(vision, images, per_token, layers)
+    batches = [_parts(vision, batch, per_token, layers) for batch in images.split(at_once)]
     joined = {
         name: torch.cat([getattr(batch, name) for batch in batches])
         for name in ("z", "mlps", "stem", "scale", "shift", "pool", "embedding")
@@ -112,7 +121,7 @@ def residual_parts(
     return ResidualParts(**joined, tokens=tokens)
 
 
-def _parts(vision: Tower, images: Tensor, per_token: bool) -> ResidualParts:
+def _parts(vision: Tower, images: Tensor, per_token: bool, layers: Collection[int] | None) -> ResidualParts:
     cfg = vision.cfg
     class_token = cfg.pool == "tok"
 
@@ -130,21 +139,24 @@ def _parts(vision: Tower, images: Tensor, per_token: bool) -> ResidualParts:
     zs, mlps, tokens, biases = [], [], [], []
     for index, block in enumerate(vision.layers):
         only_one = class_token and index == cfg.n_layers - 1
+        kept = layers is None or index in layers
         # A function of its own, so that queries, keys and values are gone before the MLP needs its memory.
         z, by_token = _attend(block, resid, only_one, class_token, per_token)
-        divisor, bias_divisor = block.divisors(z)
+        divisor, bias_divisor = block.divisors(z) if kept else (None, None)
         added = block.attn_out(z)
         if divisor is not None:
             z = z / divisor[..., None, None].to(z.dtype)
         if bias_divisor is not None:
             biases.append(read(bias_divisor))
-        zs.append(read(z))
+        if kept:
+            zs.append(read(z))
         del z
         resid = (resid[:, :1] if only_one else resid) + added if cfg.residual else added
         if cfg.residual:
             added = block.mlp_out(resid)
             resid = resid + added
-            mlps.append(read(added))
+            if layers is None:
+                mlps.append(read(added))
         if by_token is not None:
             pattern, v = by_token
             if divisor is not None:
@@ -170,7 +182,8 @@ def _parts(vision: Tower, images: Tensor, per_token: bool) -> ResidualParts:
         scale = torch.cat([scale, *(weighted(1 / divisor.to(wide)) for divisor in biases)], dim=1)
     if final.behind is not None:
         scale = torch.cat([scale, final.behind[:, None]], dim=1)
-    empty = weight.new_zeros(len(images), cfg.n_layers, cfg.n_pool_heads, stem.shape[-1])
+    n_mlps = cfg.n_layers if layers is None else 0  # a tower without a residual stream has layers, and no MLP in them
+    empty = weight.new_zeros(len(images), n_mlps, cfg.n_pool_heads, stem.shape[-1])
     return ResidualParts(
         z=torch.stack([weighted(z) for z in zs], dim=1).transpose(2, 3),
         mlps=torch.stack([weighted(m) for m in mlps], dim=1) if mlps else empty,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from headlens.errors import ModelError
 from headlens.models.description import Preprocessing
 from headlens.models.families.conversion import to_original
+from headlens.models.hub import hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,7 +224,8 @@ def _explained(name: str, source: str) -> Iterator[None]:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a load of headlens' own shows none either
     try:
-        yield
+        with hub() if source == "hub" else nullcontext():
+            yield
     except Exception as error:  # transformers and its hub raise many kinds
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = (

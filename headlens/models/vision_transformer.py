@@ -105,9 +105,12 @@ class HookedVisionTransformer(Tower):
         return total
 
     def residual_parts(
-        self, images: Float[Tensor, "image channel height width"], per_token: bool = False
+        self,
+        images: Float[Tensor, "image channel height width"],
+        per_token: bool = False,
+        layers: Collection[int] | None = None,
     ) -> ResidualParts:
-        """The summands of the pooled residual; see `headlens.models.residual_parts`.
+        """The summands of the pooled residual, or the heads of some layers alone; see `headlens.models.residual_parts`.
 
         Raises:
             ModelError: while hooks are set. They would not fire here, and what they change would go unseen.
@@ -120,7 +123,7 @@ class HookedVisionTransformer(Tower):
             )
         # Gradients are kept where the caller asks for them with respect to the pixels, and cost nothing elsewhere.
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-            return residual_parts(self, images, per_token)
+            return residual_parts(self, images, per_token, layers)
 
     def readout(self, dtype: torch.dtype) -> Readout:
         """The affine map from a residual that is divided by σ to the embedding: see `Readout`."""

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from headlens.models.config import VisionConfig
 from headlens.models.families.layout import Family, Layout, expect, refuse, single
-from headlens.models.families.timm_import import AttentionRope, eva
 from headlens.models.families.timm_vit import (
     attention_of,
     mlp_of,
@@ -27,6 +26,10 @@ from headlens.models.families.timm_vit import (
     tokens_of,
     trunk_of,
 )
+
+# After timm_vit, which lets timm in.
+from timm.layers import AttentionRope  # isort: skip
+from timm.models import eva  # isort: skip
 
 
 def _rope(trunk: Any) -> Tensor | None:

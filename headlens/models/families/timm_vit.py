@@ -28,8 +28,13 @@ from headlens.models.families.layout import (
     refuse,
     single,
 )
-from headlens.models.families.timm_import import AttentionPoolLatent, GeGluMlp, GluMlp, Mlp, PatchEmbed, SwiGLU
-from headlens.models.families.timm_import import vision_transformer as timm_models
+from headlens.models.open_clip_import import open_clip
+
+open_clip()  # imports timm, also where torchvision's operators do not fit the installed torch
+
+from timm.layers import AttentionPoolLatent, GluMlp, Mlp, PatchEmbed, SwiGLU  # noqa: E402
+from timm.models import vision_transformer as timm_models  # noqa: E402
+from timm.models.vitamin import GeGluMlp  # noqa: E402
 
 
 def is_norm(module: Any, where: str) -> bool:
