@@ -138,16 +138,16 @@ def _repeated(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding
         (
             "image in both parts",
             both,
-            f"are in the {' and in the '.join(parts)} part: corrections are fitted on images that are scored",
+            f"in both parts, {' and '.join(parts)}: corrections are fitted on images that are scored",
         ),
-        ("image twice", twice, "are in their part more than once, and count as often"),
+        ("image twice", twice, "in a part more than once, and counted as often"),
     ]
     for kind, groups, what in kinds:
         if groups:
             names = tuple(" = ".join(dict.fromkeys(paths[number] for number in same)) for same in groups)
-            findings.append(
-                Finding(kind, f"{len(groups)} images {what} ({_shown(names)}).", names[:_SHOWN], len(names))
-            )
+            many = "1 image is" if len(groups) == 1 else f"{len(groups)} images are"
+            sentence = f"{many} {what} ({_shown(names)})."
+            findings.append(Finding(kind, sentence, names[:_SHOWN], len(names)))
     return findings
 
 

@@ -22,10 +22,11 @@ from headlens.benchmark.slots import Pairs, fill_two, has_slots
 from headlens.correct import ByClass, Correction
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate import Located, layer_matched, margins_of, rivals, routes, salient_by_class
+from headlens.locate import Located, layer_matched, rivals, routes, salient_by_class
 from headlens.prompts import encode_pairs
 from headlens.registry import Registry
 from headlens.steps.controls import Cast
+from headlens.steps.data import margins_along
 from headlens.steps.methods import ROLES, Builder, Ingredients, Method
 
 
@@ -57,8 +58,8 @@ def class_heads(audit: Audit, value: str) -> dict[int, list[HeadId]]:
     A class without one gets the audit's own salient heads.
     """
     evidence, rows, located = audit.evidence, _members(audit, value), _located(audit)
-    head_logits = evidence.store.subset(rows.numpy()).project(evidence.classifier)
-    margins, decisions = margins_of(head_logits, evidence.logits[rows], evidence.labels[rows])
+    chosen = evidence.store.subset(rows.numpy())
+    margins, decisions = margins_along(chosen, evidence.classifier, evidence.logits[rows], evidence.labels[rows])
     return salient_by_class(margins, decisions, located.spurious, located.salient)
 
 
