@@ -9,8 +9,9 @@ half of it for locating and half for scoring; labels and attribute are drawn, to
 embedded by a text tower of one narrow layer, since only what comes after them is measured.
 
 Each step prints its seconds by the clock and of the processors, the latter over those of one pass over the head states
-(`baseline`: the sum of the array, in the same run; other work on the machine lengthens both less than the clock), and the largest memory of the process during the step beyond the arrays of the store that are in memory
-and beyond what the process held once model and store were there (Linux: `clear_refs` resets the peak).
+(`baseline`: the sum of the array, in the same run; other work on the machine lengthens both less than the clock), and
+the largest memory of the process during the step beyond what it held once model and store were in memory (Linux:
+`clear_refs` resets the peak).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from headlens.models.open_clip_import import open_clip
 
 SIZES = {"layer": 24, "head": 16, "d_head": 64, "embed": 768}
 METHODS = ("ablation", "ltc")
+PAIRS = [(f"a thing with {one}", f"a thing with {other}") for one, other in (("legs", "wheels"), ("wings", "fins"))]
 
 
 def small_model() -> hl.HookedCLIP:
@@ -77,7 +79,7 @@ def audit_of(clip: hl.HookedCLIP, store: HeadStore, classes: int) -> hl.Audit:
         path=store.path,
     )  # fmt: skip
     attribute = hl.Attribute("place", {"land": "a photo of the land", "water": "a photo of the water"})
-    return hl.Audit(clip, view, hl.ZeroShotTask(names, "a photo of a {}"), attribute)
+    return hl.Audit(clip, view, hl.ZeroShotTask(names, "a photo of a {}"), attribute, pairs=PAIRS)
 
 
 def memory(name: str) -> int:

@@ -22,7 +22,7 @@ from jaxtyping import Int
 
 from headlens.cells import as_text, nearest
 from headlens.images import is_url
-from headlens.manifest import image_files
+from headlens.manifest import image_files, is_code
 
 Rows = Int[np.ndarray, "row"]
 
@@ -31,7 +31,13 @@ _SHOWN = 5
 _EDGE = 4096  # bytes at either end of a file that are compared before all of it is
 
 FindingKind = Literal[
-    "image in both parts", "image twice", "empty group", "class without images", "one class", "rare spelling"
+    "image in both parts",
+    "image twice",
+    "empty group",
+    "class without images",
+    "one class",
+    "rare spelling",
+    "code as prompt",
 ]
 
 
@@ -119,6 +125,22 @@ def check_values(column: pd.Series) -> tuple[Finding, ...]:
             )
             findings.append(Finding("rare spelling", sentence, (text, near), int(count)))
     return tuple(findings)
+
+
+def check_prompts(what: str, prompts: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
+    """Names that are codes and stand in their own prompts, such as 'a photo of a 0'.
+
+    Args:
+        what: what has these names: "classes", or an attribute.
+        prompts: the prompts of each name.
+    """
+    codes = {name: next((text for text in texts if name in text), "") for name, texts in prompts.items()}
+    codes = {name: text for name, text in codes.items() if text and is_code(name)}
+    if not codes:
+        return ()
+    first = next(iter(codes.values()))
+    sentence = f"The prompts of {what} hold codes instead of words: {_shown(list(codes))} (as in {first!r})."
+    return (Finding("code as prompt", sentence, tuple(codes)[:_SHOWN], len(codes)),)
 
 
 def _repeated(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import headlens as hl
 from headlens.cli.app import app
-from headlens.findings import check_splits, check_values
+from headlens.findings import check_prompts, check_splits, check_values
 
 CLASSES, VALUES = ("cat", "dog"), ("land", "water")
 
@@ -84,6 +84,23 @@ def test_what_is_missing_in_a_part_is_named(
 def test_a_rare_value_that_looks_like_a_frequent_one(rare: str, doubtful: bool) -> None:
     column = pd.Series(["water"] * 60 + ["land"] * 60 + [rare], name="place")
     assert [one.names[0] for one in check_values(column)] == [rare] * doubtful
+
+
+@pytest.mark.parametrize(
+    ("prompts", "codes"),
+    [
+        ({"0": ["a photo of a 0"], "1": ["a photo of a 1"]}, ("0", "1")),
+        (
+            {"Latino_Hispanic": ["a Latino_Hispanic person"], "White": ["a white person"]},
+            ("Latino_Hispanic",),
+        ),
+        ({"0": ["a photo of land"], "land": ["a photo of land"]}, ()),
+        ({"T-shirt": ["a photo of a T-shirt"], "4x4": ["a 4x4 in a field"]}, ()),
+    ],
+)
+def test_codes_in_prompts(prompts: dict, codes: tuple) -> None:
+    found = check_prompts("classes", prompts)
+    assert [one.names for one in found] == ([codes] if codes else [])
 
 
 def test_they_stand_in_shell_json_and_report(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_prompts_and_classes(tmp_path_factory: pytest.TempPathFactory, data: st.
         assert len(set(task.classes)) == len(names) and all(task.prompts())
         codes = outcome(lambda: class_indices(pd.Series(list(task.classes)), task.classes))
         assert codes is None or codes.tolist() == list(range(len(names)))
-    outcome(lambda: Attribute(data.draw(WORDS), dict(zip(names, names[1:], strict=False))))
+    outcome(lambda: Attribute(data.draw(WORDS), dict(pairwise(names))))
     frame = pd.DataFrame({"path": ["a", "b"], "place": [data.draw(WORDS), data.draw(PLAIN)]}, dtype=object)
     asked = data.draw(st.one_of(WORDS, st.just("place"), st.lists(WORDS, max_size=3).map(lambda x: "a:" + "=".join(x))))
     found = outcome(lambda: parse_attribute(asked, frame))

@@ -23,7 +23,7 @@ from torch import Tensor
 from headlens.correct import KnownLogits
 from headlens.errors import LocateError, ManifestError, TaskError
 from headlens.extraction import HeadStore
-from headlens.findings import Finding, check_splits, check_values
+from headlens.findings import Finding, check_prompts, check_splits, check_values
 from headlens.locate import (
     MAX_BYTES,
     ConflictingGroups,
@@ -227,7 +227,10 @@ class AuditData:
         doubts = check_splits(
             manifest, parts, self.labels, self.values, question.task.classes, question.attribute.value_names
         )
-        return doubts if self.inferred else (*doubts, *check_values(manifest[question.attribute.name]))
+        task, attribute = question.task, question.attribute
+        doubts += check_prompts("classes", {name: task.prompts_of(name) for name in task.classes})
+        doubts += check_prompts(attribute.name, attribute.values)
+        return doubts if self.inferred else (*doubts, *check_values(manifest[attribute.name]))
 
     @cached_property
     def allowed(self) -> Bool[Tensor, "image class"] | None:

@@ -58,7 +58,7 @@ from headlens.registry import Registry
 from headlens.states import Moments
 from headlens.steps.data import AuditData, nearest
 from headlens.steps.record import GIVEN, Groups, Locate
-from headlens.steps.texts import TextEmbeddings
+from headlens.steps.texts import TextEmbeddings, bank_embeddings
 
 
 class Evidence:
@@ -160,7 +160,7 @@ class Evidence:
     @cached_property
     def bank_embeddings(self) -> Float[Tensor, "text embed"]:
         """Their embeddings, not normalised."""
-        return self.texts(self.bank.texts)
+        return bank_embeddings(self.bank, self.texts, getattr(self.data.clip, "text", None))
 
 
 LOCATORS: Registry[Callable[..., Located]] = Registry("locator")
