@@ -16,9 +16,9 @@ demo: $(VENV)/run.stamp  ## The main job on the embedded testbed: locate, correc
 test: $(VENV)/dev.stamp  ## All tests
 	$(BIN)/python -m pytest -n auto
 
-test-all: $(VENV)/dev.stamp  ## With the tests of many machines, object storage and the browser, which are skipped else
+test-all: $(VENV)/dev.stamp  ## With many machines, object storage and the browser; 10,000 odd inputs; 20 kills a command
 	$(PIP) -e '.[dev-all]'
-	$(BIN)/python -m pytest
+	HEADLENS_FUZZ=10000 HEADLENS_KILLS=20 $(BIN)/python -m pytest
 
 lint: $(VENV)/dev.stamp  ## Style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -22,7 +22,7 @@ from jaxtyping import Int
 
 from headlens.cells import as_text, nearest
 from headlens.images import is_url
-from headlens.manifest import image_files
+from headlens.manifest import image_files, is_code
 
 Rows = Int[np.ndarray, "row"]
 
@@ -38,6 +38,7 @@ FindingKind = Literal[
     "class without images",
     "one class",
     "rare spelling",
+    "code as prompt",
 ]
 
 
@@ -127,6 +128,22 @@ def check_values(column: pd.Series) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def check_prompts(what: str, prompts: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
+    """Names that are codes and stand in their own prompts, such as 'a photo of a 0'.
+
+    Args:
+        what: what has these names: "classes", or an attribute.
+        prompts: the prompts of each name.
+    """
+    codes = {name: next((text for text in texts if name in text), "") for name, texts in prompts.items()}
+    codes = {name: text for name, text in codes.items() if text and is_code(name)}
+    if not codes:
+        return ()
+    first = next(iter(codes.values()))
+    sentence = f"The prompts of {what} hold codes instead of words: {_shown(list(codes))} (as in {first!r})."
+    return (Finding("code as prompt", sentence, tuple(codes)[:_SHOWN], len(codes)),)
+
+
 def _repeated(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding]:
     part_of = {int(row): part for part, rows in parts.items() for row in rows}
     chosen = manifest.iloc[list(part_of)]
@@ -144,16 +161,16 @@ def _repeated(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding
         (
             "image in both parts",
             both,
-            f"are in the {' and in the '.join(parts)} part: corrections are fitted on images that are scored",
+            f"in both parts, {' and '.join(parts)}: corrections are fitted on images that are scored",
         ),
-        ("image twice", twice, "are in their part more than once, and count as often"),
+        ("image twice", twice, "in a part more than once, and counted as often"),
     ]
     for kind, groups, what in kinds:
         if groups:
             names = tuple(" = ".join(dict.fromkeys(paths[number] for number in same)) for same in groups)
-            findings.append(
-                Finding(kind, f"{len(groups)} images {what} ({_shown(names)}).", names[:_SHOWN], len(names))
-            )
+            many = "1 image is" if len(groups) == 1 else f"{len(groups)} images are"
+            sentence = f"{many} {what} ({_shown(names)})."
+            findings.append(Finding(kind, sentence, names[:_SHOWN], len(names)))
     return findings
 
 

@@ -23,7 +23,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from io import BytesIO
 from itertools import repeat
@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from headlens.cells import as_text, cell_text, listed, near_equal, nearest, read_csv
+from headlens.cells import as_text, cell_text, listed, near_equal, nearest, read_csv, read_text
 from headlens.errors import ManifestError, TaskError
 from headlens.images import fetch, is_url
 
@@ -105,7 +105,7 @@ def as_manifest(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
         if name == "path":
             column = _paths(column)
         elif name in ("box", "candidates"):
-            column = column.astype(object).map(_list_text).astype(object)
+            column = _mapped(column, _list_text)
         else:
             column = as_text(column)
         columns[name] = column
@@ -378,7 +378,12 @@ def _paths(column: pd.Series) -> pd.Series:
         text = os.fsdecode(cell) if isinstance(cell, str | bytes | os.PathLike) else cell_text(cell)
         return None if text is None else text.strip().replace("\\", "/") or None
 
-    return column.astype(object).map(one).astype(object)
+    return _mapped(column, one)
+
+
+def _mapped(column: pd.Series, one: Callable[[object], str | None]) -> pd.Series:
+    # Not Series.map, which makes Arrow text of the result and fails on what is not Unicode.
+    return pd.Series([one(cell) for cell in column.astype(object)], column.index, dtype=object, name=column.name)
 
 
 def _require_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
@@ -487,22 +492,22 @@ def _reason(error: Exception) -> str:
     return (reason or str(error) or type(error).__name__).lower().rstrip(".")
 
 
+def is_code(name: str) -> bool:
+    """Whether a name is a number or an identifier such as 'Latino_Hispanic', which no caption would hold."""
+    return bool(re.fullmatch(r"[-+]?\d+([.,]\d+)?", name)) or "_" in name
+
+
 def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str, Sequence[str]]]:
     """Read `background`, or `age:young=a photo of a young person,old=…`, or a YAML file with `name` and `values`.
 
     Several prompts of a value stand between `|`. Without prompts the values are those of the manifest's column, and a
-    value's prompt is "a photo of VALUE".
-    """
-    if Path(text).suffix in (".yaml", ".yml") and Path(text).is_file():
-        import yaml
+    value's prompt is "a photo of VALUE", except where values are codes, which have to be given prompts.
 
-        written = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-        try:
-            return str(written["name"]), {str(value): list(prompts) for value, prompts in written["values"].items()}
-        except (TypeError, KeyError, AttributeError) as error:
-            raise TaskError(
-                f"{text} holds no attribute.", "Write `name:` and, under `values:`, a list of prompts for each value."
-            ) from error
+    Raises:
+        TaskError: for text or a file that does not read so, a column that is not there, and values that are codes.
+    """
+    if Path(text).suffix in (".yaml", ".yml") and _is_file(text):
+        return _attribute_file(Path(text))
     name, colon, rest = (part.strip() for part in text.partition(":"))
     if not colon:
         if name not in manifest.columns:
@@ -512,7 +517,12 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
                 (f"Did you mean {near[0]!r}? " if near else "")
                 + "What no column holds is inferred from prompts: NAME:value=prompt,value=prompt.",
             )
-        values = sorted(manifest[name].dropna().astype(str).unique())
+        values = sorted(as_text(manifest[name]).dropna().unique())
+        if codes := [value for value in values if is_code(value)]:
+            raise TaskError(
+                f"{name!r} has the values {listed(values)}, and 'a photo of {codes[0]}' says nothing to a model.",
+                f"Write what each value looks like: --attribute '{name}:{values[0]}=a photo of …,…=…'.",
+            )
         return name, {value: [f"a photo of {value}"] for value in values}
     prompts: dict[str, Sequence[str]] = {}
     for part in rest.split(","):
@@ -523,5 +533,36 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
                 "A comma separates values and a | several prompts of one value; for prompts with either, write a "
                 "YAML file.",
             )
+        if value.strip() in prompts:
+            raise TaskError(
+                f"{text!r} has the value {value.strip()!r} twice.", "Write several prompts of one value between |."
+            )
         prompts[value.strip()] = [one.strip() for one in texts.split("|") if one.strip()]
     return name, prompts
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than any path, or no path at all
+        return False
+
+
+def _attribute_file(path: Path) -> tuple[str, Mapping[str, Sequence[str]]]:
+    import yaml
+
+    where = repr(str(path))
+    try:
+        written = yaml.safe_load(read_text(path.read_bytes(), where))
+        prompts = {
+            str(value): [texts] if isinstance(texts, str) else list(map(str, texts))
+            for value, texts in written["values"].items()
+        }
+        return str(written["name"]), prompts
+    except ManifestError as error:
+        raise error.as_type(TaskError) from error
+    except Exception as error:  # YAML's own errors, and those that its values and deep nesting lead to
+        raise TaskError(
+            f"{where} holds no attribute ({' '.join(str(error).split()) or type(error).__name__}).",
+            "Write `name:` and, under `values:`, a list of prompts for each value.",
+        ) from error

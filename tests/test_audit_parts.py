@@ -14,11 +14,12 @@ from headlens.correct import Correction, MeanAblation
 from headlens.errors import CorrectionError, ManifestError, ModelError, UnknownNameError
 from headlens.heads import HeadId
 from headlens.metrics import Dependence, DependenceChange
+from headlens.prompts import TextBank
 from headlens.serialization import pack, unpack
 from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics, random_head_control
 from headlens.steps.data import choose_splits
 from headlens.steps.methods import METHODS, Ingredients, method
-from headlens.steps.texts import TextEmbeddings
+from headlens.steps.texts import TextEmbeddings, bank_embeddings
 from headlens.steps.verdicts import Condition, Judged, Measured, judge, signed_gap
 
 GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
@@ -299,3 +300,22 @@ def test_a_control_of_one_role_keeps_the_located_heads_of_the_other() -> None:
     assert len(seen) == 40
     assert all(cast["salient"] == located["salient"] and cast["spurious"] != located["spurious"] for cast in seen)
     assert not {head for cast in seen for head in cast["spurious"]} & set(located["salient"])
+
+
+def test_a_bank_is_embedded_once_a_text_tower() -> None:
+    asked: list[int] = []
+
+    def encode(prompts: list[str]) -> torch.Tensor:
+        asked.append(len(prompts))
+        return torch.randn(len(prompts), 5)
+
+    bank, tower = TextBank(("a", "b", "c"), ("x",) * 3), torch.nn.Linear(2, 3)
+    first, again = TextEmbeddings(encode), TextEmbeddings(encode)
+    made = bank_embeddings(bank, first, tower)
+    assert bank_embeddings(bank, again, tower) is made and asked == [3]
+    assert again.known()[0] == ["a", "b", "c"]  # so that a saved audit has them
+    with torch.no_grad():
+        tower.weight += 1
+    bank_embeddings(bank, TextEmbeddings(encode), tower)
+    bank_embeddings(bank, TextEmbeddings(encode), None)
+    assert asked == [3, 3, 3]

@@ -225,15 +225,16 @@ def test_a_new_question_goes_over_the_head_states_only_where_it_must(
     state: ExplorerState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state.show("concept")
+    state.show("effect")
     state.ablate()
     passes: list[int] = []
-    project = hl.HeadStore.project
+    blocks = hl.HeadStore.blocks
 
-    def counted(store: hl.HeadStore, *arguments: object) -> object:
+    def counted(store: hl.HeadStore, *arguments: object, **options: object) -> object:
         passes.append(len(store))
-        return project(store, *arguments)
+        return blocks(store, *arguments, **options)
 
-    monkeypatch.setattr(hl.HeadStore, "project", counted)
+    monkeypatch.setattr(hl.HeadStore, "blocks", counted)
     monkeypatch.setattr("headlens.steps.data.head_moments", lambda _: pytest.fail("moments were made again"))
     shown = {}
     for score in ("attribution", "contrastive", "effect"):
@@ -260,11 +261,10 @@ def test_a_new_question_goes_over_the_head_states_only_where_it_must(
 def test_scores_of_other_classes_are_not_taken_over(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
     audit = new_audit(world)
     scores = audit.data.scores
-    _ = scores.head_logits, scores.moments
-    other = audit.asking(task=hl.ZeroShotTask(["landbird", "waterbird", "duck"])).data.scores
-    assert other.moments is scores.moments
-    assert other.head_logits.shape[-1] == 3
-    assert audit.with_attribute(audit.attribute).data.scores.head_logits is scores.head_logits
+    other = audit.asking(task=hl.ZeroShotTask(["landbird", "waterbird", "duck"])).data
+    assert other.images.moments is audit.data.images.moments  # also what is made only now
+    assert other.scores.logits.shape[-1] == 3
+    assert audit.with_attribute(audit.attribute).data.scores.margins is scores.margins
 
 
 def test_new_classes_and_templates(state: ExplorerState) -> None:

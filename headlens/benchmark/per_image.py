@@ -26,13 +26,13 @@ from headlens.audit import Audit
 from headlens.correct import ByClass, ByImage, Compose, Correction, Probe
 from headlens.errors import CorrectionError, LocateError
 from headlens.heads import HeadId
-from headlens.locate import Located, layer_matched, margins_of, rivals, routes, salient_by_class
+from headlens.locate import Located, layer_matched, rivals, routes, salient_by_class
 from headlens.manifest import candidate_indices
 from headlens.prompts import TextPairs, encode_pairs, fill_pairs
 from headlens.registry import Registry
 from headlens.serialization import digest
 from headlens.steps.controls import Cast
-from headlens.steps.data import AuditData
+from headlens.steps.data import AuditData, margins_along
 from headlens.steps.methods import ROLES, Builder, Ingredients, Method
 
 Two = tuple[int, int]
@@ -186,8 +186,8 @@ def class_heads(audit: Audit, value: str) -> dict[int, list[HeadId]]:
     A class without one gets the audit's own salient heads.
     """
     evidence, rows, located = audit.evidence, _members(audit, value), _located(audit)
-    head_logits = evidence.store.subset(rows.numpy()).project(evidence.classifier)
-    margins, decisions = margins_of(head_logits, evidence.logits[rows], evidence.labels[rows])
+    chosen = evidence.store.subset(rows.numpy())
+    margins, decisions = margins_along(chosen, evidence.classifier, evidence.logits[rows], evidence.labels[rows])
     return salient_by_class(margins, decisions, located.spurious, located.salient)
 
 

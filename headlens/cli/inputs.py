@@ -153,10 +153,18 @@ def load_model(typed: Typed, label: str = "") -> HookedCLIP:
 
 def class_names(text: str) -> list[str]:
     """Names separated by commas; or those of a file, one a line."""
+    from headlens.cells import read_text
+
     path = Path(text)
-    if path.suffix == ".txt" and path.is_file():
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return listed(text)
+    if path.suffix != ".txt":
+        return listed(text)
+    try:
+        lines = read_text(path.read_bytes(), repr(text)).splitlines()
+    except OSError as error:
+        raise TaskError(
+            f"The class names in {text!r} cannot be read: {error.strerror or error}.", "Check the path."
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def two_splits(split: str) -> tuple[str, str]:

@@ -200,6 +200,9 @@ def means_of(reference: Any, heads: Sequence[HeadId], members: Tensor | None = N
     """
     means = []
     for head in heads:
+        if members is None and callable(getattr(reference, "head_mean", None)):
+            means.append(_finite(reference.head_mean(head.layer, head.head), head))
+            continue
         x = contribution(reference, head)
         if members is not None:
             if members.dtype != torch.bool or members.shape != x.shape[:1]:
@@ -211,8 +214,11 @@ def means_of(reference: Any, heads: Sequence[HeadId], members: Tensor | None = N
             x = x[members.to(x.device)]
         if len(x) == 0:
             raise CorrectionError("The reference split has no images.", "Choose another split or other members.")
-        mean = x.mean(dim=0)
-        if not bool(torch.isfinite(mean).all()):
-            raise CorrectionError(f"Contributions of head {head} are NaN or infinite.", "Extract again.")
-        means.append(mean)
+        means.append(_finite(x.mean(dim=0), head))
     return torch.stack(means) if means else torch.zeros(0, 0)
+
+
+def _finite(mean: Float[Tensor, "embed"], head: HeadId) -> Float[Tensor, "embed"]:
+    if not bool(torch.isfinite(mean).all()):
+        raise CorrectionError(f"Contributions of head {head} are NaN or infinite.", "Extract again.")
+    return mean

@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.errors import StoreError
@@ -405,6 +405,35 @@ class HeadStore:
             )
             projection.into(result[where], z, scale, shift, norm)
         return result
+
+    def project_between(
+        self,
+        directions: Float[Tensor, "direction embed"],
+        first: Int[Tensor, "image"],
+        second: Int[Tensor, "image"],
+    ) -> Float[Tensor, "image layer head"]:
+        """Every head's contribution along t_first − t_second, each image with directions of its own.
+
+        Equals `project(directions)` of the first minus that of the second, and takes the memory and the time of one
+        direction, however many there are.
+
+        Args:
+            directions: as in `project`.
+            first, second: for every image, the row of each of its two directions.
+
+        Raises:
+            StoreError: for directions of another width.
+        """
+        projection = Projection(self.basis, directions)
+        result = self.norm.new_empty(len(self), self.n_layers, self.n_heads)
+        for where, z in self.blocks(unit=False):
+            result[where] = projection.between(z, self.norm[where], first[where], second[where])
+        return result
+
+    def head_mean(self, layer: int, head: int) -> Float[Tensor, "embed"]:
+        """The mean of what one head contributes, (Σ_i z_i / n) B, summed in float64."""
+        mean = self.z(layer, head).mean(0, dtype=torch.float64)
+        return (mean if self.basis.is_identity else mean @ self.basis.of(layer, head).double()).to(self.norm)
 
     def blocks(self, unit: bool = True) -> Iterator[tuple[slice, Float[Tensor, "image layer head d_head"]]]:
         """z of all heads, a block of images at a time, with the block's place; divided by ‖f‖ if `unit`."""

@@ -21,6 +21,7 @@ from headlens.locate.contrastive import (
     Locator,
     attribute_heads,
     attribute_heads_from_margins,
+    check_finite,
     contrastive,
     contrastive_from_credit,
     contrastive_from_margins,
@@ -33,7 +34,7 @@ from headlens.locate.contrastive import (
     routes,
     salient_by_class,
 )
-from headlens.locate.head_ablation import HeadEffects
+from headlens.locate.head_ablation import MAX_BYTES, HeadEffects
 from headlens.locate.located import Located
 from headlens.locate.random_heads import HeadSets, draw_head_sets, layer_matched
 from headlens.locate.search import (
@@ -49,6 +50,7 @@ from headlens.locate.significance import Significance, significance, stability
 
 __all__ = [
     "LOCATORS",
+    "MAX_BYTES",
     "OBJECTIVES",
     "Calibrated",
     "Candidates",
@@ -70,6 +72,7 @@ __all__ = [
     "attribute_heads_from_margins",
     "best_set",
     "calibrated",
+    "check_finite",
     "concept_candidates",
     "concept_directions",
     "concept_scores",

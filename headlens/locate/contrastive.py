@@ -90,7 +90,7 @@ def decide(logits: Float[Tensor, "image class"], labels: Int[Tensor, "image"]) -
         raise LocateError(
             "There is only one class.", "A decision needs two classes or more: a predicted one and another."
         )
-    _check_finite(logits, "logits")
+    check_finite(logits, "logits")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= logits.shape[1]:
         raise LocateError(
@@ -166,11 +166,12 @@ def margins_of(
             f"Head logits of shape {list(head_logits.shape)} are empty.", "Select at least one image and one head."
         )
     decisions = decide(logits, labels)
-    _check_finite(head_logits, "head logits")
+    check_finite(head_logits, "head logits")
     return head_margins(head_logits, decisions), decisions
 
 
-def _check_finite(values: Tensor, name: str) -> None:
+def check_finite(values: Tensor, name: str) -> None:
+    """Raise `LocateError` for values of images that are NaN or infinite."""
     bad = ~torch.isfinite(values)
     if bool(bad.any()):
         first = int(bad.flatten(1).any(1).nonzero()[0])

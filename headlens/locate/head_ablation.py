@@ -17,6 +17,9 @@ from torch import Tensor
 from headlens.errors import LocateError
 from headlens.heads import HeadId, HeadLike, as_heads
 
+MAX_BYTES = 1 << 30
+"""How much of the heads' class scores is kept in memory."""
+
 
 @runtime_checkable
 class Heads(Protocol):
@@ -32,21 +35,24 @@ class Heads(Protocol):
         """Heads of a layer."""
         ...
 
-    def heads(self, layer: int, head: int) -> Float[Tensor, "image embed"]:
-        """What one head contributes to every image's embedding."""
+    def project_head(
+        self, layer: int, head: int, directions: Float[Tensor, "direction embed"]
+    ) -> Float[Tensor, "image direction"]:
+        """What one head contributes to every image's embedding, along every direction."""
         ...
 
 
 class HeadEffects:
     """Class scores of images, and how much of them each head brings beyond its reference mean.
 
-    Made by `of`, where every head's scores are at hand, or by `of_view`, which makes a head's when it is first asked
-    for: for the few heads that an audit ablates on any number of images, where all at once may not fit in memory.
+    Made by `of`, where every head's scores are at hand, or by `of_view`, which makes a head's when it is asked for and
+    keeps no more of them than `max_bytes`: all at once may not fit in memory.
 
     Args:
         logits: class scores of the images, nothing ablated.
         shape: layers, and heads of a layer.
         centred: (x_h − x̄_h)·t_c of one head.
+        max_bytes: how much of the heads' scores is kept; more is computed again each time.
     """
 
     def __init__(
@@ -54,9 +60,11 @@ class HeadEffects:
         logits: Float[Tensor, "image class"],
         shape: tuple[int, int],
         centred: Callable[[HeadId], Float[Tensor, "image class"]],
+        max_bytes: int = MAX_BYTES,
     ):
         self.logits = logits
         self.shape = shape
+        self.max_bytes = max_bytes
         self._make = centred
         self._made: dict[HeadId, Float[Tensor, "image class"]] = {}
         self._every: Float[Tensor, "image head class"] | None = None
@@ -114,19 +122,21 @@ class HeadEffects:
             )
 
         def centred(head: HeadId) -> Float[Tensor, "image class"]:
-            mean = reference.heads(*head).mean(0, dtype=torch.float64)
-            own = view.heads(*head)
-            classes = classifier.T.to(own)
-            return own @ classes - (mean @ classes.double()).to(own)
+            own = view.project_head(*head, classifier)
+            other = own if reference is view else reference.project_head(*head, classifier)
+            return own - other.mean(0, dtype=torch.float64).to(own)
 
         return cls(logits, shape, centred)
 
     def centred(self, head: HeadLike) -> Float[Tensor, "image class"]:
-        """(x_h − x̄_h)·t_c of one head, kept once it was made."""
+        """(x_h − x̄_h)·t_c of one head."""
         (one,) = as_heads([head], *self.shape)
-        if one not in self._made:
-            self._made[one] = self._make(one)
-        return self._made[one]
+        if one in self._made:
+            return self._made[one]
+        made = self._make(one)
+        if (len(self._made) + 1) * made.nbytes <= self.max_bytes:
+            self._made[one] = made
+        return made
 
     def block(self, heads: list[int]) -> Float[Tensor, "image some_head class"]:
         """The same for several heads, ascending and counted through the layers."""

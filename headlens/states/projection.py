@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.errors import StoreError
 from headlens.states.basis import HeadBasis
+
+_FEW = 256  # images whose own directions are held at once
 
 
 class Projection:
@@ -54,6 +58,24 @@ class Projection:
             self.bias = (basis.layer_bias @ texts.T + basis.bias_mean[..., None] * ones) / n_heads
             self.once = basis.beta @ texts.T / share
             self.readout_bias, self.ones = basis.readout_bias @ texts.T / share, ones / share
+
+    def between(
+        self,
+        z: Float[Tensor, "image layer head d_head"],
+        norm: Float[Tensor, "image"],
+        first: Int[Tensor, "image"],
+        second: Int[Tensor, "image"],
+    ) -> Float[Tensor, "image layer head"]:
+        """(z_lh/‖f‖) · B_lh (t_first − t_second), each image with directions of its own, by their numbers."""
+        parts = []
+        for rows in torch.arange(len(z)).split(_FEW):
+            along = (self._by_direction[first[rows]] - self._by_direction[second[rows]]).to(norm)
+            parts.append(einsum(z[rows].to(norm), along, "image layer head d, image layer head d -> image layer head"))
+        return torch.cat(parts) / norm[:, None, None]
+
+    @cached_property
+    def _by_direction(self) -> Float[Tensor, "direction layer head d_head"]:
+        return rearrange(self.folded, "layer head d_head direction -> direction layer head d_head").contiguous()
 
     def into(
         self,

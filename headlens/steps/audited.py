@@ -129,7 +129,7 @@ class Audited:
         return attribute_encoding(
             self.explanations[one],
             self.data.test,
-            self.data.scores.moments,
+            self.data.images.moments,
             self.data.directions,
             self.data.test_values,
             (self.attribute.name, self.attribute.value_names),

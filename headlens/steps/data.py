@@ -1,8 +1,8 @@
 """A question applied to a store: the one place where prompts and manifest become arrays.
 
 Everything here is derived from the question, the store and the text tower, made when it is first read, and never
-changed. `ReferenceScores` holds what does not depend on the attribute, so that the next question of the same classes
-and images can take it over.
+changed. `ReferenceImages` holds what depends on the reference images alone, `ReferenceScores` what depends on the
+classes, too, and neither on the attribute: the next question of the same images, or classes, has them at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from headlens.correct import KnownLogits
 from headlens.errors import LocateError, ManifestError, TaskError
 from headlens.extraction import HeadStore
-from headlens.findings import Finding, check_splits, check_values
-from headlens.locate import ConflictingGroups, HeadEffects, concept_directions, conflicting_groups
+from headlens.findings import Finding, check_prompts, check_splits, check_values
+from headlens.locate import (
+    MAX_BYTES,
+    ConflictingGroups,
+    Decisions,
+    HeadEffects,
+    check_finite,
+    concept_directions,
+    conflicting_groups,
+    decide,
+    head_variance,
+)
 from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
@@ -51,6 +62,35 @@ class Splits:
     note: str
 
 
+class ReferenceImages:
+    """What an audit reads of its reference split whatever the classes and the attribute, each made when first read.
+
+    Args:
+        store: head states of the reference split.
+    """
+
+    def __init__(self, store: HeadStore):
+        self.store = store
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and scatter of every head."""
+        return head_moments(self.store)
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "layer head d_state"]:
+        """The mean of every head's z, in float64."""
+        if "moments" in vars(self):
+            return self.moments.mean
+        total = sum(z.sum(0, dtype=torch.float64) for _, z in self.store.blocks())
+        return torch.as_tensor(total) / len(self.store)
+
+    @cached_property
+    def variance(self) -> Float[Tensor, "layer head"]:
+        """The total variance of every head's contributions."""
+        return head_variance(self.moments, self.store.basis)
+
+
 class ReferenceScores:
     """What an audit reads of its reference split whatever the attribute, each made when it is first read.
 
@@ -58,6 +98,7 @@ class ReferenceScores:
         store: head states of the reference split.
         classifier: the class embeddings.
         allowed: the candidate classes of each image; None for all.
+        labels: the true class of each image, as an index.
     """
 
     def __init__(
@@ -65,8 +106,9 @@ class ReferenceScores:
         store: HeadStore,
         classifier: Float[Tensor, "class embed"],
         allowed: Bool[Tensor, "image class"] | None,
+        labels: Int[np.ndarray, "image"],
     ):
-        self.store, self.classifier, self._allowed = store, classifier, allowed
+        self.store, self.classifier, self._allowed, self._labels = store, classifier, allowed, labels
 
     @cached_property
     def logits(self) -> Float[Tensor, "image class"]:
@@ -75,30 +117,21 @@ class ReferenceScores:
 
     @cached_property
     def head_logits(self) -> Float[Tensor, "image layer head class"]:
-        """Every head's part of them."""
+        """Every head's part of them, which grows with heads × classes: for few classes."""
         return self.store.project(self.classifier)
+
+    @cached_property
+    def margins(self) -> tuple[Float[Tensor, "image layer head"], Decisions]:
+        """Each head's part of the score of the predicted class minus that of the class compared with it."""
+        return margins_along(self.store, self.classifier, self.logits, torch.as_tensor(self._labels))
 
     @cached_property
     def effects(self) -> HeadEffects:
         """What ablating any heads does to the class scores of these images."""
-        return HeadEffects.of(self.logits, self.head_logits, self.head_logits)
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Mean and scatter of every head."""
-        return head_moments(self.store)
-
-    def take_over(self, other: ReferenceScores) -> None:
-        """Use what was made for another question on the same rows of the same store.
-
-        The moments depend on the images alone; the class scores are taken where the classes are the same, too.
-        """
-        names = ["moments"]
-        if torch.equal(self.classifier, other.classifier):
-            names += ["logits", "head_logits", "effects"]
-        for name in names:
-            if name in vars(other):
-                vars(self).setdefault(name, vars(other)[name])
+        numbers = self.logits.numel() * self.store.n_layers * self.store.n_heads
+        if numbers * self.logits.element_size() <= MAX_BYTES:
+            return HeadEffects.of(self.logits, self.head_logits, self.head_logits)
+        return HeadEffects.of_view(self.logits, self.store, self.store, self.classifier)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +167,11 @@ class AuditData:
     def of(self, question: Question) -> AuditData:
         """The arrays of another question of the same store; what does not depend on the difference is kept."""
         other = AuditData(question, self.store, self.clip, self.texts)
-        if "scores" in vars(self) and np.array_equal(other.splits.reference, self.splits.reference):
-            other.scores.take_over(self.scores)
+        if np.array_equal(other.splits.reference, self.splits.reference):
+            # The objects themselves: what either question makes, the other has.
+            vars(other)["images"] = self.images
+            if question.task == self.question.task:
+                vars(other)["scores"] = self.scores
         return other
 
     def with_values(self, values: Int[np.ndarray, "image"]) -> AuditData:
@@ -210,7 +246,10 @@ class AuditData:
         doubts = check_splits(
             manifest, parts, self.labels, self.values, question.task.classes, question.attribute.value_names
         )
-        return doubts if self.inferred else (*doubts, *check_values(manifest[question.attribute.name]))
+        task, attribute = question.task, question.attribute
+        doubts += check_prompts("classes", {name: task.prompts_of(name) for name in task.classes})
+        doubts += check_prompts(attribute.name, attribute.values)
+        return doubts if self.inferred else (*doubts, *check_values(manifest[attribute.name]))
 
     @cached_property
     def allowed(self) -> Bool[Tensor, "image class"] | None:
@@ -278,9 +317,14 @@ class AuditData:
     # ---- the two parts ----------------------------------------------------------------------------------------------
 
     @cached_property
+    def images(self) -> ReferenceImages:
+        """What is read of the reference split whatever is asked."""
+        return ReferenceImages(self.store.subset(self.splits.reference))
+
+    @property
     def reference(self) -> HeadStore:
         """The part of the store that corrections are fitted on."""
-        return self.store.subset(self.splits.reference)
+        return self.images.store
 
     @cached_property
     def test(self) -> HeadStore:
@@ -288,10 +332,16 @@ class AuditData:
         return self.store.subset(self.splits.test)
 
     @cached_property
+    def scored(self) -> KnownLogits:
+        """The same, with its class scores and those of some heads kept: any number of corrections is tried on it."""
+        return KnownLogits(self.test, self.classifier.to(self.test.embedding), max_bytes=MAX_BYTES)
+
+    @cached_property
     def scores(self) -> ReferenceScores:
         """What is read of the reference split whatever the attribute."""
-        rows = torch.as_tensor(self.splits.reference)
-        return ReferenceScores(self.reference, self.classifier, None if self.allowed is None else self.allowed[rows])
+        rows = self.splits.reference
+        allowed = None if self.allowed is None else self.allowed[torch.as_tensor(rows)]
+        return ReferenceScores(self.reference, self.classifier, allowed, self.labels[rows])
 
     @property
     def test_labels(self) -> Int[np.ndarray, "image"]:
@@ -394,6 +444,23 @@ def among(
 ) -> Float[Tensor, "image class"]:
     """Class scores with those that are not allowed far below all others."""
     return logits if allowed is None else logits.masked_fill(~allowed.to(logits.device), _NEVER)
+
+
+def margins_along(
+    store: HeadStore,
+    classifier: Float[Tensor, "class embed"],
+    logits: Float[Tensor, "image class"],
+    labels: Int[Tensor, "image"],
+) -> tuple[Float[Tensor, "image layer head"], Decisions]:
+    """`margins_of` of a store's images, without the heads' scores of any class that no image needs.
+
+    Raises:
+        LocateError: as `margins_of`.
+    """
+    decisions = decide(logits, labels)
+    margins = store.project_between(classifier, decisions.predicted, decisions.other)
+    check_finite(margins, "head logits")
+    return margins, decisions
 
 
 def predicted(logits: Float[Tensor, "image class"]) -> Int[np.ndarray, "image"]:

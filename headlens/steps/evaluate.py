@@ -149,7 +149,7 @@ def scored_images(data: AuditData) -> Scored:
 
 def predict(data: AuditData, correction: Correction) -> Predictions:
     """The class of every scored image under a fitted correction."""
-    logits = correction.logits(data.test, data.classifier.to(data.test.embedding))
+    logits = correction.logits(data.scored, data.scored.classifier)
     return predicted(data.among(logits, data.splits.test))
 
 

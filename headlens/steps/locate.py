@@ -52,9 +52,6 @@ from headlens.locate import (
     contrast_spans,
     contrastive_from_margins,
     greedy_sweep,
-    head_margins,
-    head_variance,
-    margins_of,
     single_head_sweep,
     stability,
 )
@@ -63,7 +60,7 @@ from headlens.registry import Registry
 from headlens.states import Moments
 from headlens.steps.data import AuditData, nearest
 from headlens.steps.record import GIVEN, Groups, Locate
-from headlens.steps.texts import TextEmbeddings
+from headlens.steps.texts import TextEmbeddings, bank_embeddings
 
 
 class Evidence:
@@ -125,13 +122,13 @@ class Evidence:
 
     @property
     def head_logits(self) -> Float[Tensor, "image layer head class"]:
-        """Every head's part of them."""
+        """Every head's part of them, which grows with heads × classes: `margins` needs two classes an image."""
         return self.data.scores.head_logits
 
-    @cached_property
+    @property
     def margins(self) -> tuple[Float[Tensor, "image layer head"], Decisions]:
         """Each head's part of the score of the predicted class minus that of the class compared with it."""
-        return margins_of(self.head_logits, self.logits, self.labels)
+        return self.data.scores.margins
 
     def named_by(
         self, locator: Locator, margins: Float[Tensor, "image layer head"], conflicting: Bool[Tensor, "image"]
@@ -161,7 +158,7 @@ class Evidence:
     @property
     def moments(self) -> Moments:
         """Mean and scatter of every head."""
-        return self.data.scores.moments
+        return self.data.images.moments
 
     @cached_property
     def conflicting(self) -> ConflictingGroups:
@@ -186,7 +183,7 @@ class Evidence:
     @cached_property
     def bank_embeddings(self) -> Float[Tensor, "text embed"]:
         """Their embeddings, not normalised."""
-        return self.texts(self.bank.texts)
+        return bank_embeddings(self.bank, self.texts, getattr(self.data.clip, "text", None))
 
 
 LOCATORS: Registry[Callable[..., Located]] = Registry("locator")
@@ -336,7 +333,7 @@ def _concept_scores(evidence: Evidence, rule: ConceptRule | None) -> ConceptScor
     return concept_scores(
         evidence.store.project(evidence.directions),
         evidence.values,
-        head_variance(evidence.moments, evidence.store.basis),
+        evidence.data.images.variance,
         evidence.directions,
         rule,
         # In real data an attribute goes together with the classes; a head that carries these alone is no candidate.
@@ -448,13 +445,8 @@ def _attribution(evidence: Evidence, between: Sequence[str] | None = None) -> He
     Limit: a head may say the same of every image; the mean then is large, though the head tells no images apart.
     """
     direction, names = direction_between(evidence, between)
-    classes = evidence.task.classes
-    a, b = classes[:2] if between is None else between
-    if a in classes and b in classes:  # whose parts a locator has made, or will want
-        along = evidence.head_logits[..., classes.index(a)] - evidence.head_logits[..., classes.index(b)]
-    else:
-        along = evidence.store.project(direction[None])[..., 0]
-    return HeadScores(f"attribution, {names}", along.mean(0, dtype=torch.float64))
+    along = evidence.store.basis.fold(direction[None].double())[..., 0]
+    return HeadScores(f"attribution, {names}", (evidence.data.images.mean * along).sum(-1))
 
 
 @SCORES.register("contrastive")

@@ -114,7 +114,17 @@ def save(data: AuditData, record: Record, asked: Sequence[Asked], folder: Path, 
     """Write a question and its record; see `Audit.save`."""
     if not overwrite:
         refuse_other_audit(folder, data.question)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _saved(data, record, folder)
+    except OSError as error:
+        raise OutputError(
+            f"The audit cannot be written to {folder}: {error.strerror or error}.",
+            "Make room or name another folder, and save it again: what was saved there before is still whole.",
+        ) from error
+
+
+def _saved(data: AuditData, record: Record, folder: Path) -> Path:
     _ = data.classifier  # so that the prompts of the task itself are among those remembered
     arrays: Arrays = {}
     steps = [_saved_step(step, folder, arrays) for step in record]

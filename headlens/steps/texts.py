@@ -7,14 +7,20 @@ model, and without one the error says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ModelError
+from headlens.prompts import TextBank
 
 Encoder = Callable[[list[str]], Tensor]
+
+# Beside the text tower, not in it: a copy that is sent to another process shall not carry it.
+_BANKS: WeakKeyDictionary[Any, tuple[list[tuple[int, int]], dict[str, Tensor]]] = WeakKeyDictionary()
 
 
 class TextEmbeddings:
@@ -53,3 +59,26 @@ class TextEmbeddings:
     def remember(self, prompts: Sequence[str], embeddings: Float[Tensor, "text embed"]) -> None:
         """Take up again what `known` gave."""
         self._known.update(zip(prompts, embeddings, strict=True))
+
+
+def bank_embeddings(bank: TextBank, texts: TextEmbeddings, tower: Any) -> Float[Tensor, "text embed"]:
+    """The embeddings of a bank, not normalised: made once for each text tower, whatever is asked of it.
+
+    Args:
+        bank: the texts.
+        texts: embeds them, and remembers them.
+        tower: the text tower (`clip.text`), beside which they are kept until its weights change; None for none.
+    """
+    if not isinstance(tower, torch.nn.Module):
+        return texts(bank.texts)
+    weights = [(weight.data_ptr(), weight._version) for weight in tower.parameters() if not weight.is_inference()]
+    known, banks = _BANKS.get(tower, ([], {}))
+    if known != weights:
+        banks = {}
+        _BANKS[tower] = (weights, banks)
+    key = bank.digest()
+    if key in banks:
+        texts.remember(bank.texts, banks[key])
+    else:
+        banks[key] = texts(bank.texts)
+    return banks[key]

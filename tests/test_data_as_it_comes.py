@@ -1,0 +1,194 @@
+"""Tables, cells and pictures as people have them: each is read as it is meant, or refused with its fault named."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import headlens as hl
+from headlens.errors import HeadlensError, ImageError, ManifestError, StoreError, TaskError
+from headlens.extraction.storage import Storage
+from headlens.images import read_image
+from headlens.manifest import check_manifest, class_indices, parse_attribute, read_manifest, resolve_paths
+
+PLAIN = {"path": ["a.png", "b.png"], "label": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf;path;label\r\n0;a.png;cat\r\n1;b.png;dog\r\n",
+        "path\tlabel\r\na.png\tcat\r\nb.png\tdog".encode("utf-16"),
+        b"Unnamed: 0,path,label\n0,a.png,cat\n1,b.png,dog\n",
+        b"path,label,,\na.png,cat,,\nb.png,dog,,\n\n\n",
+        b'"path", "label"\n"a.png", "cat"\n"b.png", "dog"\n',
+        b"sep=|\npath|label\na.png|cat\nb.png|dog\n",
+        b"path,label\ra.png,cat\rb.png,dog\r",
+        b"path,label\n.\\a.png,cat\nb.png,dog\n",
+    ],
+)
+def test_dialects_with_one_reading(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    frame = read_manifest(tmp_path / "m.csv")
+    assert frame["label"].tolist() == PLAIN["label"] and list(frame) == ["path", "label"]
+    assert [path.resolve() for path in resolve_paths(frame)] == [tmp_path.resolve() / name for name in PLAIN["path"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"path;label;label\na.png;cat;cat\n", "column 'label' 2 times .*semicolons"),
+        (b"path,label\na.png,cat,3\n", "Line 2 .*has 3 cells .*2 columns .*commas"),
+        (b"path,,label\na.png,x,cat\n", "Column 2 .*no name"),
+        (b"path;label\na.png,cat\n", "Line 2 .*1 cells .*semicolons"),
+        (b"PK\x03\x04rest", "Excel workbook or a zip"),
+        (b"path,label\na\xff.png,cat\n", "not text in UTF-8"),
+        (b'path,label\n"a.png,cat\n', "does not read as CSV"),
+    ],
+)
+def test_dialects_without_one(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(ManifestError, match=said):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_roots_are_relative_to_the_table_or_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "m.csv").write_bytes(b"path,label\n../images/a.png,cat\n")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (3, 5)).save(tmp_path / "images" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for given, root in (("tables/m.csv", None), (tmp_path / "tables" / "m.csv", None), ("tables/m.csv", "tables")):
+        check_manifest(read_manifest(given, root=root))
+    with pytest.raises(ManifestError, match="not there"):
+        check_manifest(read_manifest("tables/m.csv", root=tmp_path / "elsewhere" / "deep"))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["Land", "land", "water"], "'Land' .*'land'|'land' .*'Land'"),
+        (["on_land", "on land", "water"], "capitals, joints or stops"),
+        (["land.", "land", "water"], "capitals, joints or stops"),
+        (["caf\u00e9", "cafe\u0301", "water"], "capitals, joints or stops"),
+        (["land", "land", "land"], "the same value"),
+        (["land", "", "water"], "1 cells .*empty"),
+    ],
+)
+def test_values_that_are_nearly_equal_or_missing(values: list[str], said: str) -> None:
+    frame = hl.manifest.as_manifest(pd.DataFrame({"path": ["a", "b", "c"], "place": values}))
+    with pytest.raises(ManifestError, match=said):
+        check_manifest(frame, attribute="place", files=False)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        (["1", " 1.0 ", 1, 1.0, "7"], ["7", "1"], [1, 1, 1, 1, 0]),  # names that are numbers are no indices
+        ([0, 1.0, "1"], ["cat", "dog"], [0, 1, 1]),
+        (["cat ", " dog"], ["cat", "dog"], [0, 1]),
+        (["01", "1"], ["01", "1"], [0, 1]),  # two codes
+        (["0"], ["7", "1"], "no label is read as an index"),
+        (["Cat"], ["cat", "dog"], "Did you mean 'cat'"),
+        (["cat"], ["cat", "dog", "cat"], "named twice"),
+        (["2"], ["cat", "dog"], "not among the 2 classes"),
+    ],
+)
+def test_labels_by_name_and_by_index(labels: list, classes: list[str], expected: object) -> None:
+    column = pd.Series(labels, dtype=object, name="label")
+    if isinstance(expected, str):
+        with pytest.raises(ManifestError, match=expected):
+            class_indices(column, classes)
+    else:
+        assert class_indices(column, classes).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "said"),
+    [
+        (["0", "1"], "place", "says nothing to a model.*place:0=a photo of"),
+        (["White", "Latino_Hispanic"], "place", "'a photo of Latino_Hispanic' says nothing"),
+        (["0", "1"], "place:0=land,0=water", "'0' twice"),
+        (["land", "water"], "plce", "Did you mean 'place'"),
+        (["land", "water"], "attribute.yaml", "holds no attribute"),
+    ],
+)
+def test_prompts_that_would_be_codes_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[str], asked: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("attribute.yaml").write_bytes(b"name: place\nvalues: [land")
+    with pytest.raises(TaskError, match=said):
+        parse_attribute(asked, pd.DataFrame({"path": ["a", "b"], "place": values}))
+
+
+def test_one_prompt_of_a_value_may_stand_alone_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: place\nvalues: {0: the land, 1: [the sea, the water]}\n")
+    found = parse_attribute(str(tmp_path / "a.yaml"), pd.DataFrame())
+    assert found == ("place", {"0": ["the land"], "1": ["the sea", "the water"]})
+
+
+RAMP = np.arange(35, dtype=np.uint8).reshape(5, 7)
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix", "expected"),
+    [
+        (Image.fromarray(RAMP).convert("P"), "png", RAMP),
+        (Image.merge("LA", (Image.fromarray(RAMP), Image.new("L", (7, 5), 9))), "png", RAMP),
+        (Image.merge("RGBA", (*[Image.fromarray(RAMP)] * 3, Image.new("L", (7, 5), 0))), "png", RAMP),
+        (Image.fromarray(RAMP.astype(np.uint16) * 257), "png", RAMP),
+        (Image.fromarray(RAMP.astype(np.int32)), "tif", "32-bit"),
+        (Image.fromarray(RAMP.astype(np.float32)), "tif", "32-bit"),
+        (Image.new("RGB", (120_000, 1)), "png", "more than 300 times"),
+        (Image.new("RGB", (1, 20_000)), "png", "more than 300 times"),
+    ],
+)
+def test_pictures_of_every_kind(tmp_path: Path, image: Image.Image, suffix: str, expected: object) -> None:
+    image.save(tmp_path / f"a.{suffix}")
+    if isinstance(expected, str):
+        with pytest.raises(ImageError, match=expected):
+            read_image(tmp_path / f"a.{suffix}")
+    else:
+        np.testing.assert_array_equal(np.asarray(read_image(tmp_path / f"a.{suffix}"))[..., 0], expected)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")])
+def test_a_folder_that_takes_nothing_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    from tiny_clip import tiny_clip, write_images
+
+    frame = write_images(tmp_path / "images", 5)
+
+    def refuse(self: Storage, *arguments: object, **options: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write", refuse)
+        with pytest.raises(StoreError, match=error.strerror):
+            hl.extract(tiny_clip(), frame, tmp_path / "acts.zarr")
+    assert len(hl.extract(tiny_clip(), frame, tmp_path / "acts.zarr")) == 5
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")])
+def test_an_audit_that_cannot_be_saved_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    import fairness_example
+
+    audit = fairness_example.audit(tmp_path / "images")
+    folder = audit.save(tmp_path / "kept")
+    before = {file: file.read_bytes() for file in folder.rglob("*.json")}
+
+    def refuse(*arguments: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headlens.serialization._write", refuse)
+        with pytest.raises(HeadlensError, match=error.strerror):
+            audit.save(folder, overwrite=True)
+    assert {file: file.read_bytes() for file in folder.rglob("*.json")} == before
+    assert hl.Audit.load(folder).identity == audit.identity
