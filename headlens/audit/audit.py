@@ -167,12 +167,12 @@ class Audit(Audited):
                 the zero-shot classifier gets wrong more often than its class as a whole.
             rule: the thresholds of the concept test.
             spurious, salient: heads that were located elsewhere; then no locator is run.
-            source: where these come from, in a few words.
+            source: where these come from, in a few words; of no heads at all, why there are none.
             options: the locator's other options, such as `first=5`.
 
         Raises:
             UnknownNameError: for an unknown locator.
-            LocateError: for an unknown option or group, or where there is nothing to contrast.
+            LocateError: for an unknown option or group; `NothingLocatedError` where there is nothing to contrast.
         """
         groups = None if conflicting is None else tuple((str(label), str(value)) for label, value in conflicting)
         if not isinstance(locator, str):

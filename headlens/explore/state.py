@@ -274,16 +274,19 @@ class ExplorerState:
     # ---- heads and images -------------------------------------------------------------------------------------------
 
     def click(self, head: tuple[int, int], add: bool = False) -> None:
-        """Show a head, and select it: alone, or added to (or taken out of) the selection.
+        """Show a head, and select it: alone, or added to the selection.
+
+        A head that is taken out of the selection is no longer shown: another selected one is, or none.
 
         Raises:
             LocateError: for a head outside the tower.
         """
         (one,) = as_heads([head], self.audit.store.n_layers, self.audit.store.n_heads)
         others = [other for other in self.selection if other != one]
-        if not add:
-            others = []
-        self._select(others if add and one in self.selection else [*others, one], shown=one)
+        if add and one in self.selection:
+            self._select(others, self.head if self.head in others else next(iter(others), None))
+        else:
+            self._select([*others, one] if add else [one], one)
 
     def select(self, heads: Iterable[tuple[int, int]] | str) -> None:
         """Select these heads and no others, and show the first, unless the one that is shown is among them.

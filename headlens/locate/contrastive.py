@@ -30,7 +30,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from headlens.errors import LocateError
+from headlens.errors import LocateError, NothingLocatedError
 from headlens.heads import HeadId, HeadLike, HeadScores
 from headlens.locate.located import Located
 from headlens.registry import Registry
@@ -303,7 +303,7 @@ def check_conflicting(conflicting: Bool[Tensor, "image"], decisions: Decisions) 
             "Take it from headlens.locate.conflicting_groups on the same rows.",
         )
     if not bool(conflicting.any()):
-        raise LocateError(
+        raise NothingLocatedError(
             f"None of the {len(decisions)} images is in the conflicting groups.",
             "Name groups that occur in this split, or take a split where attribute and class do conflict.",
         )
@@ -316,14 +316,14 @@ def contrastive_from_credit(
     """Steps 3 and 4, from each image's credit and whether it was classified correctly. See `contrastive`."""
     n_correct, n_wrong = int(correct.sum()), int((~correct).sum())
     if n_wrong == 0:
-        raise LocateError(
+        raise NothingLocatedError(
             f"All {n_correct} images of the conflicting groups are classified correctly: there is nothing to contrast.",
             "The model does not fall for this bias here. Name harder groups, or take a larger split.",
         )
     if n_correct == 0:
-        raise LocateError(
+        raise NothingLocatedError(
             f"All {n_wrong} images of the conflicting groups are classified incorrectly: there is nothing to contrast.",
-            "Check the order of the classes and the prompts, or use headlens.locate.contrastive_full.",
+            "Check the order of the classes and the prompts, or compare all images: the locator contrastive-full.",
         )
     dtype = credits.dtype if credits.dtype == torch.float64 else torch.float32
     sum_correct = credits[correct].sum(dim=0, dtype=torch.float64)
