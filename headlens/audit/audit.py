@@ -32,7 +32,7 @@ from headlens.correct import Correction, Tokens
 from headlens.errors import CorrectionError, HeadlensWarning
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
+from headlens.heads import ByHead, HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import ConceptRule, Located
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
@@ -194,7 +194,7 @@ class Audit(Audited):
         k: int = 10,
         n_bootstrap: int = 5,
         rule: LabelRule | None = None,
-    ) -> dict[HeadId, Explanation]:
+    ) -> ByHead[Explanation]:
         """Say what heads encode: what they tell apart in the reference images, in texts of the bank, tested on others.
 
         A head's principal directions have texts at both ends; a head is labelled by a pair of them where these predict
@@ -211,7 +211,7 @@ class Audit(Audited):
         """
         chosen = None if heads is None else self._heads(heads)
         call = calls.Explain(chosen, k, n_bootstrap, rule or LabelRule())
-        return self._take(call, lambda: self._explain(call))
+        return ByHead(self._take(call, lambda: self._explain(call)))
 
     def correct(
         self,

@@ -375,7 +375,6 @@ def evaluate(typed: Typed) -> None:
 @command(app, "collateral", _STEP, of_call("collateral"), example="headlens collateral audit/ --methods ltc")
 def collateral(typed: Typed) -> None:
     """Measure what corrections cost elsewhere: other classes, other attributes, nearest images."""
-    from headlens.cli import show
     from headlens.manifest import parse_attribute
     from headlens.prompts import Attribute
 
@@ -387,13 +386,12 @@ def collateral(typed: Typed) -> None:
     if typed["as_json"]:
         _json({"audit": str(folder), **found.to_dict()})
     else:
-        show.frame(found.table(), found.notes)
+        click.echo(str(found))
 
 
 @command(app, "ablate", _STEP, of_call("ablate"), example="headlens ablate audit/ --heads L3H0,L3H1")
 def ablate(typed: Typed) -> None:
     """Replace chosen heads by their reference means: accuracies and Cramér's V before and after, and random heads."""
-    from headlens.cli import show
 
     one, folder = _opened(typed, "ablate")
     found = one.ablate(**({"heads": []} | _call(typed, "ablate")))
@@ -401,7 +399,7 @@ def ablate(typed: Typed) -> None:
     if typed["as_json"]:
         _json({"audit": str(folder), "measures": found.table().to_dict("records")})
     else:
-        show.frame(found.table())
+        click.echo(str(found))
 
 
 @command(
@@ -487,8 +485,9 @@ def _locate(one: Audit, given: dict[str, Any]) -> Any:
 
 
 def _reading(checked: Checked) -> str:
-    known = checked.manifest is None
-    return "head states from the store" if known else f"head states of {len(checked.manifest):,} images"
+    if checked.manifest is None:
+        return "head states from the store"
+    return f"head states of {len(checked.manifest):,} images"
 
 
 def _go_on(nothing: NothingLocatedError, out: Path) -> str:

@@ -24,7 +24,7 @@ from headlens.explain.label import LabelRule
 from headlens.explain.poles import find_poles, shares_along
 from headlens.explain.textspan import moments_of, textspan_heads
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId
+from headlens.heads import HeadId, HeadLike
 from headlens.locate.textspan import TextSpan
 from headlens.progress import progress
 from headlens.states import HeadBasis, Moments, group_moments, merge_all
@@ -54,7 +54,7 @@ def explain_heads(
     embeddings: Float[Tensor, "text embed"],
     count: int = 20,
     rank: int | None = None,
-    heads: Iterable[tuple[int, int]] | None = None,
+    heads: Iterable[HeadLike] | None = None,
     *,
     basis: HeadBasis | None = None,
     held_out: HeadStore | None = None,

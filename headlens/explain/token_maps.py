@@ -18,7 +18,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from headlens.heads import as_heads
+from headlens.heads import HeadLike, as_heads
 from headlens.models import HookedVisionTransformer
 from headlens.states.kept_basis import kept_basis
 
@@ -26,7 +26,7 @@ from headlens.states.kept_basis import kept_basis
 def token_maps(
     vision: HookedVisionTransformer,
     images: Float[Tensor, "image channel height width"],
-    heads: Sequence[tuple[int, int]],
+    heads: Sequence[HeadLike],
     directions: Float[Tensor, "image embed"],
 ) -> Float[Tensor, "image head row column"]:
     """Each chosen head's contribution along each image's own direction, by patch.

@@ -19,7 +19,7 @@ those on head logits take [image layer head class] and make the margins from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -34,6 +34,7 @@ from headlens.errors import LocateError, NothingLocatedError
 from headlens.heads import HeadId, HeadLike, HeadScores
 from headlens.locate.located import Located
 from headlens.registry import Registry
+from headlens.tables import Column, Kind
 
 Credit = Literal["top", "soft"]
 
@@ -176,7 +177,7 @@ def _check_finite(values: Tensor, name: str) -> None:
 # ---- the published rule ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Location(Located):
     """Heads named by contrast, with the numbers and the rule that named them.
 
@@ -218,6 +219,17 @@ class Location(Located):
                 rows.append((str(head), correct, wrong, difference, roles.get(head, "")))
         frame = pd.DataFrame(rows, columns=["head", "V_C", "V_W", "difference", "role"])
         return frame.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
+
+    def _columns(self) -> Mapping[str, Kind | Column]:
+        soft = self.method.endswith("-soft")  # whose credits are mean scores, not shares of the images
+        share: Kind = "number" if soft else "percent"
+        return {
+            "head": "head",
+            "V_C": share,
+            "V_W": share,
+            "difference": "change" if soft else "points",
+            "role": "text",
+        }
 
 
 def contrastive(

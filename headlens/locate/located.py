@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId, HeadScores
+from headlens.tables import Column, Kind, Shown, Table, listed
+
+_MOST = 12  # rows that are shown
 
 
-@dataclass(frozen=True, eq=False)
-class Located:
+@dataclass(frozen=True, eq=False, repr=False)
+class Located(Shown):
     """Heads that a locator named. Each locator's own result adds the numbers behind them.
 
     Used as it stands for heads that come from elsewhere: a publication, another data set, a choice by hand.
@@ -45,5 +49,14 @@ class Located:
         roles = [*[(str(h), "spurious") for h in self.spurious], *[(str(h), "salient") for h in self.salient]]
         return pd.DataFrame(roles, columns=["head", "role"])
 
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+    def shown(self) -> Table:
+        """The named heads, and the first rows of the table."""
+        frame = self.table()
+        caption = f"{self.method}: spurious {listed(self.spurious)}; salient {listed(self.salient)}"
+        if len(frame) > _MOST:
+            caption += f"; the first {_MOST} of {len(frame)} rows"
+        return Table(frame.head(_MOST), self._columns(), caption)
+
+    def _columns(self) -> Mapping[str, Kind | Column]:
+        """How the columns of `table()` are written; empty for the way of their types."""
+        return {}
