@@ -26,7 +26,7 @@ def main(folder: Path, count: int | None = None) -> hl.Audit:
     location = audit.locate()
     results = audit.evaluate(["ablation", "ltc"])
     sys.stdout.write(f"spurious heads: {', '.join(map(str, location.spurious)) or 'none'}\n")
-    sys.stdout.write(results.table().to_string(index=False, float_format="{:.3f}".format) + "\n")
+    sys.stdout.write(f"{results}\n")
     sys.stdout.write(results.verdict.sentence + "\n")
     audit.report(folder / "report.html")
     return audit

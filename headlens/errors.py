@@ -42,11 +42,15 @@ class ModelError(HeadlensError):
     """A model that cannot be found, loaded, converted or trusted."""
 
 
-class ModelWarning(UserWarning):
+class HeadlensWarning(UserWarning):
+    """Something that was assumed, left out or dropped, and that a result does not show by itself."""
+
+
+class ModelWarning(HeadlensWarning):
     """What a model was found to be, where that is not what its name says, or had to be assumed."""
 
 
-class StoreWarning(UserWarning):
+class StoreWarning(HeadlensWarning):
     """A store that is accepted, although something about it could not be compared."""
 
 
@@ -74,6 +78,10 @@ class LocateError(HeadlensError):
     """Data from which heads cannot be located: nothing to contrast, an empty group, values that are not numbers."""
 
 
+class NothingLocatedError(LocateError):
+    """Data that give a locator nothing to go by: no mistake, no group in conflict. The question itself is sound."""
+
+
 class ExplainError(HeadlensError):
     """Contributions, texts or sizes from which no explanation can be made."""
 
@@ -88,7 +96,3 @@ class MetricError(HeadlensError):
 
 class OutputError(HeadlensError):
     """An output folder or file that must not be written to."""
-
-
-class HeadlensWarning(UserWarning):
-    """Something that was assumed, left out or dropped, and that a result does not show by itself."""

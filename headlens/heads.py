@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import LocateError
+
+T = TypeVar("T")
 
 HeadLike = tuple[int, int] | str
 """What names a head: a `HeadId`, a pair of integers, "L10H3" or "10.3"."""
@@ -53,14 +55,25 @@ class HeadId(NamedTuple):
         raise LocateError(f"{head!r} names no head.", "Write a head as L10H3, 10.3 or (10, 3); both count from zero.")
 
 
+class ByHead(dict[HeadId, T]):
+    """One thing a head, found by any way to write the head: `found["L3H0"]`, `found["3.0"]`, `found[3, 0]`."""
+
+    def __missing__(self, head: HeadLike) -> T:
+        if (one := HeadId.of(head)) in self:
+            return self[one]
+        raise KeyError(str(one))
+
+
 def as_heads(heads: Iterable[HeadLike], n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
     """Check that every head exists in a tower of `n_layers` × `n_heads`, and that none is named twice.
+
+    A single text names heads separated by commas, as in the shell: "L3H0, 3.1".
 
     Raises:
         LocateError: for a head outside the tower or a repeated one.
     """
     checked: list[HeadId] = []
-    for head in heads:
+    for head in [part for part in heads.split(",") if part.strip()] if isinstance(heads, str) else heads:
         one = HeadId.of(head)
         if not (0 <= one.layer < n_layers and 0 <= one.head < n_heads):
             raise LocateError(
@@ -73,7 +86,7 @@ def as_heads(heads: Iterable[HeadLike], n_layers: int, n_heads: int) -> tuple[He
     return tuple(checked)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadScores:
     """A score for every head of a tower, with the rule that selected some of them.
 
@@ -89,8 +102,8 @@ class HeadScores:
     threshold: float | None = None
     selection: tuple[HeadId, ...] = field(default=())
 
-    def __getitem__(self, head: tuple[int, int]) -> float:
-        return float(self.values[head[0], head[1]])
+    def __getitem__(self, head: HeadLike) -> float:
+        return float(self.values[HeadId.of(head)])
 
     def __iter__(self) -> Iterator[tuple[HeadId, float]]:
         n_layers, n_heads = self.values.shape
@@ -104,5 +117,11 @@ class HeadScores:
         ]
         return pd.DataFrame(rows).sort_values(self.name, ascending=False, kind="stable", ignore_index=True)
 
+    def __repr__(self) -> str:
+        n_layers, n_heads = self.values.shape
+        first = ", ".join(f"{row.head} {row[self.name]:+.3f}" for _, row in self.table().head(5).iterrows())
+        chosen = ", ".join(map(str, self.selection)) or "none"
+        return f"HeadScores({self.name}: {first}, … of {n_layers} × {n_heads} heads; selected: {chosen})"
+
     def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True)
+        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)

@@ -5,8 +5,8 @@ depends on how unevenly advances arrive. On a terminal this is a bar; in a noteb
 done; to a pipe or a log file a line every half minute, so that short work writes nothing. `HEADLENS_PROGRESS=0`
 silences all of them. A widget of one's own listens instead: `with listening(show): …`.
 
-Work in several steps names them: `with stages(5) as stage: stage("embedding texts")`, and whatever is shown until the
-next call begins with "2 of 5: ".
+Work in several steps names them: `with stages(5) as stage: stage("embedding 3,981 texts")` writes a line as each step
+begins, and whatever is shown until the next one begins with "2 of 5: ".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Event, Lock, Thread
 from time import monotonic
 
 Listener = Callable[[str], None]
@@ -111,8 +111,11 @@ def stages(total: int) -> Iterator[Callable[[str], None]]:
         nonlocal begun
         begun += 1
         _stage.set(f"{begun} of {total}: ")
+        line = f"{begun} of {total}: {name}"
         if (show := _listener.get()) is not None:
-            show(f"{begun} of {total}: {name}")
+            show(line)
+        elif not _silenced() and not _in_notebook():
+            _write(line)
 
     token = _stage.set("")
     try:
@@ -144,11 +147,24 @@ def progress(description: str, total: int, unit: str = "images", done: int = 0) 
 def _display(work: Work) -> AbstractContextManager[Callable[[], None]]:
     if (listener := _listener.get()) is not None:
         return _listened(work, listener)
-    if os.environ.get("HEADLENS_PROGRESS", "1") == "0":
+    if _silenced():
         return _silent()
-    if "ipykernel" in sys.modules:
+    if _in_notebook():
         return _notebook(work)
     return _bar(work) if sys.stderr.isatty() else _log(work)
+
+
+def _silenced() -> bool:
+    return os.environ.get("HEADLENS_PROGRESS", "1") == "0"
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 @contextmanager
@@ -164,16 +180,20 @@ def _listened(work: Work, listener: Listener) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _log(work: Work) -> Iterator[Callable[[], None]]:
-    last = work.started
+    done = Event()
 
-    def show() -> None:
-        nonlocal last
-        if (now := _clock()) - last >= LINE_EVERY:
-            last = now
-            sys.stderr.write(f"{work}\n")
-            sys.stderr.flush()
+    def lines() -> None:
+        while not done.wait(LINE_EVERY):
+            _write(str(work))
 
-    yield show
+    # A thread of its own: a line comes on time where a single unit takes minutes, too.
+    writer = Thread(target=lines, name="headlens-progress", daemon=True)
+    writer.start()
+    try:
+        yield lambda: None
+    finally:
+        done.set()
+        writer.join()
 
 
 @contextmanager

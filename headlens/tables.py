@@ -162,6 +162,10 @@ class Table:
             columns.append([_cell(values, kind) for kind, *values in zip(kinds, *parts, strict=True)])
         return [list(row) for row in zip(*columns, strict=True)]
 
+    def text(self) -> pd.DataFrame:
+        """The cells as text, under their headings."""
+        return pd.DataFrame(self.rows(), columns=self.headings)
+
     def csv(self) -> str:
         """The frame itself, unrounded, as comma-separated values that no spreadsheet reads as formulae."""
         return self.frame.map(_no_formula).rename(columns=_no_formula).to_csv(index=False, lineterminator="\r\n")
@@ -199,6 +203,20 @@ class Table:
             for row in rows
         ]
         return "\n".join(([plain(self.caption)] if self.caption else []) + lines)
+
+
+class Shown:
+    """What shows itself as a table, in a terminal and in a notebook. A dataclass of this kind has `repr=False`."""
+
+    def shown(self) -> Table:
+        """What is shown of it."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return str(self.shown())
+
+    def _repr_html_(self) -> str:
+        return self.shown()._repr_html_()
 
 
 STYLE = """<style>

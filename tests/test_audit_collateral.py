@@ -63,7 +63,7 @@ def test_every_task_is_scored_from_the_corrected_embedding(audit: hl.Audit) -> N
     shape = found.tasks[0]
     assert (shape.images, shape.guess) == (len(labels), pytest.approx(np.bincount(truth).max() / len(labels)))
     assert shape.prompts["round"] == ("a round one", "a circle")
-    assert found.table().shape == (10, 10)
+    assert found.table(wide=True).shape == (10, 10)
 
 
 def test_a_task_stands_under_its_column_and_images_of_other_values_are_left_out(audit: hl.Audit) -> None:

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 import headlens as hl
 from headlens.cli import app
-from headlens.errors import HeadlensWarning
+from headlens.errors import HeadlensWarning, StoreWarning
 from headlens.serialization import digest
 
 STEPS = ("locate", "explain", "correct", "evaluate", "report")
@@ -74,7 +75,7 @@ def test_the_steps_give_what_an_audit_in_python_gives(world: Path, located: Path
     again.locate()
     again.evaluate(["ablation"], n_random_sets=5, n_bootstrap=20)
     assert again.results is not None
-    assert again.results.table().equals(saved.results.table())
+    assert again.results.table(wide=True).equals(saved.results.table(wide=True))
 
     written = told(
         "report", located, "--images", 0, "--out", located / "again.html", "--card", located / "own" / "c.md"
@@ -114,6 +115,76 @@ def test_a_correction_is_embedded_and_baked_from_the_shell(world: Path, located:
     baked = told("bake", "--model", "testbed", *store, *asked, "--out", tmp_path / "baked")
     assert (tmp_path / "baked" / "open_clip_model.safetensors").is_file() and baked["heads"] == "L3H0"
     assert "no --model" in refused("bake", *store)
+
+
+def edited(world: Path, folder: Path, keep=slice(None), **columns) -> Path:
+    """A table of the world's images in another folder than theirs, with some columns changed."""
+    frame = pd.read_csv(world / "manifest.csv").loc[keep]
+    path = folder / "edited.csv"
+    frame.assign(**{name: change(frame) for name, change in columns.items()}).to_csv(path, index=False)
+    return path
+
+
+def test_a_filled_store_answers_an_edited_table(world: Path, located: Path, tmp_path: Path) -> None:
+    """Fewer rows, other labels, another attribute, and a folder that holds none of the images: matched by image."""
+    table = edited(
+        world,
+        tmp_path,
+        label=lambda frame: frame["background"].map({"land": "land", "water": "water"}),
+        species=lambda frame: frame["label"],
+        keep=slice(10, 229),
+    )
+    with pytest.warns(StoreWarning, match="20 of the store's 240 images are not in the table"):
+        found = told(
+            *(
+                "new",
+                "--model",
+                "testbed",
+                "--data",
+                table,
+                "--store",
+                world / "acts.zarr",
+                "--out",
+                tmp_path / "audit",
+            ),
+            *("--classes", "land,water", "--attribute", "species:landbird=landbird,waterbird=waterbird"),
+        )
+    audit = hl.Audit.load(found["audit"])  # which keeps the table: no later step has to be given it
+    assert len(audit.store) == 220
+    assert audit.store.manifest_digest == audit.question.manifest
+    assert f"--data {tmp_path / 'audit' / 'manifest.parquet'}" in audit.commands()
+    namespace: dict = {}
+    with pytest.warns(StoreWarning):
+        exec(audit.script(), namespace)
+    assert namespace["audit"].identity == audit.identity
+    assert set(audit.store.manifest["species"]) == {"landbird", "waterbird"}
+    assert (Path(audit.store.manifest.attrs["root"]) / audit.store.manifest["path"][0]).is_file()  # for token maps
+
+
+def test_an_audit_that_locates_nothing_ends_with_a_report_and_the_command_that_goes_on(
+    world: Path, located: Path, tmp_path: Path
+) -> None:
+    audit = hl.Audit.load(located)
+    classes = list(audit.task.classes)
+    guess = (audit.store.embedding @ audit.data.classifier.T).argmax(1).numpy()
+    table = edited(world, tmp_path, keep=[classes[i] for i in guess] == audit.store.manifest["label"].to_numpy())
+    out = tmp_path / "an audit"
+    few = ("--bootstrap", "20", "--draws", "3", "--null", "0")
+    with pytest.warns(HeadlensWarning) as warned:
+        found = told(
+            *("audit", *inputs(world, out), "--data", table, *few, "--methods", "ltc,roboshot"),
+        )
+    assert found["spurious"] == []
+    assert [one["method"] for one in found["methods"]] == ["zero-shot", "roboshot"]
+    assert set(found["methods"][0]["groups"]) >= {"landbird/land", "waterbird/water"}
+    (said,) = {str(one.message) for one in warned if "No heads were located" in str(one.message)}
+    for page in ("report.html", "card.md"):
+        assert "there is nothing to contrast" in (out / page).read_text()
+    command = said[said.index("headlens locate") :]
+    locating, evaluating = (shlex.split(one)[1:] for one in command.split(" && "))
+    assert told(*locating)["spurious"]
+    again = told(*evaluating, *few)
+    assert "random heads (ltc)" in [one["method"] for one in again["methods"]]
 
 
 def test_people_get_tables(located: Path) -> None:

@@ -70,7 +70,7 @@ def test_an_audit_survives_its_folder(audit: hl.Audit, tmp_path: Path) -> None:
     assert audit.results is not None
     assert again.identity == audit.identity
     assert again.location.spurious == audit.location.spurious  # type: ignore[union-attr]
-    pd.testing.assert_frame_equal(again.results.table(), audit.results.table())
+    pd.testing.assert_frame_equal(again.results.table(wide=True), audit.results.table(wide=True))
     for name, correction in again.corrections.items():
         same = correction.apply(again.data.test).embedding
         assert np.array_equal(same.numpy(), audit.corrections[name].apply(audit.data.test).embedding.numpy())

@@ -341,7 +341,9 @@ def test_clicking_selects_and_adding_collects(state: ExplorerState) -> None:
     assert state.selection == ((2, 3), (3, 1))
     state.ablate()
     state.click((2, 3), add=True)
-    assert (state.selection, state.head, state.ablated) == (((3, 1),), (2, 3), None)
+    assert (state.selection, state.head, state.ablated) == (((3, 1),), (3, 1), None)
+    state.click((3, 1), add=True)
+    assert (state.selection, state.head) == ((), None)  # no details of a head without a selection
     state.select("0.7, L3H0")
     assert state.selection == ((0, 7), (3, 0))
     for wrong in ("4.0", "1.1, 1.1", "three"):

@@ -75,6 +75,8 @@ def test_changed_weights_are_what_is_saved_and_half_precision_stays(tmp_path):
     with torch.no_grad():
         clip.vision.layers[1].attn.W_V[1] = 0
     again = hl.load(str(clip.save(tmp_path / "edited")))
+    modes = {path.stat().st_mode for path in (tmp_path / "edited").iterdir()}
+    assert len(modes) == 1  # the weights are as readable as the rest
     assert torch.equal(again.vision.layers[1].attn.W_V, clip.vision.layers[1].attn.W_V)
     again = hl.load(str(clip.bfloat16().save(tmp_path / "half")))
     assert torch.equal(again.vision.W_P, clip.vision.W_P.float())

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -79,16 +80,21 @@ def test_the_rate_does_not_depend_on_how_advances_are_bunched(steps: list[tuple[
     assert lines[-1].endswith(f"{duration(1000 / (done / elapsed))} left")
 
 
-def test_a_log_gets_a_line_every_half_minute(clock: Clock, shown: io.StringIO) -> None:
+def test_a_log_gets_a_line_every_half_minute_however_rarely_work_advances(
+    shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module.LINE_EVERY == 30
+    monkeypatch.setattr(module, "LINE_EVERY", 0.05)
     with progress("Reading", 1000) as advance:
-        for _ in range(100):
-            clock.now += 1
-            advance(2)
-    assert shown.getvalue().splitlines() == [
-        "Reading: 60 of 1,000 images · 2.0 images/s · 8 min left",
-        "Reading: 120 of 1,000 images · 2.0 images/s · 7 min left",
-        "Reading: 180 of 1,000 images · 2.0 images/s · 7 min left",
-    ]
+        time.sleep(0.13)
+        assert shown.getvalue().splitlines()[0] == "Reading: 0 of 1,000 images"  # the first unit takes its time
+        advance(200)
+        time.sleep(0.13)
+    lines = shown.getvalue().splitlines()
+    assert len(lines) in (3, 4, 5)
+    assert re.fullmatch(r"Reading: 200 of 1,000 images · [\d,.]+ images/s · [0-9] s left", lines[-1])
+    time.sleep(0.1)
+    assert shown.getvalue().splitlines() == lines  # nothing once the work is done
 
 
 def test_short_work_writes_nothing_to_a_log(clock: Clock, shown: io.StringIO) -> None:
@@ -141,6 +147,20 @@ def test_a_notebook_keeps_nothing_of_it(clock: Clock, shown: io.StringIO, monkey
     with progress("Quick", 1) as advance:
         advance(1)
     assert len(cells) == 3
+    assert shown.getvalue() == ""
+
+
+def test_stages_are_named_as_they_begin(shown: io.StringIO) -> None:
+    with stages(2) as stage:
+        stage("extracting 7 images")
+        stage("embedding 3,981 texts")
+    assert shown.getvalue().splitlines() == ["1 of 2: extracting 7 images", "2 of 2: embedding 3,981 texts"]
+
+
+def test_stages_are_silent_where_progress_is(shown: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADLENS_PROGRESS", "0")
+    with stages(2) as stage:
+        stage("extracting 7 images")
     assert shown.getvalue() == ""
 
 

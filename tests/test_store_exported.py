@@ -41,7 +41,7 @@ def test_it_finds_and_corrects_the_same(extracted: tuple) -> None:
     for audit in (other, third):
         assert audit.location.spurious == one.location.spurious
         assert audit.location.salient == one.location.salient
-        ours, theirs = audit.results.table(), one.results.table()
+        ours, theirs = audit.results.table(wide=True), one.results.table(wide=True)
         numbers = theirs.select_dtypes("number").columns
         assert len(numbers)
         np.testing.assert_allclose(ours[numbers].to_numpy(), theirs[numbers].to_numpy(), rtol=1e-6, atol=1e-6)

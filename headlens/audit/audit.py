@@ -33,7 +33,7 @@ from headlens.document.figures import Figures
 from headlens.errors import CorrectionError, HeadlensWarning
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
+from headlens.heads import ByHead, HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import ConceptRule, Located
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
@@ -168,14 +168,14 @@ class Audit(Audited):
                 the zero-shot classifier gets wrong more often than its class as a whole.
             rule: the thresholds of the concept test.
             spurious, salient: heads that were located elsewhere; then no locator is run.
-            source: where these come from, in a few words.
+            source: where these come from, in a few words; of no heads at all, why there are none.
             n_bootstrap: resamples of the reference images behind the locator's stability, how often each head is
                 named, where it reads class scores alone; 0 leaves it out.
             options: the locator's other options, such as `first=5`.
 
         Raises:
             UnknownNameError: for an unknown locator.
-            LocateError: for an unknown option or group, or where there is nothing to contrast.
+            LocateError: for an unknown option or group; `NothingLocatedError` where there is nothing to contrast.
         """
         groups = None if conflicting is None else tuple((str(label), str(value)) for label, value in conflicting)
         if not isinstance(locator, str):
@@ -197,7 +197,7 @@ class Audit(Audited):
         k: int = 10,
         n_bootstrap: int = 5,
         rule: LabelRule | None = None,
-    ) -> dict[HeadId, Explanation]:
+    ) -> ByHead[Explanation]:
         """Say what heads encode: what they tell apart in the reference images, in texts of the bank, tested on others.
 
         A head's principal directions have texts at both ends; a head is labelled by a pair of them where these predict
@@ -214,7 +214,7 @@ class Audit(Audited):
         """
         chosen = None if heads is None else self._heads(heads)
         call = calls.Explain(chosen, k, n_bootstrap, rule or LabelRule())
-        return self._take(call, lambda: self._explain(call))
+        return ByHead(self._take(call, lambda: self._explain(call)))
 
     def correct(
         self,

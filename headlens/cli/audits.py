@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+import warnings
 import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -30,14 +32,17 @@ from headlens.cli.options import (
     option,
     out,
 )
-from headlens.errors import TaskError
+from headlens.errors import HeadlensWarning, NothingLocatedError, TaskError
+from headlens.progress import stages
 
 if TYPE_CHECKING:
     from headlens.audit import Audit
+    from headlens.cli.inputs import Checked
     from headlens.steps.requirements import Requirement
 
 _WORLDS = {"birds": "testbed", "figures": "testbed-figures"}
 _PLACE = click.Path(path_type=Path)
+_NOTHING = "No heads were located."
 _STEP = (*FOLDER, *MODEL, *DATA, OVERWRITE, out("audit"), JSON)
 _DRAWS = of_call("evaluate", ["n_random_sets", "n_bootstrap", "n_null"])
 
@@ -75,47 +80,59 @@ def demo(typed: Typed) -> None:
     world, folder = typed["world"], typed["out"]
     name = typed["model"] or _WORLDS[world]
     card = testbed.card(name, world)
-    clip, task = load(name), ZeroShotTask(card["classes"], card["templates"])
-    store = extract(clip, testbed.images(folder / "images", n=typed["images"], world=world), folder / "store.zarr")
-    attribute = Attribute(card["attribute"]["name"], card["attribute"]["values"])
-    audit = Audit(
-        clip,
-        store,
-        task,
-        attribute,
-        pairs=card_pairs(card, task),
-        spurious_pairs=[tuple(pair) for pair in card["spurious_pairs"]],
-        seed=typed["seed"],
-    )
-    if not typed["overwrite"]:
-        refuse_other_audit(folder, audit.question)
     planted = [tuple(head) for head in card["planted_heads"]]
     draws = arguments(typed, "evaluate")
-    if world == "birds":
-        audit.locate()
-        audit.evaluate(**draws)
-        _explain_located(audit)
+    with stages(6) as stage:
+        stage(f"drawing the world {world} and reading head states")
+        clip, task = load(name), ZeroShotTask(card["classes"], card["templates"])
+        store = extract(clip, testbed.images(folder / "images", n=typed["images"], world=world), folder / "store.zarr")
+        audit = Audit(
+            clip,
+            store,
+            task,
+            Attribute(card["attribute"]["name"], card["attribute"]["values"]),
+            pairs=card_pairs(card, task),
+            spurious_pairs=[tuple(pair) for pair in card["spurious_pairs"]],
+            seed=typed["seed"],
+        )
+        if not typed["overwrite"]:
+            refuse_other_audit(folder, audit.question)
+        if world == "birds":
+            stage("locating heads")
+            audit.locate()
+            stage("correcting and scoring, random heads for comparison")
+            audit.evaluate(**draws)
+            stage("explaining the located heads")
+            _explain_located(audit)
+            stage("what correcting costs elsewhere")
+            audit.collateral()
+            stage("writing the report")
+
+            def record() -> dict[str, Any]:
+                return evaluation_record(audit.data, audit.record) | {"planted": [list(head) for head in planted]}
+
+            _finish(audit, typed, record, [_planted(planted)], name="evaluation.json")
+            return
+        stage("locating candidates and explaining every head")
+        audit.locate("concept+textspan")
+        audit.explain()
+        stage("ablating the candidates, random heads for comparison")
+        audit.fairness(**draws)
+        stage("what the ablation costs elsewhere")
         audit.collateral()
+        stage("the same for an attribute that has nothing to do with the classes")
+        control = audit.with_attribute(Attribute(card["control"]["name"], card["control"]["values"]))
+        negative = control.fairness(**draws, total=0)
+        stage("writing the report")
 
-        def record() -> dict[str, Any]:
-            return evaluation_record(audit.data, audit.record) | {"planted": [list(head) for head in planted]}
+        def record_of_figures() -> dict[str, Any]:
+            return fairness_record(audit.data, audit.record) | {
+                "planted": [list(head) for head in planted],
+                "negative_control": negative.to_dict(),
+            }
 
-        _finish(audit, typed, record, [_planted(planted)], name="evaluation.json")
-        return
-    audit.locate("concept+textspan")
-    audit.explain()
-    audit.fairness(**draws)
-    audit.collateral()
-    control = audit.with_attribute(Attribute(card["control"]["name"], card["control"]["values"]))
-    negative = control.fairness(**draws, total=0)
-
-    def record_of_figures() -> dict[str, Any]:
-        return fairness_record(audit.data, audit.record) | {
-            "planted": [list(head) for head in planted],
-            "negative_control": negative.to_dict(),
-        }
-
-    _finish(audit, typed, record_of_figures, [_planted(planted), f"Negative control: {negative.verdict.sentence}"])
+        planted_line = _planted(planted)
+        _finish(audit, typed, record_of_figures, [planted_line, f"Negative control: {negative.verdict.sentence}"])
 
 
 def _planted(heads: Sequence[tuple[int, int]]) -> str:
@@ -146,12 +163,27 @@ def audit(typed: Typed) -> None:
     checked = check(typed)
     located, scored = _call(typed, "locate"), _call(typed, "evaluate")
     _check_names(located, scored)
-    one = new_audit(checked)
-    _locate(one, located)
-    one.evaluate(**scored)
-    _explain_located(one)
-    one.collateral()
-    _finish_correction(one, typed, required)
+    with stages(6) as stage:
+        stage(_reading(checked))
+        one = new_audit(checked)
+        stage(f"locating heads, {located.get('locator', 'contrastive')}")
+        try:
+            _locate(one, located)
+        except NothingLocatedError as nothing:
+            # The question stands: how each group fares is worth a report, and so is why no head was named.
+            one.locate(spurious=(), source=_go_on(nothing, typed["out"]))
+            scored["methods"] = [name for name in scored.get("methods", ()) if not one.methods[name].located]
+        stage("correcting and scoring, random heads for comparison")
+        one.evaluate(**scored)
+        stage("explaining the located heads")
+        _explain_located(one)
+        stage("what correcting costs elsewhere")
+        if one.corrections:
+            one.collateral()
+        stage("writing the report")
+        if one.location_note.startswith(_NOTHING):
+            warnings.warn(one.location_note, HeadlensWarning, stacklevel=1)
+        _finish_correction(one, typed, required)
 
 
 @command(
@@ -186,25 +218,33 @@ def fairness(typed: Typed) -> None:
     candidates = options.pop("heads", None) or options.pop("locator", "concept+textspan")
     others = options.pop("options", {})
     notes: tuple[str, ...] = ()
-    if typed["folder"] is not None:
-        one, folder = open_audit(typed)
-    else:
-        checked = check(typed)
-        one, folder, notes = new_audit(checked), checked.out, checked.notes
-        if isinstance(candidates, str):
-            one.locate(candidates, **({"rule": options["rule"]} if "rule" in options else {}), **others)
-        one.explain(**_call(typed, "explain"))
-    one.fairness(candidates, **options, **others)
-    if typed["folder"] is None:
-        one.collateral()
-    _finish(
-        one,
-        typed,
-        lambda: fairness_record(one.data, one.record),
-        notes,
-        required,
-        folder=folder,
-    )
+    saved = typed["folder"] is not None
+    checked = None if saved else check(typed)
+    with stages(3 if saved else 6) as stage:
+        stage("opening the audit" if checked is None else _reading(checked))
+        if checked is None:
+            one, folder = open_audit(typed)
+        else:
+            one, folder, notes = new_audit(checked), checked.out, checked.notes
+            stage("locating candidates" if isinstance(candidates, str) else "the candidates as named")
+            if isinstance(candidates, str):
+                one.locate(candidates, **({"rule": options["rule"]} if "rule" in options else {}), **others)
+            stage(f"explaining {one.store.n_layers * one.store.n_heads} heads")
+            one.explain(**_call(typed, "explain"))
+        stage("ablating the candidates, random heads for comparison")
+        one.fairness(candidates, **options, **others)
+        if checked is not None:
+            stage("what the ablation costs elsewhere")
+            one.collateral()
+        stage("writing the report")
+        _finish(
+            one,
+            typed,
+            lambda: fairness_record(one.data, one.record),
+            notes,
+            required,
+            folder=folder,
+        )
 
 
 @command(
@@ -451,6 +491,21 @@ def _locate(one: Audit, given: dict[str, Any]) -> Any:
     """Locate as was typed: by a locator, or the heads that were named."""
     options = given.pop("options", {})
     return one.locate(given.pop("locator", "contrastive"), **given, **options)
+
+
+def _reading(checked: Checked) -> str:
+    if checked.manifest is None:
+        return "head states from the store"
+    return f"head states of {len(checked.manifest):,} images"
+
+
+def _go_on(nothing: NothingLocatedError, out: Path) -> str:
+    """Why no heads were located, and the commands that go on from there."""
+    folder = shlex.quote(str(out))
+    return (
+        f"{_NOTHING} {nothing} To locate them by what they encode instead: headlens locate {folder} "
+        f"--locator concept+textspan && headlens evaluate {folder} --methods ablation,ltc"
+    )
 
 
 def _explain_located(one: Audit) -> None:

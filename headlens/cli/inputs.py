@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headlens.cli.options import DATA, Typed, listed
-from headlens.errors import TaskError
+from headlens.errors import ManifestError, StoreError, TaskError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,8 +72,10 @@ def check(typed: Typed) -> Checked:
         classes=classes,
         attribute=attribute[0] if labelled else None,
         splits=splits if "split" in table.columns else (),
-        files=manifest is not None,
+        files=False,
     )
+    if manifest is not None:
+        manifest = _with_images(manifest, Path(typed["store"] or typed["out"] / "store.zarr"), typed["on_error"])
     return Checked(typed, manifest, notes, classes, attribute, splits)
 
 
@@ -224,7 +226,7 @@ def _images(typed: Typed) -> tuple[pd.DataFrame | None, list[str] | None, tuple[
             "`headlens doctor` lists the data sets that can be read.",
         )
     if data is not None:
-        return read_manifest(data), _classes_beside(Path(data)), ()
+        return read_manifest(data, typed["root"]), _classes_beside(Path(data)), ()
     if typed["root"] is None:
         raise TaskError("--dataset was named without its folder.", "Write --root FOLDER.")
     keep = {}
@@ -235,6 +237,28 @@ def _images(typed: Typed) -> tuple[pd.DataFrame | None, list[str] | None, tuple[
         keep[column.strip()] = listed(values)
     found = read_dataset(dataset, typed["root"], keep=keep)
     return found.manifest, list(found.classes), found.notes
+
+
+def _with_images(manifest: pd.DataFrame, store: Path, on_error: str) -> pd.DataFrame:
+    """The table, whose image files are there; or, for a store that is filled, need not be: its images are known.
+
+    A table that lies apart from the images then gets the store's folder for its relative paths.
+    """
+    from headlens.manifest import check_files, manifest_root
+
+    if not store.exists():
+        if on_error == "raise":
+            check_files(manifest)
+        return manifest
+    from headlens.extraction import HeadStore
+
+    with suppress(StoreError):  # one that is not filled yet, or not one: extract goes on, or says so
+        kept = HeadStore.open(store)
+        with suppress(ManifestError):
+            check_files(manifest)
+            return manifest
+        manifest.attrs["root"] = manifest_root(kept.manifest)
+    return manifest
 
 
 def _manifest_of(store: Path) -> pd.DataFrame:

@@ -73,7 +73,12 @@ EXTRACTION: Parameters = (
 DATA: Parameters = (
     option("--data -d", "CSV with the columns path, label, split and the attribute.", "Data", type=_FOLDER),
     option("--dataset", "A known data set, such as facet; needs --root.", "Data"),
-    option("--root", "The folder of --dataset.", "Data", type=_FOLDER),
+    option(
+        "--root",
+        "The folder of --dataset; with --data, the one that its relative paths count from.",
+        "Data",
+        type=_FOLDER,
+    ),
     option("--keep", "COLUMN=VALUE,VALUE: use only these of --dataset; may be repeated.", "Data", multiple=True),
     option("--classes", "Class names as in the label column, separated by commas; or a file, one a line.", "Data"),
     option("--template", "Prompt with {} for the class; may be repeated.", "Data", multiple=True),

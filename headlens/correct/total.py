@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import CorrectionError, LocateError
-from headlens.heads import HeadId, as_heads
+from headlens.heads import HeadId, HeadLike, as_heads
 
 Tokens = Literal["class", "all"]
 Hook = tuple[str, Callable[..., Tensor]]
@@ -64,7 +64,7 @@ def total_ablation_hooks(values: Mapping[Any, Float[Tensor, "d_head"]], tokens: 
 
 
 def mean_z(
-    vision: Any, batches: Iterable[Tensor], heads: Iterable[tuple[int, int]], tokens: Tokens
+    vision: Any, batches: Iterable[Tensor], heads: Iterable[HeadLike], tokens: Tokens
 ) -> dict[HeadId, Float[Tensor, "d_head"]]:
     """The mean of each head's z over reference images, in float64.
 

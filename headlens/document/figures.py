@@ -49,6 +49,9 @@ class Figures:
     def __init__(self, data: AuditData, record: Record, evidence: Evidence):
         self._data, self._record, self._evidence = data, record, evidence
 
+    def __repr__(self) -> str:
+        return f"audit.plot: {', '.join(f'.{name}()' for name in vars(Figures) if not name.startswith('_'))}"
+
     def heatmap(
         self,
         score: str | HeadScores | None = None,

@@ -15,9 +15,10 @@ from headlens.explain.label import NO_CLEAR_MEANING, LabelRule
 from headlens.explain.poles import Pole
 from headlens.heads import HeadId
 from headlens.locate.textspan import TextSpan
+from headlens.tables import Column, Kind, Table
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """What a head tells apart, the texts that span its contributions, and what holds when texts or images are changed.
 
@@ -153,13 +154,39 @@ class Explanation:
             "rule": vars(self.rule),
         }
 
+    def __repr__(self) -> str:
+        return "\n\n".join((self._title, *map(str, self._tables())))
+
     def _repr_html_(self) -> str:
-        title = f"Head {self.head}: {self.label} ({100 * self.explained:.0f} % of its variance explained)"
-        tables = [
-            one.to_html(index=False, escape=True, float_format="{:.3f}".format)
-            for one in (self.pole_table(), self.table())
-        ]
-        return f"<p><b>{escape(title)}</b></p>{''.join(tables)}"
+        tables = "".join(one._repr_html_() for one in self._tables())
+        return f"<p><b>{escape(self._title)}</b></p>{tables}"
+
+    @property
+    def _title(self) -> str:
+        return f"Head {self.head}: {self.label} ({100 * self.explained:.0f} % of its variance explained)"
+
+    def _tables(self) -> tuple[Table, ...]:
+        """The poles and the texts, to be read."""
+        texts: dict[str, Kind | Column] = {
+            "text": "text",
+            "category": "text",
+            "share": Column("percent", "variance"),
+            "together": "percent",
+            "heads": "count",
+        }
+        if self.again is not None:
+            texts["again"] = Column("percent", "chosen again")
+        poles: dict[str, Kind | Column] = {
+            "high": Column("text", "one end"),
+            "low": Column("text", "other end"),
+            "share": Column("percent", "variance"),
+            "rank correlation": "change",
+            "interval": "text",
+            "q": "p",
+            "clear": "text",
+        }
+        own = (Table(self.pole_table(), poles, "Poles"),) if self.poles else ()
+        return (*own, Table(self.table(), texts, "Texts (TextSpan)"))
 
 
 def shares_by_category(categories: tuple[str, ...], share: tuple[float, ...]) -> dict[str, float]:

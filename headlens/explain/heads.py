@@ -9,7 +9,7 @@ parts of the images, so that it is a merge of moments: no image is read again (a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -24,8 +24,9 @@ from headlens.explain.label import LabelRule
 from headlens.explain.poles import find_poles, shares_along
 from headlens.explain.textspan import moments_of, textspan_heads
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId
+from headlens.heads import HeadId, HeadLike
 from headlens.locate.textspan import TextSpan
+from headlens.progress import progress
 from headlens.states import HeadBasis, Moments, group_moments, merge_all
 
 _PARTS = 20
@@ -53,7 +54,7 @@ def explain_heads(
     embeddings: Float[Tensor, "text embed"],
     count: int = 20,
     rank: int | None = None,
-    heads: Iterable[tuple[int, int]] | None = None,
+    heads: Iterable[HeadLike] | None = None,
     *,
     basis: HeadBasis | None = None,
     held_out: HeadStore | None = None,
@@ -100,30 +101,45 @@ def explain_heads(
     else:
         moments, basis = moments_of(source, basis)
     chosen = None if heads is None else list(heads)
-    spans = textspan_heads(moments, embeddings, count, rank, chosen, basis=basis)
-    random = textspan_heads(moments, _alike(embeddings, seed), min(_FIRST, count), rank, chosen, basis=basis)
     unit = normalize(embeddings.double(), dim=1)
-    poles = find_poles(
-        list(spans),
-        moments,
-        basis,
-        (texts, categories, embeddings),
-        chosen_on=source if isinstance(source, HeadStore) else None,
-        held_out=held_out,
-        rule=rule,
-        seed=seed,
-    )
-    again = _chosen_again(spans, parts, basis, embeddings, count, rank, draws, seed) if parts and draws else None
+    resamples = draws if parts else 0
     halves = _halves(categories, seed)
-    profiles = [
-        {
-            head: shares_by_category(tuple(categories[half[i]] for i in span.texts.tolist()), _of_explained(span))
-            for head, span in textspan_heads(
-                moments, embeddings[half], min(count, len(half)), rank, chosen, basis=basis
-            ).items()
-        }
-        for half in halves
-    ]
+    with progress("Explaining heads", 3 + resamples + len(halves), "passes") as advance:
+        spans = textspan_heads(moments, embeddings, count, rank, chosen, basis=basis)
+        advance(1)
+        random = textspan_heads(moments, _alike(embeddings, seed), min(_FIRST, count), rank, chosen, basis=basis)
+        advance(1)
+        poles = find_poles(
+            list(spans),
+            moments,
+            basis,
+            (texts, categories, embeddings),
+            chosen_on=source if isinstance(source, HeadStore) else None,
+            held_out=held_out,
+            rule=rule,
+            seed=seed,
+        )
+        advance(1)
+        again = None
+        if parts and resamples:
+            times: dict[HeadId, Counter[int]] = {head: Counter() for head in spans}
+            for sample in _resampled(parts, resamples, seed):
+                for head, span in textspan_heads(sample, embeddings, count, rank, list(spans), basis=basis).items():
+                    times[head].update(span.texts.tolist())
+                advance(1)
+            again = {head: tuple(times[head][i] / draws for i in span.texts.tolist()) for head, span in spans.items()}
+        profiles = []
+        for half in halves:
+            of_half = textspan_heads(moments, embeddings[half], min(count, len(half)), rank, chosen, basis=basis)
+            profiles.append(
+                {
+                    head: shares_by_category(
+                        tuple(categories[half[i]] for i in span.texts.tolist()), _of_explained(span)
+                    )
+                    for head, span in of_half.items()
+                }
+            )
+            advance(1)
     shared = Counter(text for span in spans.values() for text in span.texts.tolist())
     in_bank = {name: number / len(texts) for name, number in Counter(categories).items()}
     return {
@@ -162,23 +178,11 @@ def image_parts(store: HeadStore, parts: int = _PARTS, seed: int = 0) -> list[Mo
     return list(group_moments(store, names).values())
 
 
-def _chosen_again(
-    spans: dict[HeadId, TextSpan],
-    parts: Sequence[Moments],
-    basis: HeadBasis,
-    embeddings: Float[Tensor, "text embed"],
-    count: int,
-    rank: int | None,
-    draws: int,
-    seed: int,
-) -> dict[HeadId, tuple[float, ...]]:
+def _resampled(parts: Sequence[Moments], draws: int, seed: int) -> Iterator[Moments]:
+    """Moments of bootstrap samples of the parts."""
     generator = np.random.default_rng([seed, 1])
-    times: dict[HeadId, Counter[int]] = {head: Counter() for head in spans}
     for _ in range(draws):
-        sample = merge_all(parts[i] for i in generator.integers(0, len(parts), len(parts)))
-        for head, span in textspan_heads(sample, embeddings, count, rank, list(spans), basis=basis).items():
-            times[head].update(span.texts.tolist())
-    return {head: tuple(times[head][i] / draws for i in span.texts.tolist()) for head, span in spans.items()}
+        yield merge_all(parts[i] for i in generator.integers(0, len(parts), len(parts)))
 
 
 def _halves(categories: Sequence[str], seed: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from headlens.errors import ExplainError
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId, as_heads
+from headlens.heads import HeadId, HeadLike, as_heads
 from headlens.locate.textspan import TextSpan, check_bank, check_finite, head_spans
 from headlens.states import HeadBasis, Moments, head_moments
 
@@ -69,7 +69,7 @@ def textspan_heads(
     texts: Float[Tensor, "text embed"],
     count: int,
     rank: int | None = None,
-    heads: Iterable[tuple[int, int]] | None = None,
+    heads: Iterable[HeadLike] | None = None,
     *,
     basis: HeadBasis | None = None,
 ) -> dict[HeadId, TextSpan]:

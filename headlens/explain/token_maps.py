@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from headlens.heads import HeadId, as_heads
+from headlens.heads import HeadId, HeadLike, as_heads
 from headlens.models import HookedCLIP, HookedVisionTransformer
 from headlens.states.kept_basis import kept_basis
 
@@ -28,7 +28,7 @@ from headlens.states.kept_basis import kept_basis
 def token_maps(
     vision: HookedVisionTransformer,
     images: Float[Tensor, "image channel height width"],
-    heads: Sequence[tuple[int, int]],
+    heads: Sequence[HeadLike],
     directions: Float[Tensor, "image embed"],
 ) -> Float[Tensor, "image head row column"]:
     """Each chosen head's contribution along each image's own direction, by patch.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headlens.correct import HeadView
 from headlens.errors import ExplainError
-from headlens.heads import HeadId, as_heads
+from headlens.heads import HeadId, HeadLike, as_heads
 from headlens.locate.textspan import check_finite
 
 
@@ -47,7 +47,7 @@ class TopImages:
 
 def top_images(
     view: HeadView,
-    head: tuple[int, int],
+    head: HeadLike,
     direction: Float[Tensor, "embed"] | None = None,
     count: int = 8,
 ) -> TopImages:

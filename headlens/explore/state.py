@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from headlens.errors import HeadlensError, LocateError, OutputError, StoreError, TaskError
 from headlens.explore.typed import attribute_text, class_text, read_attribute, read_task, template_text
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId, HeadScores, as_heads
+from headlens.heads import HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import OBJECTIVES, Located
 from headlens.metrics import Evaluation, evaluate
 from headlens.prompts import Attribute, ZeroShotTask
@@ -273,19 +273,22 @@ class ExplorerState:
 
     # ---- heads and images -------------------------------------------------------------------------------------------
 
-    def click(self, head: tuple[int, int], add: bool = False) -> None:
-        """Show a head, and select it: alone, or added to (or taken out of) the selection.
+    def click(self, head: HeadLike, add: bool = False) -> None:
+        """Show a head, and select it: alone, or added to the selection.
+
+        A head that is taken out of the selection is no longer shown: another selected one is, or none.
 
         Raises:
             LocateError: for a head outside the tower.
         """
         (one,) = as_heads([head], self.audit.store.n_layers, self.audit.store.n_heads)
         others = [other for other in self.selection if other != one]
-        if not add:
-            others = []
-        self._select(others if add and one in self.selection else [*others, one], shown=one)
+        if add and one in self.selection:
+            self._select(others, self.head if self.head in others else next(iter(others), None))
+        else:
+            self._select([*others, one] if add else [one], one)
 
-    def select(self, heads: Iterable[tuple[int, int]] | str) -> None:
+    def select(self, heads: Iterable[HeadLike]) -> None:
         """Select these heads and no others, and show the first, unless the one that is shown is among them.
 
         Args:
@@ -294,12 +297,10 @@ class ExplorerState:
         Raises:
             LocateError: for a head outside the tower, one named twice, or text that names no head.
         """
-        if isinstance(heads, str):
-            heads = [HeadId.of(part) for part in heads.split(",") if part.strip()]
         chosen = as_heads(heads, self.audit.store.n_layers, self.audit.store.n_heads)
         self._select(chosen, self.head if self.head in chosen else next(iter(chosen), None))
 
-    def _select(self, heads: Iterable[tuple[int, int]], shown: HeadId | None) -> None:
+    def _select(self, heads: Iterable[HeadLike], shown: HeadId | None) -> None:
         chosen = as_heads(heads, self.audit.store.n_layers, self.audit.store.n_heads)
         if chosen != self.selection:
             self.selection, self.ablated = chosen, None

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from headlens.errors import StoreError
+from headlens.errors import StoreError, StoreWarning
 from headlens.extraction.plan import UNKNOWN_MODEL, HasFingerprint, Plan, block_sizes, from_disk, to_disk
 from headlens.extraction.storage import Storage
 from headlens.extraction.store_folder import StoreFolder, damaged, reading
@@ -495,8 +495,13 @@ class HeadStore:
                 parts.append(
                     f"{len(unknown)} of the table's {len(frame)} rows have no states and are left out: {named}"
                 )
-            warnings.warn("; ".join(parts) + ".", stacklevel=2)
+            warnings.warn("; ".join(parts) + ".", StoreWarning, stacklevel=2)
         return self._view(self.rows[places[known]], frame[known], manifest_digest(frame[known]))
+
+    @property
+    def edited(self) -> bool:
+        """Whether this is a view: of some of the store's images, or with another table than it was extracted with."""
+        return self.manifest_digest != self.plan.manifest or len(self.rows) < self.plan.rows - len(self.skipped)
 
     def places_of(self, frame: pd.DataFrame) -> np.ndarray:
         """Where in the store the image of each row of a table is; -1 where it is not."""

@@ -48,7 +48,7 @@ Effect = tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]
 """Each head's effect and its z."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Calibrated(Located):
     """Heads named by both tests, with the numbers behind them.
 

@@ -597,7 +597,7 @@ def contrast_spans(
 # ---- both tests -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Candidates(Located):
     """Heads to intervene on, with the scores behind them. A candidate has the role of a spurious head: what corrections
     ablate. Concept tests name no salient heads.

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from headlens.errors import LocateError, UnknownNameError
+from headlens.errors import LocateError, NothingLocatedError, UnknownNameError
 
 Column: TypeAlias = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical | pd.Index | Tensor
 Rule = Literal["majority", "accuracy"]
@@ -90,7 +90,7 @@ def conflicting_groups(
         chosen, used = _present_but(best, frame), rule
         tied = tuple(label for label, value in best.items() if value is None)
     if not chosen:
-        raise LocateError(
+        raise NothingLocatedError(
             "No image is in a conflicting group: every class has one value alone.",
             "Take a split in which class and attribute do conflict.",
         )
@@ -170,11 +170,11 @@ def _best_values(
         last = len(best) == scores.index.get_level_values(0).nunique()
         if tie and (rule == "majority" or (last and not any(best.values()))):
             what = "commonest" if rule == "majority" else "best predicted"
-            raise LocateError(
+            raise NothingLocatedError(
                 f"No value of class {label!r} is the {what} by {margin:g}: {ranked.iloc[0]:.3f} for "
                 f"{ranked.index[0]!r} and {ranked.iloc[1]:.3f} for {ranked.index[1]!r}.",
-                "Name the conflicting groups (groups=), take the majority from a split that is not balanced "
-                "(reference=), or choose rule='accuracy' with the model's predictions.",
+                "Name the conflicting groups, take the majority from a split that is not balanced, or choose the rule "
+                "'accuracy', with the model's predictions.",
             )
     return best
 

@@ -21,7 +21,7 @@ those on head logits take [image layer head class] and make the margins from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -34,10 +34,11 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import false_discovery_control, norm
 from torch import Tensor
 
-from headlens.errors import LocateError
+from headlens.errors import LocateError, NothingLocatedError
 from headlens.heads import HeadId, HeadLike, HeadScores
 from headlens.locate.located import Located
 from headlens.registry import Registry
+from headlens.tables import Column, Kind
 
 Credit = Literal["top", "soft"]
 LEAST = 3  # images on either side of a difference, for a variance that means something
@@ -184,7 +185,7 @@ def check_finite(values: Tensor, name: str) -> None:
 # ---- the published rule ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Location(Located):
     """Heads named by contrast, with the numbers and the rule that named them.
 
@@ -228,6 +229,17 @@ class Location(Located):
         frame = pd.DataFrame(rows, columns=["head", "V_C", "V_W", "difference", "role"])
         frame = frame.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
         return self._with_stability(frame)
+
+    def _columns(self) -> Mapping[str, Kind | Column]:
+        soft = self.method.endswith("-soft")  # whose credits are mean scores, not shares of the images
+        share: Kind = "number" if soft else "percent"
+        return {
+            "head": "head",
+            "V_C": share,
+            "V_W": share,
+            "difference": "change" if soft else "points",
+            "role": "text",
+        }
 
 
 def contrastive(
@@ -314,7 +326,7 @@ def check_conflicting(conflicting: Bool[Tensor, "image"], decisions: Decisions) 
             "Take it from headlens.locate.conflicting_groups on the same rows.",
         )
     if not bool(conflicting.any()):
-        raise LocateError(
+        raise NothingLocatedError(
             f"None of the {len(decisions)} images is in the conflicting groups.",
             "Name groups that occur in this split, or take a split where attribute and class do conflict.",
         )
@@ -327,14 +339,14 @@ def contrastive_from_credit(
     """Steps 3 and 4, from each image's credit and whether it was classified correctly. See `contrastive`."""
     n_correct, n_wrong = int(correct.sum()), int((~correct).sum())
     if n_wrong == 0:
-        raise LocateError(
+        raise NothingLocatedError(
             f"All {n_correct} images of the conflicting groups are classified correctly: there is nothing to contrast.",
             "The model does not fall for this bias here. Name harder groups, or take a larger split.",
         )
     if n_correct == 0:
-        raise LocateError(
+        raise NothingLocatedError(
             f"All {n_wrong} images of the conflicting groups are classified incorrectly: there is nothing to contrast.",
-            "Check the order of the classes and the prompts, or use headlens.locate.contrastive_full.",
+            "Check the order of the classes and the prompts, or compare all images: the locator contrastive-full.",
         )
     dtype = credits.dtype if credits.dtype == torch.float64 else torch.float32
     sum_correct = credits[correct].sum(dim=0, dtype=torch.float64)

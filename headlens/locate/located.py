@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId, HeadScores
+from headlens.tables import Column, Kind, Shown, Table, listed
+
+_MOST = 12  # rows that are shown
 
 
-@dataclass(frozen=True, eq=False)
-class Located:
+@dataclass(frozen=True, eq=False, repr=False)
+class Located(Shown):
     """Heads that a locator named. Each locator's own result adds the numbers behind them.
 
     Used as it stands for heads that come from elsewhere: a publication, another data set, a choice by hand.
@@ -58,5 +62,14 @@ class Located:
                 frame[f"named {role}"] = [float(shares[head]) for head in heads]
         return frame
 
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+    def shown(self) -> Table:
+        """The named heads, and the first rows of the table."""
+        frame = self.table()
+        caption = f"{self.method}: spurious {listed(self.spurious)}; salient {listed(self.salient)}"
+        if len(frame) > _MOST:
+            caption += f"; the first {_MOST} of {len(frame)} rows"
+        return Table(frame.head(_MOST), self._columns(), caption)
+
+    def _columns(self) -> Mapping[str, Kind | Column]:
+        """How the columns of `table()` are written; empty for the way of their types."""
+        return {}

@@ -122,7 +122,7 @@ def _balancing(
     return of_class[labels] / (torch.bincount(classes).double()[labels] * of_group[groups])
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SearchResult(Located):
     """The heads that a search chose: best first, or in the order in which they were added.
 

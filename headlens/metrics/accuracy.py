@@ -19,6 +19,8 @@ from headlens.metrics.bootstrap import Interval, count_cells, small
 from headlens.metrics.clusters import Clusters, Quantile
 from headlens.metrics.columns import Column, as_array, as_columns
 from headlens.metrics.intervals import Ends, Paired, combination, largest_gap, lowest, pair, proportion
+from headlens.tables import Column as Cells
+from headlens.tables import Kind, Shown, Table
 
 Weighting = Literal["images", "groups"] | Mapping[Any, float | int]
 _Array: TypeAlias = np.ndarray
@@ -118,8 +120,8 @@ def group_weights(names: list[Any], sizes: _Array, weighting: Weighting) -> _Arr
     return np.asarray(weights / weights.sum(), dtype=float)
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """Accuracies of one method, as fractions.
 
     Attributes:
@@ -165,8 +167,15 @@ class Evaluation:
             rows.append((name, value, *self.interval[f"groups.{name}"], self.sizes[name], name in self.small))
         return pd.DataFrame(rows, columns=["measure", "accuracy", "low", "high", "images", "small"])
 
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+    def shown(self) -> Table:
+        """The table to be read: in per cent, the interval beside its value."""
+        frame = self.table().assign(measure=["average", "worst group", "gap", *self.groups])
+        columns: dict[str, Kind | Cells] = {
+            "measure": "text",
+            "accuracy": Cells("percent", interval=("low", "high")),
+            "images": "count",
+        }
+        return Table(frame, columns, f"{self.method}, {100 * self.level:.0f} % intervals")
 
 
 def evaluate(
@@ -238,8 +247,8 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+@dataclass(frozen=True, repr=False)
+class PairedDifference(Shown):
     """How a model differs from a baseline on the same images.
 
     Attributes:
@@ -259,8 +268,13 @@ class PairedDifference:
         rows = [(name, value, *self.interval[name]) for name, value in self.difference.items()]
         return pd.DataFrame(rows, columns=["measure", "difference", "low", "high"])
 
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
+    def shown(self) -> Table:
+        """The table to be read: in points of per cent, the interval beside its value."""
+        columns: dict[str, Kind | Cells] = {
+            "measure": "text",
+            "difference": Cells("points", interval=("low", "high")),
+        }
+        return Table(self.table(), columns, f"Minus the baseline, paired {100 * self.level:.0f} % intervals")
 
 
 def paired_difference(

@@ -54,6 +54,8 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing.as_open_clip()}, indent=2) + "\n",
         encoding="utf-8",
     )
+    # safetensors writes for its owner alone; a model is for those who may read the folder's other files, too.
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
     (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
     return folder
 

@@ -26,10 +26,11 @@ from headlens.steps.controls import Draw, RandomHeads, random_head_control
 from headlens.steps.data import AuditData, predicted
 from headlens.steps.evaluate import scored_images
 from headlens.steps.record import Ablate
+from headlens.tables import Column, Kind, Shown, Table, listed
 
 
-@dataclass(frozen=True, eq=False)
-class HeadAblation:
+@dataclass(frozen=True, eq=False, repr=False)
+class HeadAblation(Shown):
     """What replacing a set of heads by their reference means does to the scored images.
 
     Attributes:
@@ -66,6 +67,20 @@ class HeadAblation:
         columns = ["measure", "before", "after", "difference", "low", "high", "random", "p"]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
 
+    def shown(self) -> Table:
+        """The table to be read: accuracies in per cent, the difference with its interval."""
+        frame = self.table()
+        frame["unit"] = ["percent"] * (len(frame) - 1) + ["number"]
+        columns: dict[str, Kind | Column] = {
+            "measure": "text",
+            "before": "value",
+            "after": "value",
+            "difference": Column("difference", interval=("low", "high")),
+            "random": Column("value", "random heads"),
+            "p": "p",
+        }
+        return Table(frame, columns, f"Ablating {listed(self.heads)}: accuracies in %, differences in points")
+
     def _random(self) -> tuple[dict[str, float], dict[str, float]]:
         """The means over the random sets, and the p-values, by measure."""
         if self.control is None:
@@ -75,9 +90,6 @@ class HeadAblation:
         means = {name: record[name] for name in ("average", "worst_group", "gap")}
         means |= {f"groups.{name}": value for name, value in record["groups"].items()}
         return means | {"cramers_v": v.mean}, {"worst_group": self.control.comparison().p, "cramers_v": v.p}
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format, na_rep="")
 
 
 def ablate(data: AuditData, call: Ablate) -> HeadAblation:

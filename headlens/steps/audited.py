@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from headlens.correct import Correction
 from headlens.errors import CorrectionError, ExplainError
 from headlens.explain import AttributeEncoding, Explanation, attribute_encoding
 from headlens.extraction import HeadStore
 from headlens.findings import Finding
-from headlens.heads import HeadId, HeadLike, as_heads
+from headlens.heads import ByHead, HeadLike, as_heads
 from headlens.locate import Located
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask
@@ -26,6 +28,7 @@ from headlens.steps.question import Question
 from headlens.steps.record import Record, corrections, in_words, result_of
 from headlens.steps.reproduce import commands, script
 from headlens.steps.verdicts import Asked, FairnessVerdict, Verdict
+from headlens.tables import Table, listed
 
 
 class Audited:
@@ -136,9 +139,9 @@ class Audited:
         )
 
     @property
-    def explanations(self) -> dict[HeadId, Explanation]:
+    def explanations(self) -> ByHead[Explanation]:
         """What `explain` found, by head."""
-        return result_of(self.record, calls.Explain) or {}
+        return ByHead(result_of(self.record, calls.Explain) or {})
 
     @property
     def results(self) -> Evaluated | None:
@@ -185,6 +188,19 @@ class Audited:
         if self.folder is None:
             raise CorrectionError("This audit was not saved yet.", "Call audit.save(folder) first.")
         return commands(self.data, self.record, self.folder, str(out))
+
+    def _repr_html_(self) -> str:
+        verdict = "none yet" if self.verdict is None else self.verdict.sentence
+        rows = {
+            "Model": self.question.model,
+            "Classes": listed(self.task.classes, 12),
+            "Attribute": f"{self.attribute.name}: {listed(self.attribute.value_names, 12)}",
+            "Images": f"{len(self.splits.reference)} reference, {len(self.splits.test)} scored",
+            "So far": ", ".join(in_words(step.call) for step in self.record) or "nothing yet",
+            "Located": "none yet" if self.location is None else listed(self.location.spurious),
+            "Verdict": verdict,
+        }
+        return Table(pd.DataFrame(rows.items(), columns=["audit", self.identity]))._repr_html_()
 
     def __repr__(self) -> str:
         taken = ", ".join(in_words(step.call) for step in self.record) or "nothing yet"

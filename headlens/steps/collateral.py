@@ -31,6 +31,8 @@ from headlens.prompts import Attribute, ZeroShotTask
 from headlens.steps.data import AuditData, value_codes
 from headlens.steps.evaluate import Fitted, predict
 from headlens.steps.record import Collateral
+from headlens.tables import Column, Shown, Table
+from headlens.tables import Kind as TableKind
 
 CANDIDATES = "candidates ablated"
 """The name of the fairness audit's ablation among the methods."""
@@ -69,8 +71,8 @@ class OtherTask:
     given: bool
 
 
-@dataclass(frozen=True, eq=False)
-class CollateralResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class CollateralResults(Shown):
     """What each correction does to other tasks, and to what is near what.
 
     Attributes:
@@ -91,9 +93,29 @@ class CollateralResults:
     compared: int
     notes: tuple[str, ...]
 
-    def table(self) -> pd.DataFrame:
-        """One row a method and task: `method`, `task`, `kind`, `before`, `after`, `difference`, the ends `low` and
-        `high` of its paired interval, `images`, `guess`. Accuracies are fractions."""
+    def table(self, wide: bool = False) -> pd.DataFrame:
+        """One row a method and task: accuracy before and after in per cent, the difference with its paired interval.
+
+        Args:
+            wide: the numbers instead: `method`, `task`, `kind`, `before`, `after`, `difference`, the ends `low` and
+                `high` of its interval, `images`, `guess`. Accuracies are fractions.
+        """
+        return self._numbers() if wide else self.shown().text()
+
+    def shown(self) -> Table:
+        """The table to be read."""
+        columns: dict[str, TableKind | Column] = {
+            "method": "text",
+            "task": "text",
+            "before": "percent",
+            "after": "percent",
+            "difference": Column("points", interval=("low", "high")),
+            "images": "count",
+            "guess": Column("percent", "by guessing"),
+        }
+        return Table(self._numbers(), columns, " ".join(("Accuracy on other tasks", *self.notes)))
+
+    def _numbers(self) -> pd.DataFrame:
         rows = [
             (
                 method, task.name, task.kind, one.before[task.name], one.after[task.name], one.difference[task.name],
@@ -116,9 +138,6 @@ class CollateralResults:
             "compared": self.compared,
             "notes": list(self.notes),
         }
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format, na_rep="")
 
 
 def measure_collateral(data: AuditData, call: Collateral, fitted: Mapping[str, Fitted]) -> CollateralResults:

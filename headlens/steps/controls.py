@@ -15,6 +15,7 @@ from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from headlens.heads import HeadId
@@ -22,6 +23,7 @@ from headlens.locate import HeadSets, draw_head_sets
 from headlens.locate.random_heads import ALPHA
 from headlens.metrics import PredictionStatistics, RandomComparison, against_random
 from headlens.progress import progress
+from headlens.tables import Column, Kind, Shown, Table
 
 Cast = dict[str, tuple[HeadId, ...]]
 """Heads by the role that they play."""
@@ -79,8 +81,8 @@ class Scored:
         return Statistics(by_group, of("average"), of("cramers_v"), of("dependence"))
 
 
-@dataclass(frozen=True, eq=False)
-class RandomHeads:
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomHeads(Shown):
     """A method's statistics with random heads instead of the located ones.
 
     Attributes:
@@ -107,6 +109,24 @@ class RandomHeads:
     seed: int
     note: str = ""
     own_p: dict[str, list[float]] = field(default_factory=dict)
+
+    def shown(self) -> Table:
+        """The located heads beside the random ones, measure by measure."""
+        units: dict[Measure, str] = {"worst_group": "percent", "cramers_v": "number", "dependence": "number"}
+        names = {"worst_group": "worst group", "cramers_v": "Cramér's V", "dependence": "D, within classes"}
+        rows = []
+        for measure, unit in units.items():
+            found = self.comparison(measure)
+            rows.append((names[measure], found.observed, found.mean, found.best, found.p, unit))
+        frame = pd.DataFrame(rows, columns=["measure", "located", "random", "best", "p", "unit"])
+        columns: dict[str, Kind | Column] = {
+            "measure": "text",
+            "located": Column("value", "located heads"),
+            "random": Column("value", "random, mean"),
+            "best": Column("value", "random, best"),
+            "p": "p",
+        }
+        return Table(frame, columns, f"{self.method}: {self.note} Accuracy in %.")
 
     def comparison(self, measure: Measure = "worst_group") -> RandomComparison:
         """The located heads against the random ones: higher worst-group accuracy, or lower V or D, is better."""

@@ -46,7 +46,7 @@ from headlens.steps.texts import TextEmbeddings
 _NEVER = -1e4  # finite, so that a score minus a head's part stays a number; scores of unit embeddings are within ±1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Splits:
     """Row numbers of the two parts, and how they came about.
 
@@ -60,6 +60,9 @@ class Splits:
     reference: Int[np.ndarray, "reference_image"]
     test: Int[np.ndarray, "test_image"]
     note: str
+
+    def __repr__(self) -> str:
+        return f"Splits({len(self.reference)} reference and {len(self.test)} scored images: {self.note})"
 
 
 class ReferenceImages:

@@ -23,6 +23,7 @@ from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Evaluate
 from headlens.steps.total import TotalGain, total_gain
 from headlens.steps.verdicts import ALPHA, Asked, Judged, Measured, Null, Questions, Verdict, judge
+from headlens.tables import Column, Kind, Shown, Table
 
 Predictions = Int[np.ndarray, "image"]
 Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
@@ -65,8 +66,8 @@ class Fitted:
         return tuple(getattr(self.correction, "heads", ()))
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluated:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluated(Shown):
     """The scored methods of an audit.
 
     Attributes:
@@ -92,8 +93,26 @@ class Evaluated:
         methods = [evaluation.to_dict() for evaluation in self.evaluations.values()]
         return methods + [control.to_record() for control in self.controls.values()]
 
-    def table(self) -> pd.DataFrame:
-        """One row a method: average, worst group, gap, each with the ends of its 95 % interval, as fractions."""
+    def table(self, wide: bool = False) -> pd.DataFrame:
+        """One row a method: average, worst group and gap in per cent, each with its 95 % interval, to be read.
+
+        Args:
+            wide: the numbers instead, as fractions, the ends of each interval in columns of their own.
+        """
+        return self._numbers() if wide else self.shown().text()
+
+    def shown(self) -> Table:
+        """The table, with the verdict's word as its caption."""
+        columns: dict[str, Kind | Column] = {
+            "method": "text",
+            "average": "percent",
+            "worst_group": Column("percent", "worst group"),
+            "gap": "percent",
+        }
+        judged = "" if self.verdict is None else f"; {self.verdict.method}: {self.verdict.word}"
+        return Table(self._numbers(), columns, f"Accuracy with 95 % intervals{judged}")
+
+    def _numbers(self) -> pd.DataFrame:
         rows = []
         for record in self.records():
             row: dict[str, Any] = {"method": record["method"]}
@@ -102,9 +121,6 @@ class Evaluated:
                 row |= {name: record[name], f"{name}_low": low, f"{name}_high": high}
             rows.append(row)
         return pd.DataFrame(rows)
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
 
 
 def ingredients(data: AuditData, located: Cast) -> Ingredients:

@@ -53,8 +53,17 @@ from headlens.steps.verdicts import (
     judge_fairness,
     signed_gap,
 )
+from headlens.tables import Column, Kind, Shown, Table
 
 _NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be given
+
+
+_MEASURES = {
+    "cramers_v": "Cramér's V",
+    "corrected": "V, bias-corrected",
+    "accuracy": "accuracy, %",
+    "dependence": "D, within classes",
+}
 
 
 @dataclass(frozen=True)
@@ -118,8 +127,8 @@ class ClassEffect:
     newly_wrong: int
 
 
-@dataclass(frozen=True, eq=False)
-class FairnessResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class FairnessResults(Shown):
     """One fairness audit, scored.
 
     Attributes:
@@ -176,6 +185,19 @@ class FairnessResults:
         rows.append(("dependence", one.before, one.after, -one.removed, -high, -low))
         return pd.DataFrame(rows, columns=["measure", "before", "after", "difference", "low", "high"])
 
+    def shown(self) -> Table:
+        """The verdict, and the measures with the difference's interval in its column; accuracy in per cent."""
+        frame = self.table()
+        frame["unit"] = ["percent" if name == "accuracy" else "number" for name in frame["measure"]]
+        frame["measure"] = [_MEASURES[name] for name in frame["measure"]]
+        columns: dict[str, Kind | Column] = {
+            "measure": "text",
+            "before": "value",
+            "after": "value",
+            "difference": Column("difference", interval=("low", "high")),
+        }
+        return Table(frame, columns, self.verdict.sentence)
+
     def class_table(self) -> pd.DataFrame:
         """One row a class, in the fields of `ClassEffect`."""
         return pd.DataFrame([asdict(effect) for effect in self.by_class])
@@ -208,9 +230,6 @@ class FairnessResults:
             "fate": self.fate,
             "verdict": self.verdict.to_dict(),
         }
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)
 
 
 def _without_nan(record: dict[str, Any]) -> dict[str, Any]:

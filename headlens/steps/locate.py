@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from headlens.errors import LocateError, TaskError
+from headlens.errors import LocateError, NothingLocatedError, TaskError
 from headlens.extraction import HeadStore
 from headlens.heads import HeadScores
 from headlens.locate import LOCATORS as ON_ARRAYS
@@ -52,6 +52,7 @@ from headlens.locate import (
     contrast_spans,
     contrastive_from_margins,
     greedy_sweep,
+    head_margins,
     single_head_sweep,
     stability,
 )
@@ -217,6 +218,8 @@ def locate(data: AuditData, call: Locate, n_bootstrap: int = 0) -> LocatedHeads:
         LocateError: for an option that it does not have, a group that does not exist, or nothing to contrast.
     """
     if call.spurious is not None:
+        if not (call.spurious or call.salient):
+            return LocatedHeads(Located("none"), call.source or "No heads were named.")
         given = Located(call.source or GIVEN, call.spurious, call.salient)
         return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
     evidence = Evidence(data, call.conflicting, n_bootstrap)
@@ -311,7 +314,7 @@ for _name in ("contrastive", "contrastive-full"):
 def _calibrated(evidence: Evidence, q: float | int = 0.05, minimum_share: float | int = 0.02) -> Located:
     groups = evidence.conflicting
     if groups.rule == "accuracy":
-        raise LocateError(
+        raise NothingLocatedError(
             "The reference split is balanced, and its conflicting groups would be those on which the model errs: that "
             "biases the calibrated test.",
             "Name the conflicting groups, take the correlated split as reference, or locate with 'contrastive'.",

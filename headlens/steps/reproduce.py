@@ -21,7 +21,8 @@ from headlens.steps.options import CALLS
 from headlens.steps.record import GIVEN, Call, Correct, Record
 
 PAIRS, BANK, ATTRIBUTE, CLASSES = "pairs.yaml", "bank.csv", "attribute.yaml", "classes.txt"
-"""Files beside a saved audit, for what a shell option cannot hold."""
+TABLE = "manifest.parquet"
+"""Files beside a saved audit, for what a shell option cannot hold, and its table where that is not the store's own."""
 IN_MEMORY = "acts.zarr"
 """Where a store in memory would have to be saved."""
 
@@ -81,11 +82,13 @@ def script(data: AuditData, record: Record, folder: Path | None = None) -> str:
     """
     question, model = data.question, ModelName.of(data.question.model)
     pretrained = "" if model.pretrained is None else f", pretrained={literal(model.pretrained)}"
+    table = literal("FOLDER" if folder is None else str(folder / TABLE))
+    edited = f".with_manifest({table})" if data.store.edited else ""
     lines = [
         "import headlens as hl",
         "",
         f"clip = hl.load({literal(model.name)}{pretrained})",
-        f"store = hl.HeadStore.open({literal(str(data.store.path or IN_MEMORY))}, clip)",
+        f"store = hl.HeadStore.open({literal(str(data.store.path or IN_MEMORY))}, clip){edited}",
         f"task = hl.ZeroShotTask({literal(question.task.classes)}, {literal(question.task.templates)})",
         f"attribute = {literal(question.attribute)}",
     ]
@@ -178,6 +181,8 @@ def _question_options(data: AuditData, folder: Path) -> list[str]:
     if model.pretrained is not None:
         written += ["--pretrained", model.pretrained]
     written += ["--store", str(data.store.path or IN_MEMORY)]
+    if data.store.edited:
+        written += ["--data", str(folder / TABLE)]
     names = ",".join(question.task.classes)
     plain = not any(mark in name for name in question.task.classes for mark in ",\n")
     written += ["--classes", names if plain else str(folder / CLASSES)]

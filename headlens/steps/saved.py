@@ -5,6 +5,7 @@
     texts-….safetensors         the embeddings of every prompt that was used
     corrections/…/              each fitted correction, as `headlens.correct.load_correction` reads it
     pairs.yaml, bank.csv, …     the question's texts as the shell's options take them
+    manifest.parquet            the table of images, where it is not the one that the store was extracted with
     evaluation.json             the scored methods, for people and programs
     fairness.json               the fairness audit, for people and programs
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from safetensors import SafetensorError
 
 from headlens._version import __version__
 from headlens.correct import load_correction
-from headlens.errors import HeadlensError, OutputError, StoreError
+from headlens.errors import HeadlensError, OutputError, StoreError, StoreWarning
 from headlens.explain import Explanation
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
@@ -57,7 +59,7 @@ from headlens.steps.record import (
     Step,
     result_of,
 )
-from headlens.steps.reproduce import ATTRIBUTE, BANK, CLASSES, PAIRS
+from headlens.steps.reproduce import ATTRIBUTE, BANK, CLASSES, PAIRS, TABLE
 from headlens.steps.texts import TextEmbeddings
 from headlens.steps.verdicts import Asked
 
@@ -133,6 +135,9 @@ def _saved(data: AuditData, record: Record, folder: Path) -> Path:
     named = {"arrays": f"arrays-{digest(arrays)[:12]}.safetensors", "texts": f"texts-{digest(texts)[:12]}.safetensors"}
     write_arrays(folder / named["arrays"], arrays)
     write_arrays(folder / named["texts"], texts)
+    if data.store.edited:
+        data.store.manifest.to_parquet(folder / TABLE)
+        named["table"] = TABLE
     _write_for_the_shell(data.question, folder)
     evaluated, fairness = result_of(record, Evaluate), result_of(record, Fairness)
     for name, found in (
@@ -161,6 +166,8 @@ def _saved(data: AuditData, record: Record, folder: Path) -> Path:
             "record": steps,
         },
     )
+    if not data.store.edited:
+        (folder / TABLE).unlink(missing_ok=True)
     _remove_unnamed(folder, {*named.values()}, {step["folder"] for step in steps if "folder" in step})
     return folder
 
@@ -189,6 +196,10 @@ def load(
         ) from error
     if store is None:
         store = HeadStore.open(kept if is_url(kept) else (folder / kept).resolve())
+    if "table" in saved["files"] and not store.edited:
+        with warnings.catch_warnings():  # what the table leaves out was said when the audit was made
+            warnings.simplefilter("ignore", StoreWarning)
+            store = store.with_manifest(folder / saved["files"]["table"])
     if clip is not None:
         store.check_model(clip)
     return AuditData(question, store, clip, texts), record, asked

@@ -59,6 +59,7 @@ from headlens.metrics import (
 )
 from headlens.metrics.intervals import proportion
 from headlens.steps.controls import Measure, RandomHeads, Scored
+from headlens.tables import Shown, Table
 
 MINIMUM_GAIN = 0.05
 MAXIMUM_LOSS = 0.05
@@ -171,8 +172,8 @@ class Null:
         )
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, repr=False)
+class Verdict(Shown):
     """The outcome of the rule on a correction.
 
     Attributes:
@@ -220,6 +221,10 @@ class Verdict:
     def table(self) -> pd.DataFrame:
         """One row a condition: `condition`, `outcome`, `numbers`."""
         return _table(self.conditions)
+
+    def shown(self) -> Table:
+        """The sentence, and the conditions that it rests on."""
+        return Table(self.table(), caption=self.sentence)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -527,8 +532,8 @@ class FairnessRule:
     maximum_loss: float | int = MAXIMUM_LOSS
 
 
-@dataclass(frozen=True)
-class FairnessVerdict:
+@dataclass(frozen=True, repr=False)
+class FairnessVerdict(Shown):
     """The outcome of the rule on fairness.
 
     Attributes:
@@ -556,6 +561,10 @@ class FairnessVerdict:
     def table(self) -> pd.DataFrame:
         """One row a condition: `condition`, `outcome`, `numbers`."""
         return _table(self.conditions)
+
+    def shown(self) -> Table:
+        """The sentence, and the conditions that it rests on."""
+        return Table(self.table(), caption=self.sentence)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
