@@ -91,7 +91,7 @@ def write_means(vision: HookedVisionTransformer, means: Mapping[HeadId, Float[Te
             attn.W_V[head.head] = 0
             attn.b_V[head.head] = mean.to(attn.b_V)
         elif attn.ln_z is None:
-            attn.b_O += mean.to(attn.b_O) @ attn.W_O[head.head]
+            attn.b_O.add_(mean.to(attn.b_O) @ attn.W_O[head.head])
             attn.W_O[head.head] = 0
         else:
             raise ModelError(

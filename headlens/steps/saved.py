@@ -118,7 +118,7 @@ def save(data: AuditData, record: Record, asked: Sequence[Asked], folder: Path, 
         refuse_other_audit(folder, data.question)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _saved(data, record, folder)
+        return _saved(data, record, asked, folder)
     except OSError as error:
         raise OutputError(
             f"The audit cannot be written to {folder}: {error.strerror or error}.",
@@ -126,7 +126,7 @@ def save(data: AuditData, record: Record, asked: Sequence[Asked], folder: Path, 
         ) from error
 
 
-def _saved(data: AuditData, record: Record, folder: Path) -> Path:
+def _saved(data: AuditData, record: Record, asked: Sequence[Asked], folder: Path) -> Path:
     _ = data.classifier  # so that the prompts of the task itself are among those remembered
     arrays: Arrays = {}
     steps = [_saved_step(step, folder, arrays) for step in record]
