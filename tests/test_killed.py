@@ -64,18 +64,11 @@ for line in sys.stdin:
 def commands(folder: Path, data: Path) -> dict[str, list[str]]:
     quick = ["--draws", "3", "--bootstrap", "20", "--methods", "ablation"]
     table = ["--model", "testbed", "--data", str(data), "--classes", "landbird,waterbird", "--attribute", "background"]
+    own = ["--root", str(data.parent / "own")]
     return {
         "extract": ["extract", "--model", "testbed", "--data", str(data), "--out", str(folder / "extract")],
         "audit": ["audit", *table, *quick, "--out", str(folder / "audit")],
-        "benchmark": [
-            "benchmark",
-            "testbed",
-            "--root",
-            str(data.parent / "own"),
-            *quick,
-            "--out",
-            str(folder / "benchmark"),
-        ],
+        "benchmark": ["benchmark", "testbed", *own, *quick, "--out", str(folder / "benchmark")],
     }
 
 
