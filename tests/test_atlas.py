@@ -4,6 +4,7 @@ import base64
 import json
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -24,8 +25,6 @@ def plain(without_shape_checks):
 
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory):
-    import jaxtyping
-
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         return site(tmp_path_factory.mktemp("atlas")).parent
@@ -179,6 +178,7 @@ def test_a_head_that_does_not_vary_is_not_described(atlas):
 def test_the_shell_writes_one(tmp_path, capsys):
     from headlens.cli.app import app
 
+    jaxtyping.config.update("jaxtyping_disable", False)  # this model is one
     hl.testbed.images(tmp_path / "birds", split="test", n=40)
     bank = tmp_path / "bank.txt"
     bank.write_text("\n".join(["a photo of the water", "a photo of the land", "a red bird", "a blue bird"]))

@@ -248,7 +248,7 @@ def test_slips_are_answered_with_what_to_write(located: Path, tmp_path: Path) ->
 
 def test_every_command_of_the_map_is_there_speaks_json_and_is_completed() -> None:
     steps = ["new", "locate", "explain", "correct", "evaluate", "collateral", "ablate", "report"]
-    commands = ["demo", "audit", "fairness", *steps, "extract", "benchmark", "bake", "embed", "doctor"]
+    commands = ["demo", "audit", "fairness", *steps, "extract", "benchmark", "atlas", "bake", "embed", "doctor"]
     code = "import sys; sys.argv[0] = 'headlens'; from headlens.cli import main; main()"
 
     def run(*arguments: str, **environment: str) -> str:
