@@ -38,7 +38,13 @@ def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, int]) -> None:
     model = typed["model"] or wanted.model
     if not model:
         raise TaskError("There is no --model.", "Write --model ViT-B-16 --pretrained laion2b_s34b_b88k, for example.")
-    clip = load(model, pretrained=typed["pretrained"], device=typed["device"], precision=typed["precision"])
+    clip = load(
+        model,
+        pretrained=typed["pretrained"],
+        device=typed["device"],
+        precision=typed["precision"],
+        pretrained_tag=typed["pretrained_tag"],
+    )
     table, audit = run(
         wanted,
         clip,
