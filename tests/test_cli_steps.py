@@ -351,7 +351,7 @@ def test_the_names_that_the_shell_knows_are_those_that_are_registered() -> None:
         ("explain nowhere --head 3.0", "There is no saved audit in nowhere"),
         ("report nowhere", "There is no saved audit in nowhere"),
         ("embed --model testbed --correction no --data MANIFEST --out e.parquet", "There is no saved correction"),
-        ("benchmark waterbird", "not one of"),
+        ("benchmark waterbird", "one of the suites"),
     ],
 )
 def test_a_mistyped_argument_is_answered_before_torch_is_imported(world: Path, typed: str, said: str) -> None:

@@ -130,7 +130,7 @@ def extract(typed: Typed) -> None:
 @command(
     app,
     "benchmark",
-    (click.RichArgument(["suite"], type=click.Choice(SUITES)),),
+    (click.RichArgument(["suite"]),),
     option("--root", "The data set's folder; testbed draws its own images.", "Data", type=click.Path(path_type=Path)),
     MODEL,
     option("--methods", "Methods, separated by commas; all that are registered.", "Method"),
@@ -157,6 +157,8 @@ def benchmark(typed: Typed) -> None:
     is written to --out: the table (Markdown, CSV, JSON, LaTeX), further measures, the located heads, and a report. A
     run that was stopped goes on where it stopped. `headlens benchmark testbed` needs no data.
     """
+    if typed["suite"] not in SUITES:
+        raise TaskError(f"one of the suites {', '.join(SUITES)}", repr(typed["suite"]), "Choose one of these.")
     check_known("method", listed(typed["methods"] or ""))
     from headlens.benchmark.shell import run_benchmark
 
