@@ -13,7 +13,7 @@ import torch
 
 from headlens.correct import Correction
 from headlens.errors import OutputError
-from headlens.images import read_input
+from headlens.extraction.decode import read_input
 from headlens.manifest import as_manifest, image_files, manifest_digest
 from headlens.models import HookedCLIP
 from headlens.progress import progress

@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from headlens.errors import HeadlensError, ImageError, ManifestError
 
@@ -86,28 +84,6 @@ def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None =
         raise ImageError(
             f"The image {where} cannot be read: {str(error) or type(error).__name__}.",
             f"Replace the file, save it again as PNG or JPEG, or leave its row out. (Read are {', '.join(FORMATS)}.)",
-        ) from error
-
-
-def read_input(
-    path: str | os.PathLike[str],
-    box: Sequence[float | int] | None,
-    preprocess: Callable[[Image.Image], Float[Tensor, "channel height width"]],
-) -> Float[Tensor, "channel height width"]:
-    """An image file as a model's input. A failure of the preprocessing is the image's, as one of the decoding is.
-
-    Raises:
-        ImageError: as `read_image`, and for an image that the preprocessing fails on.
-        ManifestError: as `read_image`.
-    """
-    image = read_image(path, box)
-    try:
-        return preprocess(image)
-    except Exception as error:
-        raise ImageError(
-            f"The model's preprocessing fails on the image {str(path)!r}, {image.width} × {image.height} pixels: "
-            f"{str(error) or type(error).__name__}.",
-            "Replace the file, or leave its row out.",
         ) from error
 
 

@@ -235,7 +235,7 @@ def test_what_is_missing_is_named(more: list[str], said: str) -> None:
 
 def test_slips_are_answered_with_what_to_write(located: Path, tmp_path: Path) -> None:
     for step in STEPS:
-        assert "audit.json" in refused(step, tmp_path)
+        assert "There is no saved audit" in refused(step, tmp_path)
     assert "--seed" in refused("locate", located, "--seed", 0)  # typed, though it is the default
     assert "--template" in refused("evaluate", located, "--template", "{}")
     assert "contrastive" in refused("locate", located, "--locator", "contrast")
@@ -328,3 +328,40 @@ def test_script_and_commands_of_an_audit_repeat_it_to_the_digit(world: Path, loc
         assert [step.call for step in other.record] == [step.call for step in one.record]
         for mine, theirs in zip(one.record, other.record, strict=True):
             assert digest(mine.result) == digest(theirs.result), mine.call
+
+
+def test_the_names_that_the_shell_knows_are_those_that_are_registered() -> None:
+    from headlens.benchmark import SUITES
+    from headlens.cli.others import SUITES as TYPED
+    from headlens.steps import LOCATORS, METHODS
+    from headlens.steps.options import KNOWN
+
+    assert {"locator": tuple(LOCATORS), "method": tuple(METHODS)} == KNOWN
+    assert tuple(SUITES) == TYPED
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("audit --model testbed --data none.csv --classes a,b --attribute background", "is not there"),
+        ("audit --data none.csv --methods lct", "Did you mean 'ltc'?"),
+        ("locate audit --locator contrasive", "Did you mean 'contrastive'?"),
+        ("ablate audit --heads L9H9x", "names no head"),
+        ("fairness --data none.csv", "There is no --model"),
+        ("explain nowhere --head 3.0", "There is no saved audit in nowhere"),
+        ("report nowhere", "There is no saved audit in nowhere"),
+        ("embed --model testbed --correction no --data MANIFEST --out e.parquet", "There is no saved correction"),
+        ("benchmark waterbird", "one of the suites"),
+    ],
+)
+def test_a_mistyped_argument_is_answered_before_torch_is_imported(world: Path, typed: str, said: str) -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from headlens.cli import app\n"
+        "done = CliRunner().invoke(app, sys.argv[1:])\n"
+        "print(done.exception if done.exit_code == 1 else done.output); assert done.exit_code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    arguments = typed.replace("MANIFEST", str(world / "manifest.csv")).split()
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout

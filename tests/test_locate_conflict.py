@@ -50,7 +50,7 @@ def test_a_balanced_split_has_no_majority():
     # Waterbirds' validation split: balanced but for an image.
     labels = ["landbird"] * 5 + ["waterbird"] * 4
     places = ["land"] * 3 + ["water"] * 2 + ["land"] * 2 + ["water"] * 2
-    with pytest.raises(LocateError, match=r"'waterbird'.*reference=.*rule='accuracy'"):
+    with pytest.raises(LocateError, match=r"'waterbird'.*not balanced.*'accuracy'"):
         conflicting_groups(labels, places)
     labels, places = ["a"] * 101 + ["b"] * 100, ["x"] * 51 + ["y"] * 50 + ["x"] * 10 + ["y"] * 90
     with pytest.raises(LocateError, match=r"commonest by 0\.05"):

@@ -84,7 +84,7 @@ def test_evaluation_by_hand():
     assert set(found.interval) == {"average", "worst_group", "gap", "groups.x", "groups.y", "groups.z"}
     assert found.small == ("x", "y", "z") and found.interval["groups.y"] == pytest.approx((0.025**0.5, 1.0))
     assert found.table()["measure"].tolist() == ["average", "worst_group", "gap", "x", "y", "z"]
-    assert "zero" not in found._repr_html_() and "worst_group" in found._repr_html_()
+    assert "zero-shot" in found._repr_html_() and "worst group" in found._repr_html_()
 
 
 def test_small_groups_are_marked():

@@ -37,7 +37,13 @@ def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, Any]) -> None:
     model = typed["model"] or wanted.model
     if not model:
         raise TaskError("There is no --model.", "Write --model ViT-B-16 --pretrained laion2b_s34b_b88k, for example.")
-    clip = load(model, pretrained=typed["pretrained"], device=typed["device"], precision=typed["precision"])
+    clip = load(
+        model,
+        pretrained=typed["pretrained"],
+        device=typed["device"],
+        precision=typed["precision"],
+        pretrained_tag=typed["pretrained_tag"],
+    )
     if heads_from is not None:
         heads_from.located(clip)  # heads of another model are refused before a pass over the images
     data, place = wanted.read(root), typed["store"] or folder / "store.zarr"

@@ -27,6 +27,7 @@ from headlens.cli.options import (
     REQUIRE,
     Typed,
     arguments,
+    check_known,
     command,
     of_call,
     option,
@@ -159,10 +160,9 @@ def audit(typed: Typed) -> None:
     """Locate, correct and judge the heads that carry an attribute into a zero-shot task, on your own images."""
     from headlens.cli.inputs import check, new_audit
 
-    required = _required(typed)
-    checked = check(typed)
     located, scored = _call(typed, "locate"), _call(typed, "evaluate")
-    _check_names(located, scored)
+    check_known("method", scored.get("methods", ()))
+    checked, required = check(typed), _required(typed)
     with stages(6) as stage:
         stage(_reading(checked))
         one = new_audit(checked)
@@ -209,9 +209,7 @@ def fairness(typed: Typed) -> None:
     With a saved audit's FOLDER, only the judging is done, and joins that audit.
     """
     from headlens.cli.inputs import check, new_audit, open_audit
-    from headlens.steps.saved import fairness_record
 
-    required = _required(typed)
     options = _call(typed, "fairness")
     if typed["first"] is not None:
         options["options"] = options.get("options", {}) | {"first": typed["first"]}
@@ -219,7 +217,10 @@ def fairness(typed: Typed) -> None:
     others = options.pop("options", {})
     notes: tuple[str, ...] = ()
     saved = typed["folder"] is not None
-    checked = None if saved else check(typed)
+    checked, required = None if saved else check(typed), _required(typed)
+
+    from headlens.steps.saved import fairness_record
+
     with stages(3 if saved else 6) as stage:
         stage("opening the audit" if checked is None else _reading(checked))
         if checked is None:
@@ -295,11 +296,11 @@ def locate(typed: Typed) -> None:
 )
 def explain(typed: Typed) -> None:
     """Say what heads encode: a table of every head with its label, or the texts of some."""
+    one, folder = _opened(typed, "explain")
     from headlens.document import show_section
     from headlens.document.heads import overview_section, poles_section, texts_section
     from headlens.heads import as_heads
 
-    one, folder = _opened(typed, "explain")
     wanted = as_heads(typed["head"], one.store.n_layers, one.store.n_heads)
     options = _call(typed, "explain")
     every = one.store.n_layers * one.store.n_heads
@@ -327,12 +328,12 @@ def explain(typed: Typed) -> None:
 )
 def correct(typed: Typed) -> None:
     """Fit corrections on the reference split and save each in a folder that `hl.correct.load_correction` opens."""
-    from headlens.audit import Audit
-    from headlens.steps.saved import correction_folders
-
     one, folder = _opened(typed, "correct")
     options = _call(typed, "correct")
     name = options.get("name")
+    from headlens.audit import Audit
+    from headlens.steps.saved import correction_folders
+
     if typed["saved"] is not None:
         known = Audit.load(typed["saved"], one.clip, one.store).corrections
         if name not in known:
@@ -343,8 +344,6 @@ def correct(typed: Typed) -> None:
         names = [name]
     else:
         methods = options.get("method", ["ltc"])
-        for method in methods:
-            _ = one.methods[method]
         if name is not None and len(methods) != 1:
             raise TaskError("--name goes with one method.", "Leave it out, or name one method with --methods.")
         names = [name or method for method in methods]
@@ -431,10 +430,12 @@ def ablate(typed: Typed) -> None:
 )
 def report(typed: Typed) -> None:
     """Write a saved audit's report.html and card.md again."""
-    from headlens.audit import Audit
-    from headlens.cli.inputs import load_model
+    from headlens.cli.inputs import check_folder, load_model
 
     folder = typed["folder"]
+    check_folder(folder)
+    from headlens.audit import Audit
+
     one = Audit.load(folder)
     if typed["images"]:
         one = Audit.load(folder, load_model(typed, one.question.model), one.store)
@@ -477,16 +478,6 @@ def _rule(kind: str, values: dict[str, Any]) -> Any:
         raise TaskError(f"{', '.join(values)}: not all of these are thresholds.", f"There are {known}.") from error
 
 
-def _check_names(located: dict[str, Any], scored: dict[str, Any]) -> None:
-    """Raise for a locator or method that does not exist, before the first long step."""
-    from headlens.steps import LOCATORS, METHODS
-
-    for name in scored.get("methods", ()):
-        _ = METHODS[name]
-    if "locator" in located:
-        _ = LOCATORS[located["locator"]]
-
-
 def _locate(one: Audit, given: dict[str, Any]) -> Any:
     """Locate as was typed: by a locator, or the heads that were named."""
     options = given.pop("options", {})
@@ -517,6 +508,8 @@ def _explain_located(one: Audit) -> None:
 
 
 def _required(typed: Typed) -> list[Requirement]:
+    if not typed["require"]:
+        return []
     from headlens.steps.requirements import parse_requirement
 
     return [parse_requirement(text) for text in typed["require"]]

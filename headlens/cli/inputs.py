@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headlens.cli.options import DATA, Typed, listed
-from headlens.errors import ManifestError, StoreError, TaskError
+from headlens.errors import ManifestError, OutputError, StoreError, TaskError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,9 +110,6 @@ def new_audit(checked: Checked) -> Audit:
 
 def open_audit(typed: Typed) -> tuple[Audit, Path]:
     """The saved audit with its model, or the one that the options make, with what its folder already holds."""
-    from headlens.audit import Audit
-    from headlens.steps.saved import AUDIT
-
     folder: Path | None = typed["folder"]
     if folder is not None:
         beside = sorted(typed.given & {one.name for one in DATA} | typed.given & {"out"})
@@ -122,6 +119,11 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
                 f"Both the folder {folder} and {written} were named.",
                 "Leave these out: the folder knows them. Another question is another audit: name it by options alone.",
             )
+        check_folder(folder)
+    from headlens.audit import Audit
+    from headlens.steps.saved import AUDIT
+
+    if folder is not None:
         saved = Audit.load(folder)
         return Audit.load(folder, load_model(typed, saved.question.model), saved.store), folder
     checked = check(typed)
@@ -131,6 +133,15 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
         if before.identity == audit.identity:
             return before, checked.out
     return audit, checked.out
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `OutputError` for a folder without an audit, before anything heavy is imported."""
+    if not (folder / "audit.json").is_file():
+        raise OutputError(
+            f"There is no saved audit in {folder}.",
+            "Name the --out folder of an earlier command, or begin an audit: headlens new --help.",
+        )
 
 
 def load_model(typed: Typed, label: str = "") -> HookedCLIP:

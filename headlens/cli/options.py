@@ -6,14 +6,16 @@ A command is a function of one argument, what was `Typed`. The options of an aud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from headlens.steps.options import CALLS
+from headlens.registry import Registry
+from headlens.steps.options import CALLS, KNOWN
 from headlens.steps.options import Option as CallOption
 
 _FOLDER = click.Path(path_type=Path)
@@ -131,7 +133,18 @@ def of_call(verb: str, only: Iterable[str] | None = None) -> Parameters:
 def arguments(typed: Typed, verb: str) -> dict[str, Any]:
     """The arguments of a call that were typed, as Python takes them."""
     given = {name: typed[_key(name)] for name in CALLS[verb] if _key(name) in typed.given}
-    return {name: _as_argument(CALLS[verb][name], value) for name, value in given.items()}
+    found = {name: _as_argument(CALLS[verb][name], value) for name, value in given.items()}
+    for name, value in found.items():
+        if CALLS[verb][name].known:
+            check_known(CALLS[verb][name].known, value)
+    return found
+
+
+def check_known(kind: str, names: str | Sequence[str]) -> None:
+    """Raise `UnknownNameError` for a locator or a method that headlens does not have."""
+    known = Registry(kind, dict.fromkeys(KNOWN[kind]))
+    for name in [names] if isinstance(names, str) else names:
+        _ = known[name]
 
 
 def command(
@@ -181,13 +194,21 @@ def _from_call(name: str, one: CallOption) -> click.Option:
 
 
 def _as_argument(one: CallOption, value: Any) -> Any:
-    if one.kind in ("names", "heads"):
+    if one.kind == "heads":
+        return [_head(name) for name in listed(value)]
+    if one.kind == "names":
         return listed(value)
     if one.kind == "group":
         return [_split(text, "/", "a group as class/value, such as landbird/water") for text in value]
     if one.kind == "setting":
         return dict(_setting(text) for text in value)
     return value
+
+
+def _head(text: str) -> str:
+    if re.fullmatch(r"L\d+H\d+|\d+\.\d+", text, re.IGNORECASE | re.ASCII) is None:
+        raise click.BadParameter(f"{text!r} names no head. Write L10H3 or 10.3: layer and head, from zero.")
+    return text
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -13,9 +13,22 @@ import rich_click as click
 
 from headlens._version import __version__
 from headlens.cli.app import app
-from headlens.cli.options import EXTRACTION, JSON, MODEL, Typed, arguments, command, listed, of_call, option, out
-from headlens.errors import ModelWarning, StoreError, TaskError
+from headlens.cli.options import (
+    EXTRACTION,
+    JSON,
+    MODEL,
+    Typed,
+    arguments,
+    check_known,
+    command,
+    listed,
+    of_call,
+    option,
+    out,
+)
+from headlens.errors import CorrectionError, ModelWarning, StoreError, TaskError
 
+SUITES = ("testbed", "waterbirds", "celeba", "counteranimal", "counteranimal-imagenet", "genderbias-vl", "fairface")
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -144,6 +157,9 @@ def benchmark(typed: Typed) -> None:
     is written to --out: the table (Markdown, CSV, JSON, LaTeX), further measures, the located heads, and a report. A
     run that was stopped goes on where it stopped. `headlens benchmark testbed` needs no data.
     """
+    if typed["suite"] not in SUITES:
+        raise TaskError(f"one of the suites {', '.join(SUITES)}", repr(typed["suite"]), "Choose one of these.")
+    check_known("method", listed(typed["methods"] or ""))
     from headlens.benchmark.shell import run_benchmark
 
     run_benchmark(typed.values, arguments(typed, "evaluate"))
@@ -259,11 +275,19 @@ def embed(typed: Typed) -> None:
     """Write plain and corrected embeddings of images; a run that was stopped goes on where it stopped."""
     from headlens.cli import show
     from headlens.cli.inputs import load_model
-    from headlens.correct import load_correction
-    from headlens.embedding import embed_images
     from headlens.manifest import read_manifest
 
-    manifest, correction = read_manifest(typed["data"]), load_correction(typed["correction"])
+    manifest = read_manifest(typed["data"])
+    if not (Path(typed["correction"]) / "correction.json").is_file():
+        raise CorrectionError(
+            f"There is no saved correction in {typed['correction']}.",
+            "Name a folder that `headlens correct` printed, such as audit/corrections/ltc-….",
+        )
+
+    from headlens.correct import load_correction
+    from headlens.embedding import embed_images
+
+    correction = load_correction(typed["correction"])
     path = embed_images(load_model(typed), correction, manifest, typed["out"], typed["batch_size"])
     show.facts({"embeddings": str(path), "images": len(manifest)}, as_json=typed["as_json"])
 

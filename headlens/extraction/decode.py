@@ -5,8 +5,9 @@ Threads are enough: Pillow decodes and scales outside of Python's lock.
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -16,10 +17,32 @@ from PIL.Image import Image
 from torch import Tensor
 
 from headlens.errors import ImageError
-from headlens.images import read_input
+from headlens.images import read_image
 from headlens.manifest import Box
 
 Item = tuple[str, Float[Tensor, "channel height width"] | ImageError]
+
+
+def read_input(
+    path: str | os.PathLike[str],
+    box: Sequence[float | int] | None,
+    preprocess: Callable[[Image], Float[Tensor, "channel height width"]],
+) -> Float[Tensor, "channel height width"]:
+    """An image file as a model's input. A failure of the preprocessing is the image's, as one of the decoding is.
+
+    Raises:
+        ImageError: as `read_image`, and for an image that the preprocessing fails on.
+        ManifestError: as `read_image`.
+    """
+    image = read_image(path, box)
+    try:
+        return preprocess(image)
+    except Exception as error:
+        raise ImageError(
+            f"The model's preprocessing fails on the image {str(path)!r}, {image.width} × {image.height} pixels: "
+            f"{str(error) or type(error).__name__}.",
+            "Replace the file, or leave its row out.",
+        ) from error
 
 
 def decode(

@@ -23,6 +23,7 @@ class Option:
             (NAME=VALUE) and an "attribute" (name:value=prompt,…) may be repeated.
         least: of a number, the smallest that is allowed.
         choices: of a choice.
+        known: "locator" or "method", where it names these.
     """
 
     flag: str
@@ -30,7 +31,50 @@ class Option:
     kind: Kind = "text"
     least: int = 0
     choices: tuple[str, ...] = ()
+    known: str = ""
 
+
+KNOWN: dict[str, tuple[str, ...]] = {
+    "locator": (
+        "contrastive",
+        "contrastive-full",
+        "contrastive-soft",
+        "calibrated",
+        "contrastive-inferred",
+        "concept",
+        "textspan",
+        "concept+textspan",
+        "single-head sweep",
+        "greedy sweep",
+    ),
+    "method": (
+        "ablation",
+        "ablation (self)",
+        "zero ablation",
+        "resample ablation",
+        "prototype ablation",
+        "ablation textspan",
+        "ltc without ablation",
+        "ltc",
+        "ltc (self)",
+        "ltc full",
+        "ltc inferred",
+        "ltc soft",
+        "roboshot",
+        "roboshot reject",
+        "roboshot accept",
+        "ortho-cali",
+        "leace",
+        "leace heads",
+        "erm probe",
+        "erm probe + ltc",
+        "jtt probe",
+        "jtt probe + ltc",
+        "last-layer retraining",
+        "last-layer retraining + ltc",
+    ),
+}
+"""What headlens registers under these kinds, so that the shell answers a mistyped name before it imports any of it."""
 
 _DRAWS = Option("--draws", "Layer-matched random head sets to compare with.", "number")
 _BOOTSTRAP = Option("--bootstrap", "Bootstrap resamples behind every interval.", "number", 10)
@@ -43,7 +87,9 @@ _OPTION = Option("--option", "Another option of the locator, NAME=VALUE; may be 
 
 CALLS: dict[str, dict[str, Option]] = {
     "locate": {
-        "locator": Option("--locator", "How heads are located: contrastive, concept, textspan, concept+textspan, …"),
+        "locator": Option(
+            "--locator", "How heads are located: contrastive, concept, textspan, concept+textspan, …", known="locator"
+        ),
         "conflicting": Option(
             "--conflicting", "A group where attribute and class conflict, class/value; may be repeated.", "group"
         ),
@@ -54,7 +100,7 @@ CALLS: dict[str, dict[str, Option]] = {
         "source": Option("--source", "Where these heads come from."),
     },
     "correct": {
-        "method": Option("--methods", "Corrections to fit, separated by commas.", "names"),
+        "method": Option("--methods", "Corrections to fit, such as ltc,roboshot.", "names", known="method"),
         "name": Option("--name", "What to call a single correction in tables."),
     },
     "evaluate": {
@@ -67,7 +113,9 @@ CALLS: dict[str, dict[str, Option]] = {
         "total": _TOTAL,
     },
     "fairness": {
-        "locator": Option("--locator", "How candidates are located: concept, textspan, concept+textspan, …"),
+        "locator": Option(
+            "--locator", "How candidates are located: concept, textspan, concept+textspan, …", known="locator"
+        ),
         "rule": _RULE,
         "options": _OPTION,
         "heads": Option("--heads", "The candidates themselves, separated by commas.", "heads"),
