@@ -16,7 +16,7 @@ from headlens.datasets import Dataset, read
 from headlens.models.open_clip_import import open_clip
 
 SIDE = 12
-QUICK = {"draws": 2, "bootstrap": 10}
+QUICK = {"n_random_sets": 2, "n_bootstrap": 10}
 SOME = ["ablation", "ablation (self)", "ltc", "roboshot", "ortho-cali", "leace", "erm probe"]
 
 
@@ -112,7 +112,7 @@ CASES = {
     # A random model classifies none of 1,000 classes correctly, so that nothing could be located here.
     "counteranimal-imagenet": (
         counteranimal,
-        {"heads_from": benchmark.CarriedHeads(((0, 1),), ((1, 2),), "another data set")},
+        {"heads_from": benchmark.TransferredHeads(((0, 1),), ((1, 2),), "another data set")},
         ["ablation", "ltc", "erm probe"],
     ),
     "genderbias-vl": (genderbias_vl, {"read": occupations_in_two}, ["ablation", "ltc", "ltc (self)", "erm probe"]),

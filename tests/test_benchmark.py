@@ -11,10 +11,10 @@ from benchmark_trees import small_testbed
 
 import headlens as hl
 from headlens import benchmark
-from headlens.benchmark.given import FAMILIES
 from headlens.benchmark.head_sets import attribute_location, caption_figure, examples, head_sets
-from headlens.benchmark.proposed import NAME, method_of_proposed_pairs
 from headlens.benchmark.report import write_report
+from headlens.benchmark.run import PROPOSED, method_of_proposed_pairs
+from headlens.benchmark.table import FAMILIES
 from headlens.correct import MeanAblation, load_correction
 from headlens.errors import CorrectionError, TaskError, UnknownNameError
 from headlens.steps import METHODS
@@ -53,7 +53,9 @@ def asked(world):
 @pytest.fixture(scope="module")
 def done(world, asked):
     clip = hl.load("testbed")
-    return benchmark.run(asked, clip, world / "images", world / "acts.zarr", methods=SOME, draws=5, bootstrap=50)
+    return benchmark.run(
+        asked, clip, world / "images", world / "acts.zarr", methods=SOME, n_random_sets=5, n_bootstrap=50
+    )
 
 
 def row(table, method):
@@ -193,7 +195,9 @@ def test_an_interrupted_run_goes_on_from_its_store(done, asked, world, monkeypat
     table, _ = done
     clip = hl.load("testbed")
     monkeypatch.setattr(type(clip.vision), "residual_parts", lambda *a, **k: pytest.fail("extracted again"))
-    again, _ = benchmark.run(asked, clip, world / "images", world / "acts.zarr", methods=["ltc"], draws=5, bootstrap=50)
+    again, _ = benchmark.run(
+        asked, clip, world / "images", world / "acts.zarr", methods=["ltc"], n_random_sets=5, n_bootstrap=50
+    )
     assert row(again, "ltc") == row(table, "ltc")
 
 
@@ -275,7 +279,7 @@ def test_pairs_that_nobody_wrote_make_a_method_of_this_run_alone(done):
         len(audit.location.spurious), len(audit.location.salient)
     ]  # fmt: skip
     assert said[0].startswith("Pairs proposed from the text bank")
-    assert NAME not in METHODS
+    assert PROPOSED not in METHODS
 
 
 def test_an_unknown_suite_is_named():

@@ -12,7 +12,7 @@ from benchmark_trees import small_testbed
 
 import headlens as hl
 from headlens import benchmark
-from headlens.benchmark.elsewhere import Question, elsewhere
+from headlens.benchmark.collateral import Question, elsewhere
 from headlens.metrics import Measures
 
 SOME = ["ltc", "ablation", "roboshot", "leace", "erm probe", "ablation (self)"]
@@ -31,7 +31,7 @@ def asked(world):
 @pytest.fixture(scope="module")
 def done(world, asked):
     return benchmark.run(
-        asked, hl.load("testbed"), world / "images", world / "acts.zarr", methods=SOME, draws=2, bootstrap=50
+        asked, hl.load("testbed"), world / "images", world / "acts.zarr", methods=SOME, n_random_sets=2, n_bootstrap=50
     )
 
 

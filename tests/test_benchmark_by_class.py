@@ -9,7 +9,7 @@ from benchmark_trees import QUICK, counteranimal, run_case, small_clip
 import headlens as hl
 from headlens import benchmark
 from headlens.audit import Audit
-from headlens.benchmark import by_class
+from headlens.benchmark import per_image
 from headlens.benchmark.report import write_report
 from headlens.correct import ByClass, ErmProbe, MeanAblation, load_correction
 from headlens.errors import CorrectionError, LocateError
@@ -120,10 +120,10 @@ def test_an_image_taken_for_a_class_without_heads_gets_the_highest_scored_one_th
 def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
     _, audit = run_once("counteranimal")
     known = ingredients(audit.data, audit.fitted["ltc"].located)
-    rivals = by_class.class_rivals(audit, "common")
-    heads = by_class.class_heads(audit, "common")
+    rivals = per_image.class_rivals(audit, "common")
+    heads = per_image.class_heads(audit, "common")
     plain = Audit.of(audit.data, audit.record)
-    methods = by_class.methods_by_class(plain, rivals, heads, benchmark.suite("counteranimal").pairs, None)
+    methods = per_image.methods_by_class(plain, rivals, heads, benchmark.suite("counteranimal").pairs, None)
     cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
     drawn = methods["ltc"].build(known.recast(cast))
     for label, part in zip(drawn.labels, drawn.parts, strict=True):

@@ -17,9 +17,9 @@ from benchmark_trees import (
 
 import headlens as hl
 from headlens import benchmark
-from headlens.benchmark.elsewhere import celeba_questions
-from headlens.benchmark.extras import occupation_skew
+from headlens.benchmark.collateral import celeba_questions
 from headlens.benchmark.report import figures
+from headlens.benchmark.suite_measures import occupation_skew
 from headlens.errors import ManifestError
 from headlens.steps import METHODS
 

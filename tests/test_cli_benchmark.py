@@ -59,7 +59,7 @@ def test_heads_are_carried_over_by_the_name_of_a_folder(small, tmp_path):
         done = invoke("testbed", *shared, *quick, "--heads-from", source, "--json")
         assert done.exit_code == 0, done.output
         notes = " ".join(json.loads(done.stdout)["notes"])
-        assert "carried over from" in notes
+        assert "transferred from" in notes
         assert "spurious L1H2" in notes
 
     other = invoke("testbed", *shared, *quick, "--model", "testbed-birds-1", "--heads-from", tmp_path)
@@ -76,7 +76,7 @@ def test_heads_are_carried_over_by_the_name_of_a_folder(small, tmp_path):
         (("waterbirds", "--root", "."), TaskError, "--model"),
         (("waterbirds", "--root", "nowhere", "--model", "testbed"), ManifestError, "published layout"),
         (("testbed", "--methods", "ltd"), UnknownNameError, "Did you mean 'ltc'"),
-        (("testbed", "--heads-from", "nowhere"), LocateError, "located heads to carry over"),
+        (("testbed", "--heads-from", "nowhere"), LocateError, "located heads to transfer"),
     ],
 )
 def test_a_slip_is_told_before_anything_is_computed(tmp_path, arguments, error, said):

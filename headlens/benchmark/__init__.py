@@ -1,23 +1,26 @@
 """Every registered method on a data set, in one table, beside the published numbers."""
 
 from headlens.benchmark import suites
-from headlens.benchmark.by_candidates import ByCandidates
-from headlens.benchmark.carried import CarriedHeads, read_heads
-from headlens.benchmark.disparities import disparities
-from headlens.benchmark.elsewhere import Question, attribute_left, elsewhere
-from headlens.benchmark.extras import averages, common_counter, neutral_ranking, occupation_skew, occupations
+from headlens.benchmark.collateral import Question, attribute_left, elsewhere, retrieval
+from headlens.benchmark.head_transfer import TransferredHeads, read_heads
 from headlens.benchmark.measures import Extra, ExtraTable, Scored
-from headlens.benchmark.published import Published, published_numbers
-from headlens.benchmark.retrieval import retrieval
+from headlens.benchmark.per_image import ByCandidates
 from headlens.benchmark.run import run
-from headlens.benchmark.suite import SUITES, Suite, register_suite, suite
+from headlens.benchmark.suite import SUITES, Published, Suite, published_numbers, register_suite, suite
+from headlens.benchmark.suite_measures import (
+    averages,
+    common_counter,
+    disparities,
+    neutral_ranking,
+    occupation_skew,
+    occupations,
+)
 from headlens.benchmark.table import BenchmarkTable, Row
 
 __all__ = [
     "SUITES",
     "BenchmarkTable",
     "ByCandidates",
-    "CarriedHeads",
     "Extra",
     "ExtraTable",
     "Published",
@@ -25,6 +28,7 @@ __all__ = [
     "Row",
     "Scored",
     "Suite",
+    "TransferredHeads",
     "attribute_left",
     "averages",
     "common_counter",

@@ -16,6 +16,7 @@ from headlens.audit import Audit
 from headlens.correct import Correction, Probe
 from headlens.correct.views import embedding_of
 from headlens.metrics import SMALL, Measures
+from headlens.metrics.bootstrap import interval, small
 from headlens.progress import progress
 from headlens.prompts import ZeroShotTask
 
@@ -206,11 +207,34 @@ def only(measures: Measures, name: str, called: str) -> Measures:
 
 def joined(parts: Sequence[Measures]) -> Measures:
     """Measures of one method side by side."""
-    joined: dict[str, Any] = {
+    merged: dict[str, Any] = {
         name: {key: value for part in parts for key, value in getattr(part, name).items()}
-        for name in ("values", "interval", "difference", "difference_interval")
+        for name in ("values", "interval", "difference", "difference_interval", "sizes")
     }
-    return replace(parts[0], **joined)
+    return replace(parts[0], **merged, small=small(merged["sizes"]))
+
+
+def over_units(one: Scored, name: str, found: Float[np.ndarray, "unit method"], sized: str) -> Measures:
+    """The mean over images or queries, zero-shot first where there are two methods, with a bootstrap over these units.
+
+    Units with equal numbers are drawn together, as counts of a multinomial distribution.
+    """
+    cells, counts = np.unique(found, axis=0, return_counts=True)
+    shares = counts / counts.sum()
+    drawn = np.random.default_rng(one.audit.question.seed).multinomial(len(found), shares, size=one.draws)
+    means, samples = shares @ cells, drawn @ cells / len(found)
+    measures = Measures(
+        one.method,
+        {name: float(means[-1])},
+        {name: interval(samples[:, -1])},
+        sizes={sized: len(found)},
+        small=small({sized: len(found)}),
+        n_bootstrap=one.draws,
+    )
+    if found.shape[1] == 1:
+        return measures
+    changes = {name: interval(samples[:, 1] - samples[:, 0])}
+    return replace(measures, difference={name: float(means[1] - means[0])}, difference_interval=changes)
 
 
 def _small(rows: Sequence[Measures]) -> str:

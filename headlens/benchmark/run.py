@@ -1,6 +1,6 @@
 """Run every method of the registry on a suite.
 
-Steps: read the data set; fill the store, which goes on from where an interrupted run stopped; locate, or take over
+Steps: read the data set; fill the store, which goes on from where an interrupted run stopped; locate, or take
 heads that were located elsewhere; fit every method on the reference split, where one that cannot be fitted here gives
 its reason in place of numbers; score all on the test split, with random heads instead of the located ones for the
 methods that are asked for; measure what the suite measures beside.
@@ -9,68 +9,74 @@ methods that are asked for; measure what the suite measures beside.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache as memoised
 from functools import partial
 from pathlib import Path
 
 from headlens.audit import Audit
-from headlens.benchmark.by_candidates import methods_by_candidates, two_candidates
-from headlens.benchmark.by_class import Rivals, class_heads, class_rivals, methods_by_class
-from headlens.benchmark.carried import CarriedHeads, heads_of, read_heads
-from headlens.benchmark.given import FAMILIES, family, given
-from headlens.benchmark.kept import Kept
+from headlens.benchmark.cache import Cache
+from headlens.benchmark.head_transfer import TransferredHeads, heads_of, read_heads
 from headlens.benchmark.measures import measure_all
-from headlens.benchmark.proposed import NAME as PROPOSED
-from headlens.benchmark.proposed import method_of_proposed_pairs
-from headlens.benchmark.published import published_numbers
-from headlens.benchmark.slots import filled, has_slots
-from headlens.benchmark.suite import Suite
-from headlens.benchmark.table import RIVAL, BenchmarkTable, Row
+from headlens.benchmark.per_image import (
+    Rivals,
+    class_heads,
+    class_rivals,
+    filled,
+    has_slots,
+    methods_by_candidates,
+    methods_by_class,
+    two_candidates,
+)
+from headlens.benchmark.suite import Suite, published_numbers
+from headlens.benchmark.table import BenchmarkTable, rows_of
+from headlens.correct import Correction, locate_then_correct
 from headlens.datasets import Dataset
 from headlens.errors import HeadlensError, LocateError, UnknownNameError
 from headlens.extraction import HeadStore, extract
 from headlens.heads import HeadId
 from headlens.locate import Located
-from headlens.metrics import cramers_v, paired_difference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
+from headlens.prompts import ProposedPairs, encode_pairs, propose_pairs
+from headlens.steps.data import AuditData
+from headlens.steps.methods import ROLES, Ingredients, Method
 from headlens.steps.question import as_pairs
 
 CONTROLLED = ("ablation", "ltc")
+PROPOSED = "ltc with proposed pairs"
+_N_PROPOSED = 6
 
 
 def run(
     asked: Suite,
     clip: HookedCLIP,
-    root: str | Path,
-    store: str | Path,
+    data: str | Path | Dataset,
+    store: str | Path | HeadStore,
     *,
     methods: Sequence[str] | None = None,
     controls: Sequence[str] = CONTROLLED,
-    draws: int = 100,
-    bootstrap: int = 1000,
+    n_random_sets: int = 100,
+    n_bootstrap: int = 1000,
     seed: int = 0,
-    batch_size: int | None = None,
-    on_error: str = "raise",
-    heads_from: str | Path | CarriedHeads | None = None,
-    keep: str | Path | None = None,
+    heads_from: str | Path | TransferredHeads | None = None,
+    cache: str | Path | None = None,
 ) -> tuple[BenchmarkTable, Audit]:
     """Fill the store where it is not there, fit every method on the reference split, and score it on the test split.
 
     Args:
         asked: the suite.
         clip: the model.
-        root: the data set's folder.
-        store: where its head states are or will be.
+        data: the data set's folder, or what the suite read from it.
+        store: its head states, or where they are or will be kept.
         methods: their names; every registered one by default, so that one registered in a notebook cell is among them.
         controls: the methods that are repeated with layer-matched random heads.
-        draws: of random heads.
-        bootstrap: resamples behind every interval.
+        n_random_sets: how many sets of random heads.
+        n_bootstrap: resamples behind every interval.
         seed: of every draw.
-        batch_size, on_error: as in `extract`.
         heads_from: heads that were located elsewhere, in place of locating here: see `read_heads`. Methods that bring a
             locator of their own keep it.
-        keep: a folder for fitted corrections and what random heads predict, so that an interrupted run, asked again,
-            computes none of them twice; see `headlens.benchmark.kept`.
+        cache: a folder for fitted corrections and what random heads predict, so that an interrupted run, asked again,
+            computes none of them twice; see `headlens.benchmark.cache`.
 
     Returns:
         The table, and the audit behind it.
@@ -80,11 +86,11 @@ def run(
         UnknownNameError: for a method that is not registered.
         LocateError: for `heads_from` that cannot be read, or belongs to another model.
     """
-    carried = heads_from if heads_from is not None else asked.heads_from
-    given_heads = None if carried is None else read_heads(carried)
+    source_of_heads = heads_from if heads_from is not None else asked.heads_from
+    given_heads = None if source_of_heads is None else read_heads(source_of_heads)
     location = None if given_heads is None else given_heads.located(clip)
-    data = asked.read(Path(root))
-    states = extract(clip, data.manifest, store, batch_size=batch_size, on_error=on_error)
+    data = data if isinstance(data, Dataset) else asked.read(Path(data))
+    states = store if isinstance(store, HeadStore) else extract(clip, data.manifest, store)
     audit, rivals = _audit(asked, data, clip, states, seed)
     each_its_own = has_slots(asked.pairs)
     said: list[str] = []
@@ -98,14 +104,14 @@ def run(
         audit.methods = methods_by_class(audit, rivals, by_class, asked.pairs, asked.crossed)
     elif each_its_own and rivals is None:
         audit.methods = methods_by_candidates(audit.data, audit.methods, asked.pairs or (), asked.crossed)
-    kept = Kept(audit.data, keep)
+    kept = Cache(audit.data, cache)
     failed = _fit(audit, list(audit.methods) if methods is None else list(methods), unlocated, kept)
     fitted = list(audit.fitted)
     audit.evaluate(
         fitted,
         controls=[one for one in controls if one in fitted],
-        n_random_sets=draws,
-        n_bootstrap=bootstrap,
+        n_random_sets=n_random_sets,
+        n_bootstrap=n_bootstrap,
         n_null=0,  # methods by class take the audit's own heads
         cache=kept.predictions,
     )
@@ -115,7 +121,7 @@ def run(
     heads = heads_of(audit, source, {audit.task.classes[i]: own for i, own in by_class.items()})
     told = _told_heads(heads, given_heads, unlocated)
     notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle)
-    rows = _rows(audit, failed)
+    rows = rows_of(audit, failed)
     scored = [row.method for row in rows if row.method in audit.results.predictions]
     return (
         BenchmarkTable(
@@ -129,11 +135,33 @@ def run(
             published=published_numbers(asked.name, *_named(audit.store.model_name)),
             notes=tuple(note for note in notes if note),
             seed=audit.question.seed,
-            extras=measure_all(asked.extras, audit, bootstrap, scored),
+            extras=measure_all(asked.extras, audit, n_bootstrap, scored),
             heads=heads,
         ),
         audit,
     )
+
+
+def method_of_proposed_pairs(data: AuditData) -> tuple[Method, list[str]]:
+    """The method, and a list that gets a sentence on the pairs once it is built.
+
+    The pairs are those of the bank that best tell the classes apart and least the attribute's values; labels of images
+    are not read for them.
+    """
+    said: list[str] = []
+
+    @memoised
+    def proposed() -> ProposedPairs:
+        prototypes = data.question.attribute.prototypes(data.texts)
+        found = propose_pairs(data.bank, data.texts, data.classifier, prototypes, _N_PROPOSED)
+        listed = "; ".join(f"{first} / {second}" for first, second in found.pairs)
+        said.append(f"Pairs proposed from the text bank, for {PROPOSED}: {listed}.")
+        return found
+
+    def build(known: Ingredients) -> Correction:
+        return locate_then_correct(known.spurious, known.salient, encode_pairs(proposed().pairs, data.texts))
+
+    return Method(build, ROLES), said
 
 
 def _audit(asked: Suite, data: Dataset, clip: HookedCLIP, states: HeadStore, seed: int) -> tuple[Audit, Rivals | None]:
@@ -159,11 +187,11 @@ def _audit(asked: Suite, data: Dataset, clip: HookedCLIP, states: HeadStore, see
     return bare.asking(pairs=as_pairs(pairs), crossed_pairs=as_pairs(crossed)), rivals
 
 
-def _locate(asked: Suite, audit: Audit, carried: Located | None) -> str:
-    """Locate, or take over what was located elsewhere. Returns why that is not possible here, "" where it is."""
+def _locate(asked: Suite, audit: Audit, transferred: Located | None) -> str:
+    """Locate, or take what was located elsewhere. Returns why that is not possible here, "" where it is."""
     try:
-        if carried is not None:
-            audit.locate(carried)
+        if transferred is not None:
+            audit.locate(transferred)
         else:
             audit.locate(conflicting=asked.conflicting(audit) if asked.conflicting else None)
     except LocateError as error:
@@ -173,7 +201,7 @@ def _locate(asked: Suite, audit: Audit, carried: Located | None) -> str:
     return ""
 
 
-def _fit(audit: Audit, names: list[str], unlocated: str, kept: Kept) -> dict[str, str]:
+def _fit(audit: Audit, names: list[str], unlocated: str, kept: Cache) -> dict[str, str]:
     """Fit; the reasons of the methods for which that is not possible here."""
     failed: dict[str, str] = {}
     with progress("Fitting methods", len(names), unit="methods") as advance:
@@ -191,70 +219,20 @@ def _fit(audit: Audit, names: list[str], unlocated: str, kept: Kept) -> dict[str
     return failed
 
 
-def _rows(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
-    results = audit.results
-    assert results is not None
-    labels, values, groups = audit.data.test_labels, audit.data.test_values, audit.data.test_groups
-    base, rows = results.predictions["zero-shot"], []
-    for name, one in results.evaluations.items():
-        fitted = audit.fitted.get(name)
-        own = results.predictions[name]
-        gain = paired_difference(labels, own, baseline=base, groups=groups)
-        lead = None
-        if name != RIVAL and RIVAL in results.predictions:
-            rival = results.predictions[RIVAL]
-            lead = paired_difference(labels, own, baseline=rival, groups=groups)
-        control = results.controls.get(name)
-        rows.append(
-            Row(
-                method=name,
-                family=family(fitted),
-                given=() if fitted is None else given(fitted),
-                average=one.average,
-                worst_group=one.worst_group,
-                gap=one.gap,
-                interval={m: one.interval[m] for m in ("average", "worst_group", "gap")},
-                gain=None if fitted is None else gain.difference["worst_group"],
-                gain_interval=None if fitted is None else gain.interval["worst_group"],
-                lead=None if lead is None else lead.difference["worst_group"],
-                lead_interval=None if lead is None else lead.interval["worst_group"],
-                cramers_v=cramers_v(values, results.predictions[name]),
-                random_p=None if control is None else control.comparison().p,
-                random_sets=None if control is None else len(control.sets),
-                transductive=fitted is not None and fitted.correction.transductive,
-            )
-        )
-    for control in results.controls.values():
-        record = control.to_record()
-        rows.append(
-            Row(
-                method=record["method"],
-                family="random heads",
-                average=record["average"],
-                worst_group=record["worst_group"],
-                gap=record["gap"],
-                interval={m: tuple(record["interval"][m]) for m in ("average", "worst_group", "gap")},
-                gain=record["worst_group"] - results.evaluations["zero-shot"].worst_group,
-            )
-        )
-    rows += [Row(name, FAMILIES[-1], failure=reason) for name, reason in failed.items()]
-    return tuple(sorted(rows, key=lambda row: FAMILIES.index(row.family)))
-
-
 def _without_heads(audit: Audit) -> str:
     """A sentence on the methods of heads for which none was located: they change nothing."""
     idle = [name for name, one in audit.fitted.items() if one.roles and not one.correction.edited]
     return f"No head was located for {', '.join(idle)}: these rows repeat what is left without heads." if idle else ""
 
 
-def _told_heads(heads: CarriedHeads, carried: CarriedHeads | None, unlocated: str) -> str:
+def _told_heads(heads: TransferredHeads, source: TransferredHeads | None, unlocated: str) -> str:
     """A sentence on the heads of this table."""
     if unlocated:
         return ""
     spurious, salient = (
         ", ".join(str(HeadId(*head)) for head in own) or "none" for own in (heads.spurious, heads.salient)
     )
-    how = "Heads" if carried is None else f"Heads, carried over from {carried.source}"
+    how = "Heads" if source is None else f"Heads, transferred from {source.source}"
     told = f"{how}: spurious {spurious}; salient {salient}"
     if heads.by_class:
         sizes = [len(own) for own in heads.by_class.values()]

@@ -13,23 +13,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headlens.benchmark.carried import LOCATED, read_heads
+from headlens.benchmark.head_transfer import LOCATED, read_heads
 from headlens.benchmark.report import write_report
 from headlens.benchmark.run import run
 from headlens.benchmark.suite import suite as suite_of
 from headlens.benchmark.table import BenchmarkTable
 from headlens.errors import TaskError
+from headlens.extraction import extract
 from headlens.loading import load
 from headlens.steps import METHODS
 
 
-def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, int]) -> None:
+def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, Any]) -> None:
     """Check, extract, score, write the table in every form and the report with the figures, and show the table."""
     wanted = suite_of(typed["suite"])
     names = None if typed["methods"] is None else [one.strip() for one in typed["methods"].split(",") if one.strip()]
     for name in names or []:
         _ = METHODS[name]
-    carried = None if typed["heads_from"] is None else read_heads(typed["heads_from"])
+    heads_from = None if typed["heads_from"] is None else read_heads(typed["heads_from"])
     root, folder = typed["root"], Path(typed["out"])
     if root is None:
         if not wanted.makes_images:
@@ -39,19 +40,20 @@ def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, int]) -> None:
     if not model:
         raise TaskError("There is no --model.", "Write --model ViT-B-16 --pretrained laion2b_s34b_b88k, for example.")
     clip = load(model, pretrained=typed["pretrained"], device=typed["device"], precision=typed["precision"])
+    if heads_from is not None:
+        heads_from.located(clip)  # heads of another model are refused before a pass over the images
+    data, place = wanted.read(root), typed["store"] or folder / "store.zarr"
+    store = extract(clip, data.manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
     table, audit = run(
         wanted,
         clip,
-        root,
-        typed["store"] or folder / "store.zarr",
+        data,
+        store,
         methods=names,
-        draws=draws.get("n_random_sets", 100),
-        bootstrap=draws.get("n_bootstrap", 1000),
         seed=typed["seed"],
-        batch_size=typed["batch_size"],
-        on_error=typed["on_error"],
-        heads_from=carried,
-        keep=folder / "kept",
+        heads_from=heads_from,
+        cache=folder / "cache",
+        **draws,
     )
     # The table first: figures need more packages, and files that may be gone.
     write_table(table, folder)

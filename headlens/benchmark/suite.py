@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from headlens.audit import Audit
-from headlens.benchmark.carried import CarriedHeads
+from headlens.benchmark.head_transfer import TransferredHeads
 from headlens.benchmark.measures import Extra
 from headlens.datasets import Dataset
 from headlens.errors import TaskError
@@ -23,6 +26,36 @@ from headlens.prompts import Attribute, ZeroShotTask
 
 TextPairs = Sequence[Sequence[str]]
 Conflicting = Callable[[Audit], list[tuple[str, str]] | None]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published row.
+
+    Attributes:
+        model, pretrained: as open_clip names them.
+        method: the registered method that it corresponds to.
+        source: where the number stands.
+        worst_group, average: in per cent; None where it is not told.
+    """
+
+    model: str
+    pretrained: str
+    method: str
+    source: str
+    worst_group: float | None = None
+    average: float | None = None
+
+
+def published_numbers(name: str, model: str | None = None, pretrained: str | None = None) -> tuple[Published, ...]:
+    """The published rows of a suite, of one model where it is named; none where nothing was published of it."""
+    text = resources.files(__package__).joinpath("published.yaml").read_text("utf-8")
+    rows = (Published(**row) for row in (yaml.safe_load(text) or {}).get(name, ()))
+    return tuple(
+        row
+        for row in rows
+        if (model is None or row.model == model) and (pretrained is None or row.pretrained == pretrained)
+    )
 
 
 @dataclass(frozen=True)
@@ -40,7 +73,7 @@ class Suite:
         reference, test: the splits.
         conflicting: names the groups in which class and attribute conflict; None for the audit's own rule.
         salient_on: for many classes: the attribute's value on whose reference images salient heads are located class by
-            class; see `headlens.benchmark.by_class`. "" for one list over all classes.
+            class; see `headlens.benchmark.per_image`. "" for one list over all classes.
         heads_from: heads that were located elsewhere, in place of locating here; see `headlens.benchmark.read_heads`.
         extras: measures beside average, worst group and gap.
         notes: what to know about how the suite asks, a sentence each.
@@ -62,7 +95,7 @@ class Suite:
     test: str = "test"
     conflicting: Conflicting | None = None
     salient_on: str = ""
-    heads_from: str | Path | CarriedHeads | None = None
+    heads_from: str | Path | TransferredHeads | None = None
     extras: tuple[Extra, ...] = ()
     notes: tuple[str, ...] = ()
     model: str = ""

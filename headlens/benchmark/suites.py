@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from headlens.audit import Audit
-from headlens.benchmark.disparities import disparities
-from headlens.benchmark.elsewhere import Question, attribute_left, celeba_questions, elsewhere
-from headlens.benchmark.extras import averages, common_counter, neutral_ranking, occupation_skew, occupations
-from headlens.benchmark.retrieval import retrieval
+from headlens.benchmark.collateral import Question, attribute_left, celeba_questions, elsewhere, retrieval
 from headlens.benchmark.suite import Suite, register_suite
+from headlens.benchmark.suite_measures import (
+    averages,
+    common_counter,
+    disparities,
+    neutral_ranking,
+    occupation_skew,
+    occupations,
+)
 from headlens.datasets import Dataset, read
 from headlens.datasets.layout import rooted
 from headlens.manifest import manifest_root
@@ -148,7 +153,7 @@ def _animals(name: str, options: dict[str, Any]) -> Suite:
             "Salient heads are located for each class on the correctly classified common images of the reference "
             "split, less the spurious ones. Text pairs name a class and the one that its common images are mostly "
             "mistaken for. An image gets heads and pairs of the class that zero-shot takes it for.",
-            "Spurious heads are located on the counter images of all classes at once, unless they are carried over: "
+            "Spurious heads are located on the counter images of all classes at once, unless they are transferred: "
             "the publication takes those of Waterbirds (heads_from).",
         ),
     )
@@ -226,7 +231,7 @@ def _fairface() -> Suite:
         notes=(
             f"Of the split train {_REFERENCE_FACES} faces at most are drawn (seed 0) to locate and to fit on; all of "
             "the split val is scored.",
-            "The task that heads are located on is telling age groups apart, unless they are carried over: the "
+            "The task that heads are located on is telling age groups apart, unless they are transferred: the "
             "publication takes those of GenderBias-VL (heads_from). The neutral prompts are our own.",
         ),
     )

@@ -8,17 +8,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from headlens.benchmark.carried import CarriedHeads
-from headlens.benchmark.measures import ExtraTable
-from headlens.benchmark.published import Published
-from headlens.metrics import SMALL
+from headlens.audit import Audit
+from headlens.benchmark.head_transfer import TransferredHeads
+from headlens.benchmark.measures import ExtraTable, is_probe
+from headlens.benchmark.suite import Published
+from headlens.metrics import SMALL, cramers_v, paired_difference
 from headlens.serialization import to_json
+from headlens.steps.evaluate import Fitted
 
 Interval = tuple[float, float]
 _COLUMNS = ("average", "worst_group", "gap")
 _HEADINGS = {"average": "average", "worst_group": "worst group", "gap": "gap"}
 RIVAL = "ltc"
 """The method that every other is compared with, beside zero-shot."""
+FAMILIES = (
+    "zero-shot",
+    "texts alone",
+    "located heads",
+    "random heads",
+    "fitted on reference labels",
+    "trained on labels",
+    "could not be fitted here",
+)
+"""The parts of the table, by what a method is given beside texts and images, in their order. A table that compares a
+probe, trained on labels, with a method that reads nothing but texts has to say so."""
 _LEAD = f"less that of {RIVAL}"
 _MOST = 12  # groups that a footnote names
 
@@ -71,7 +84,7 @@ class BenchmarkTable:
         notes: how the data were read and split.
         seed: of every draw.
         extras: what the suite measures beside, a table each.
-        heads: the located heads, for another benchmark to take over; `heads.write("located.json")`.
+        heads: the located heads, for another benchmark to take; `heads.write("located.json")`.
     """
 
     suite: str
@@ -85,7 +98,7 @@ class BenchmarkTable:
     notes: tuple[str, ...]
     seed: int
     extras: tuple[ExtraTable, ...] = ()
-    heads: CarriedHeads | None = None
+    heads: TransferredHeads | None = None
 
     def frame(self) -> pd.DataFrame:
         """One row a method, all numbers as fractions: estimates, ends of intervals, published values beside them."""
@@ -152,7 +165,7 @@ class BenchmarkTable:
             f"{self.seed}.",
             f"Images a group: {self._group_sizes()}.",
             "Given, of the reference split: heads that were located on it, which reads its labels, unless they are "
-            "carried over; labels of its classes, attribute its values of the attribute, to fit on. Methods with – "
+            "transferred; labels of its classes, attribute its values of the attribute, to fit on. Methods with – "
             "read texts alone: rows that are given different things are not rivals.",
             *self.notes,
         ]
@@ -227,6 +240,73 @@ class BenchmarkTable:
 
     def _repr_html_(self) -> str:
         return self.cells().to_html(index=False, escape=True)
+
+
+def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
+    """The rows of what an audit evaluated, its random heads, and the methods that could not be fitted."""
+    results = audit.results
+    assert results is not None
+    labels, values, groups = audit.data.test_labels, audit.data.test_values, audit.data.test_groups
+    base, rows = results.predictions["zero-shot"], []
+    for name, one in results.evaluations.items():
+        fitted = audit.fitted.get(name)
+        own = results.predictions[name]
+        gain = paired_difference(labels, own, baseline=base, groups=groups)
+        lead = None
+        if name != RIVAL and RIVAL in results.predictions:
+            rival = results.predictions[RIVAL]
+            lead = paired_difference(labels, own, baseline=rival, groups=groups)
+        control = results.controls.get(name)
+        rows.append(
+            Row(
+                method=name,
+                family=_family(fitted),
+                given=_given(fitted),
+                average=one.average,
+                worst_group=one.worst_group,
+                gap=one.gap,
+                interval={m: one.interval[m] for m in ("average", "worst_group", "gap")},
+                gain=None if fitted is None else gain.difference["worst_group"],
+                gain_interval=None if fitted is None else gain.interval["worst_group"],
+                lead=None if lead is None else lead.difference["worst_group"],
+                lead_interval=None if lead is None else lead.interval["worst_group"],
+                cramers_v=cramers_v(values, results.predictions[name]),
+                random_p=None if control is None else control.comparison().p,
+                random_sets=None if control is None else len(control.sets),
+                transductive=fitted is not None and fitted.correction.transductive,
+            )
+        )
+    for control in results.controls.values():
+        record = control.to_record()
+        rows.append(
+            Row(
+                method=record["method"],
+                family="random heads",
+                average=record["average"],
+                worst_group=record["worst_group"],
+                gap=record["gap"],
+                interval={m: tuple(record["interval"][m]) for m in ("average", "worst_group", "gap")},
+                gain=record["worst_group"] - results.evaluations["zero-shot"].worst_group,
+            )
+        )
+    rows += [Row(name, FAMILIES[-1], failure=reason) for name, reason in failed.items()]
+    return tuple(sorted(rows, key=lambda row: FAMILIES.index(row.family)))
+
+
+def _given(fitted: Fitted | None) -> tuple[str, ...]:
+    """What of the reference split a method was given: "heads", "labels", "attribute"; nothing for texts alone."""
+    return () if fitted is None else (*(("heads",) if fitted.roles else ()), *fitted.given)
+
+
+def _family(fitted: Fitted | None) -> str:
+    """The part of the table that a method belongs to; None for zero-shot."""
+    if fitted is None:
+        return "zero-shot"
+    if is_probe(fitted.correction):
+        return "trained on labels"
+    if fitted.roles:
+        return "located heads"
+    return "fitted on reference labels" if fitted.given else "texts alone"
 
 
 def _percent(value: float | None, interval: Interval | None, sign: bool = False) -> str:

@@ -100,7 +100,7 @@ def collateral(
     for name, (y_true, y_pred, baseline) in tasks.items():
         correct = [is_correct(y_true, one, y_true)[0] for one in (baseline, y_pred)]
         counts = count_cells([np.zeros(len(correct[0]), dtype=int)], (1,), correct)
-        _, _, changes, ends = bootstrap_cells(counts, True, _accuracy, bootstrap)
+        _, _, changes, ends = bootstrap_cells(counts, True, accuracy, bootstrap)
         before[name], after[name] = (float(c.mean()) for c in correct)
         difference[name], intervals[name], sizes[name] = changes["accuracy"], ends["accuracy"], len(correct[0])
     return Collateral(
@@ -108,5 +108,6 @@ def collateral(
     )
 
 
-def _accuracy(correct: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+def accuracy(correct: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The share of correct images in the one cell of a task, for `bootstrap_cells`."""
     return {"accuracy": correct[..., 0] / images[..., 0]}

@@ -26,7 +26,7 @@ def heads_section(audit: Audited) -> Section:
     if isinstance(location, Candidates) and (location.concept is not None or location.spans is not None):
         return _candidates(location, attribute_name(audit))
     salient = f" Salient heads: {listed(location.salient, 40)}." if location.salient else ""
-    how = location.method if location.method == "carried over" else f"by the locator {location.method}"
+    how = location.method if location.method == "transferred" else f"by the locator {location.method}"
     return Section("Which heads", f"Heads {how}: {listed(location.spurious, 40)}.{salient}")
 
 

@@ -143,9 +143,10 @@ def measure_collateral(data: AuditData, call: Collateral, fitted: Mapping[str, F
         if correction.changes_classifier:
             notes.append(f"{method} changes the audited task's classifier alone: every other task stays as it was.")
         else:
-            found = {one.task.name: _answers(data, one, correction) for one in questions}
+            corrected = correction.apply(data.test).embedding
+            found = {one.task.name: _answers(data, one, corrected) for one in questions}
             if k > 0:
-                neighbours[method] = _kept(data, method, correction, places, k, call.n_bootstrap)
+                neighbours[method] = _kept(data, method, corrected, places, k, call.n_bootstrap)
         after = predict(data, correction)
         for number, task in enumerate(by_class):
             if task.images:
@@ -167,19 +168,21 @@ def _corrections(data: AuditData, call: Collateral, fitted: Mapping[str, Fitted]
     return found
 
 
-def _answers(data: AuditData, question: OtherQuestion, correction: Correction) -> Answers:
+def _answers(data: AuditData, question: OtherQuestion, corrected: Float[Tensor, "scored embed"]) -> Answers:
     has = question.truth >= 0
-    return question.truth[has], question.answers(data, correction)[has], question.answers(data)[has]
+    return question.truth[has], question.answers(corrected)[has], question.answers(data.test.embedding)[has]
 
 
 def _kept(
-    data: AuditData, method: str, correction: Correction, places: Int[np.ndarray, "image"], k: int, bootstrap: int
+    data: AuditData,
+    method: str,
+    corrected: Float[Tensor, "scored embed"],
+    places: Int[np.ndarray, "image"],
+    k: int,
+    bootstrap: int,
 ) -> Measures:
     """How many of every image's k nearest images stay among its k nearest."""
-    before, after = (
-        _likeness(embedding[torch.as_tensor(places)])
-        for embedding in (data.test.embedding, correction.apply(data.test).embedding)
-    )
+    before, after = (_likeness(embedding[torch.as_tensor(places)]) for embedding in (data.test.embedding, corrected))
     near = torch.zeros(before.shape, dtype=torch.bool).scatter(0, before.topk(k, dim=0).indices, value=True)
     resampling = Bootstrap(bootstrap, seed=data.question.seed)
     return retrieval_recall(after, near, k, method=method, bootstrap=resampling)
@@ -205,11 +208,10 @@ class OtherQuestion:
     prototypes: Float[Tensor, "value embed"]
     truth: Int[np.ndarray, "image"]
 
-    def answers(self, data: AuditData, correction: Correction | None = None) -> Int[np.ndarray, "image"]:
-        """Each scored image's nearest answer, from the embedding as it is, or corrected."""
-        rows = self.prototypes.to(data.test.embedding)
-        scores = data.test.embedding @ rows.T if correction is None else correction.logits(data.test, rows)
-        return scores.argmax(dim=-1).cpu().numpy()
+    @torch.no_grad()
+    def answers(self, embedding: Float[Tensor, "image embed"]) -> Int[np.ndarray, "image"]:
+        """Each scored image's nearest answer, from embeddings as they are or corrected."""
+        return (embedding @ self.prototypes.to(embedding).T).argmax(dim=-1).cpu().numpy()
 
 
 def ask(data: AuditData, attributes: Sequence[Attribute] | None) -> tuple[list[OtherQuestion], list[str]]:
@@ -231,7 +233,7 @@ def ask(data: AuditData, attributes: Sequence[Attribute] | None) -> tuple[list[O
                 f"The manifest has no column {one.name!r} with the true answers, but {', '.join(map(str, columns))}.",
                 "Give the attribute the name of a column, or the task under it.",
             )
-    questions = [_question(data, one, "other", True) for one in given]
+    questions = [question_of(data, one, "other", True) for one in given]
     notes: list[str] = []
     if attributes is None:
         questions, notes = _from_columns(data)
@@ -244,7 +246,7 @@ def ask(data: AuditData, attributes: Sequence[Attribute] | None) -> tuple[list[O
         notes.append(f"The values of {data.question.attribute.name} are inferred: predicting them cannot be scored.")
         return questions, notes
     try:
-        questions.append(_question(data, data.question.attribute, "attribute", True))
+        questions.append(question_of(data, data.question.attribute, "attribute", True))
     except (TaskError, ModelError) as error:
         notes.append(_skipped(f"{data.question.attribute.name} itself", error))
     return questions, notes
@@ -255,11 +257,11 @@ def _from_columns(data: AuditData) -> tuple[list[OtherQuestion], list[str]]:
     questions, notes = [], []
     for one in _column_attributes(data):
         try:
-            made = _question(data, one, "other", False)
+            made = question_of(data, one, "other", False)
         except (VocabularyError, TaskError, ModelError) as error:
             notes.append(_skipped(f"The column {one.name}", error))
             continue
-        right = float((made.answers(data) == made.truth)[made.truth >= 0].mean())
+        right = float((made.answers(data.test.embedding) == made.truth)[made.truth >= 0].mean())
         guess, images = made.task.guess or 0.0, made.task.images
         # Two standard errors: what the model cannot tell before a correction, a correction cannot take from it.
         if right > guess + 2 * np.sqrt(guess * (1 - guess) / images):
@@ -300,7 +302,12 @@ def task_as_attribute(column: str, task: ZeroShotTask) -> Attribute:
     return Attribute(column, {name: task.prompts_of(name) for name in task.classes})
 
 
-def _question(data: AuditData, attribute: Attribute, kind: Kind, given: bool) -> OtherQuestion:
+def question_of(data: AuditData, attribute: Attribute, kind: Kind, given: bool) -> OtherQuestion:
+    """The question which value of an attribute a scored image has, the true answers from the manifest's column.
+
+    Raises:
+        TaskError: where no scored image has one of the values.
+    """
     truth = value_codes(data.test.manifest[attribute.name], attribute, missing=True)
     counts = pd.Series(truth[truth >= 0]).value_counts()
     if counts.empty:

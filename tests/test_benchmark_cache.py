@@ -8,7 +8,7 @@ from benchmark_trees import small_testbed
 
 import headlens as hl
 from headlens import benchmark
-from headlens.benchmark.kept import Kept
+from headlens.benchmark.cache import Cache
 from headlens.correct import Compose, ErmProbe, MeanAblation
 
 
@@ -25,7 +25,13 @@ def asked(world):
 @pytest.fixture(scope="module")
 def done(world, asked):
     return benchmark.run(
-        asked, hl.load("testbed"), world / "images", world / "acts.zarr", methods=["ablation"], draws=2, bootstrap=50
+        asked,
+        hl.load("testbed"),
+        world / "images",
+        world / "acts.zarr",
+        methods=["ablation"],
+        n_random_sets=2,
+        n_bootstrap=50,
     )
 
 
@@ -35,10 +41,12 @@ def test_what_was_fitted_and_drawn_before_an_interruption_is_not_computed_again(
     methods = ["ltc", "erm probe", "prototype ablation"]
 
     def run(**options):
-        return benchmark.run(asked, clip, world / "images", place, methods=methods, draws=7, bootstrap=20, **options)[0]
+        return benchmark.run(
+            asked, clip, world / "images", place, methods=methods, n_random_sets=7, n_bootstrap=20, **options
+        )[0]
 
     whole = run()
-    predict, calls = Kept.predictions, []
+    predict, calls = Cache.predictions, []
 
     def stops(kept, correction, now):
         calls.append(correction)
@@ -46,16 +54,16 @@ def test_what_was_fitted_and_drawn_before_an_interruption_is_not_computed_again(
             raise KeyboardInterrupt
         return predict(kept, correction, now)
 
-    monkeypatch.setattr(Kept, "predictions", stops)
+    monkeypatch.setattr(Cache, "predictions", stops)
     with pytest.raises(KeyboardInterrupt):
-        run(keep=tmp_path)
+        run(cache=tmp_path)
     assert len(list((tmp_path / "predictions").iterdir())) == 4
     again = []
     monkeypatch.setattr(
-        Kept, "predictions", lambda kept, one, now: predict(kept, one, lambda: again.append(one) or now())
+        Cache, "predictions", lambda kept, one, now: predict(kept, one, lambda: again.append(one) or now())
     )
     monkeypatch.setattr(ErmProbe, "fit", lambda *a: pytest.fail("trained again"))
-    assert run(keep=tmp_path) == whole
+    assert run(cache=tmp_path) == whole
     # Of 21 sets: 7 for the salient heads; 7 of pooled layers and 7 of the layer itself for the spurious one, 2 of them
     # in both.
     assert len(again) == 19 - 4
@@ -65,20 +73,20 @@ def test_what_was_fitted_and_drawn_before_an_interruption_is_not_computed_again(
         file.write_bytes(file.read_bytes()[:-3])
     for file in (tmp_path / "fitted").glob("*/correction.json"):
         file.write_text("{")
-    assert run(keep=tmp_path) == whole
+    assert run(cache=tmp_path) == whole
 
 
 def test_what_decides_a_result_decides_where_it_is_kept(done, tmp_path):
     _, audit = done
-    kept = Kept(audit.data, tmp_path)
+    kept = Cache(audit.data, tmp_path)
     one = MeanAblation([(3, 0)])
     place = kept._place("fitted", one)
-    assert place == Kept(audit.data, tmp_path)._place("fitted", MeanAblation([(3, 0)]))
+    assert place == Cache(audit.data, tmp_path)._place("fitted", MeanAblation([(3, 0)]))
     assert place != kept._place("fitted", MeanAblation([(3, 1)]))
     assert place != kept._place("fitted", MeanAblation([(3, 0)], reference="self"))
     other = copy(audit.data)
     vars(other)["labels"] = 1 - audit.data.labels
-    assert place != Kept(other, tmp_path)._place("fitted", one)
+    assert place != Cache(other, tmp_path)._place("fitted", one)
 
     class Mine(MeanAblation):
         pass

@@ -49,19 +49,19 @@ def test_heads_are_carried_over_to_another_suite(run_once, clip, tmp_path) -> No
     )
     assert own.corrections["ablation"].heads == ((0, 1), (2, 3))
     assert all(part.corrections[0].heads == ((0, 1), (2, 3)) for part in own.corrections["ltc"].parts)
-    assert any("carried over from the benchmark waterbirds, by background" in note for note in found.footnotes())
+    assert any("transferred from the benchmark waterbirds, by background" in note for note in found.footnotes())
     assert found.heads.source == first.source
     assert "random heads (ltc)" in {row.method for row in found.rows}
     section = figures(own, images=0)[0]
-    assert "carried over" in section.text
+    assert "transferred" in section.text
     written = own.script()
-    assert 'audit.locate(spurious=["L0H1", "L2H3"], salient=["L1H2"], source="carried over")' in written
+    assert 'audit.locate(spurious=["L0H1", "L2H3"], salient=["L1H2"], source="transferred")' in written
     # A suite that always takes them over, and heads that a publication names.
-    published = benchmark.CarriedHeads(((2, 3),), source="A. Author 2025")
+    published = benchmark.TransferredHeads(((2, 3),), source="A. Author 2025")
     always = replace(asked, heads_from=published)
     found, own = benchmark.run(always, clip, tmp_path / "data", place, methods=["ablation"], **QUICK)
     assert own.corrections["ablation"].heads == ((2, 3),)
-    assert any("carried over from A. Author 2025: spurious L2H3; salient none" in note for note in found.footnotes())
+    assert any("transferred from A. Author 2025: spurious L2H3; salient none" in note for note in found.footnotes())
 
 
 def test_faces_take_the_heads_of_occupations(run_once, clip, tmp_path) -> None:
@@ -78,7 +78,7 @@ def test_faces_take_the_heads_of_occupations(run_once, clip, tmp_path) -> None:
         **QUICK,
     )
     assert own.corrections["ablation"].heads == ((1, 1),)
-    assert any("carried over from the benchmark genderbias-vl" in note for note in found.footnotes())
+    assert any("transferred from the benchmark genderbias-vl" in note for note in found.footnotes())
 
 
 def test_a_saved_audit_hands_its_heads_on(run_once, tmp_path) -> None:
@@ -94,11 +94,11 @@ def test_a_saved_audit_hands_its_heads_on(run_once, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("heads", "said"),
     [
-        (benchmark.CarriedHeads(((0, 1),), fingerprint="0123", model="another"), "another one|those of another"),
-        (benchmark.CarriedHeads(((7, 1),)), "3 layers"),
-        (benchmark.CarriedHeads(()), "at least one located head"),
-        ("nowhere", "located heads to carry over"),
-        ("10.10;11.3", "located heads to carry over"),
+        (benchmark.TransferredHeads(((0, 1),), fingerprint="0123", model="another"), "another one|those of another"),
+        (benchmark.TransferredHeads(((7, 1),)), "3 layers"),
+        (benchmark.TransferredHeads(()), "at least one located head"),
+        ("nowhere", "located heads to transfer"),
+        ("10.10;11.3", "located heads to transfer"),
     ],
 )
 def test_heads_that_do_not_fit_are_refused_before_anything_is_read(clip, tmp_path, heads, said) -> None:

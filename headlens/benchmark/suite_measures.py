@@ -1,8 +1,11 @@
 """The measures that the suites have beside accuracy by group.
 
+- demographic parity and equalised odds differences of a task of two classes: with ŷ the prediction of the second class,
+  y the true class and v the attribute's value, the largest difference over values of P(ŷ | v), and the larger of the
+  largest differences of P(ŷ | v, y) for either true class; as fairlearn defines them (https://fairlearn.org).
 - averages over groups, common − counter gap (CounterAnimal) and occupation gap (GenderBias-VL): from predictions.
 - MaxSkew@k, retrieval skew@k and NDKL over neutral prompts (FairFace), retrieval skew@k within an occupation
-  (GenderBias-VL): from the scores of a corrected embedding. A method that puts a probe in the classifier's place leaves
+  (GenderBias-VL): from the scores of a corrected embedding. A method that replaces the classifier by a probe leaves
   the embedding as it is, and has no row there.
 """
 
@@ -15,9 +18,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from headlens.benchmark.measures import Extra, Scored, joined, only
+from headlens.benchmark.measures import Extra, Scored, joined, only, over_units
 from headlens.metrics import (
-    SMALL,
     Measures,
     evaluate,
     max_skew,
@@ -28,7 +30,7 @@ from headlens.metrics import (
     value_gap,
 )
 from headlens.metrics.accuracy import Weighting
-from headlens.metrics.bootstrap import Bootstrap, interval
+from headlens.metrics.bootstrap import Bootstrap, bootstrap_cells, count_cells, small
 from headlens.prompts import ZeroShotTask
 
 _NDKL_DRAWS = 100  # each ranks all images again for every prompt
@@ -55,8 +57,7 @@ def averages() -> Extra:
                 moved = {name: change.difference["average"]}
                 part = replace(part, difference=moved, difference_interval={name: change.interval["average"]})
             parts.append(part)
-        small = tuple(name for name, size in parts[0].sizes.items() if size < SMALL)
-        return replace(joined(parts), small=small)
+        return joined(parts)
 
     return Extra(
         "Other averages",
@@ -75,6 +76,43 @@ def _training_shares(one: Scored, scored: Sequence[str]) -> dict[str, float]:
     counts = pd.Series(audit.data.groups[rows if len(rows) else audit.splits.reference]).value_counts()
     shares = {name: float(counts.get(name, 0)) for name in dict.fromkeys(scored)}
     return shares if sum(shares.values()) else dict.fromkeys(shares, 1.0)
+
+
+def disparities() -> Extra:
+    """Demographic parity and equalised odds differences of the second of two classes."""
+
+    def measure(one: Scored) -> Measures | None:
+        names, labels, values = one.audit.task.classes, one.labels, one.audit.data.values[one.audit.splits.test]
+        if len(names) != 2 or one.audit.results is None:
+            return None
+        before = one.audit.results.predictions["zero-shot"]
+        positive = [part == 1 for part in ([one.predictions] if one.correction is None else [before, one.predictions])]
+        codes, present = np.unique(values, return_inverse=True)
+        counts = count_cells([present, labels], (len(codes), 2), positive)
+        images = counts.reshape(*counts.shape[:2], -1).sum(-1)
+        if not images.all():
+            return None
+        bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
+        found = bootstrap_cells(counts, one.correction is not None, _differences, bootstrap)
+        held = one.audit.attribute.value_names
+        sizes = {f"{names[j]}/{held[code]}": int(images[i, j]) for i, code in enumerate(codes) for j in (0, 1)}
+        return Measures(one.method, *found, sizes, small(sizes), 0.95, one.draws)
+
+    return Extra(
+        "Disparities",
+        {"parity": "demographic parity difference", "odds": "equalised odds difference"},
+        "Of how often the second class is predicted: the largest difference between the attribute's values over all "
+        "images, and within a true class.",
+        measure,
+    )
+
+
+def _differences(positive: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        overall = positive.sum(-1) / images.sum(-1)
+        within = positive / np.where(images > 0, images, np.nan)
+    spread = within.max(-2) - within.min(-2)
+    return {"parity": overall.max(-1) - overall.min(-1), "odds": spread.max(-1)}
 
 
 def common_counter() -> Extra:
@@ -133,7 +171,7 @@ def occupation_skew(k: int = 10) -> Extra:
             if len(own) >= k and len(set(one.values[own])) > 1:
                 values = one.values[own]
                 found.append([max_skew(each[own, label], values, k, "data") for each in methods])
-        return _over_queries(one, "skew", np.asarray(found)) if found else None
+        return over_units(one, "skew", np.asarray(found), "queries") if found else None
 
     return Extra(
         f"Retrieval skew within occupations, top {k}",
@@ -175,23 +213,6 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
         measure,
         percent=False,
     )
-
-
-def _over_queries(one: Scored, name: str, found: np.ndarray) -> Measures:
-    """The mean of numbers of [query method], zero-shot first where there are two, with a bootstrap over queries."""
-    picks = np.random.default_rng(one.audit.question.seed).integers(len(found), size=(one.draws, len(found)))
-    means, drawn = found.mean(axis=0), found[picks].mean(axis=1)
-    measures = Measures(
-        one.method,
-        {name: float(means[-1])},
-        {name: interval(drawn[:, -1])},
-        sizes={"queries": len(found)},
-        n_bootstrap=one.draws,
-    )
-    if found.shape[1] == 1:
-        return measures
-    change = {name: float(means[1] - means[0])}
-    return replace(measures, difference=change, difference_interval={name: interval(drawn[:, 1] - drawn[:, 0])})
 
 
 def _divergence(one: Scored, scores: Tensor, before: Tensor | None, k: int) -> Measures:

@@ -1,4 +1,4 @@
-"""Located heads as a file, so that another benchmark can take them over.
+"""Located heads as a file, so that another benchmark can use them.
 
 A benchmark writes the heads that it located to `located.json` in its output folder. The heads of one data set may serve
 another: LTC (arXiv 2505.17425) takes the spurious heads of CounterAnimal from Waterbirds, and those of FairFace from
@@ -35,7 +35,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class CarriedHeads:
+class TransferredHeads:
     """Heads that were located elsewhere.
 
     Attributes:
@@ -45,7 +45,7 @@ class CarriedHeads:
         model: the model's name.
         fingerprint: of that model; None for heads that nobody measured here, such as published ones.
         by_class: the salient heads of each class by its name, where they were located class by class. A record: another
-            data set has other classes, and does not take them over.
+            data set has other classes, and does not use them.
     """
 
     spurious: tuple[tuple[int, int], ...]
@@ -70,8 +70,8 @@ class CarriedHeads:
         cfg = clip.vision.cfg
         spurious, salient = (as_heads(heads, cfg.n_layers, cfg.n_heads) for heads in (self.spurious, self.salient))
         if not spurious and not salient:
-            raise LocateError("at least one located head to carry over", f"none, from {self.source}", _REMEDY)
-        return Located("carried over", spurious, salient)
+            raise LocateError("at least one located head to transfer", f"none, from {self.source}", _REMEDY)
+        return Located("transferred", spurious, salient)
 
     def write(self, path: str | Path) -> Path:
         """Write them as JSON, whole or not at all."""
@@ -90,11 +90,11 @@ class CarriedHeads:
         return path
 
 
-def heads_of(audit: Audit, source: str, by_class: Mapping[str, Iterable[tuple[int, int]]]) -> CarriedHeads:
-    """What an audit located, to be carried over."""
+def heads_of(audit: Audit, source: str, by_class: Mapping[str, Iterable[tuple[int, int]]]) -> TransferredHeads:
+    """What an audit located, to be transferred."""
     located = audit.location
     assert located is not None
-    return CarriedHeads(
+    return TransferredHeads(
         tuple(located.spurious),
         tuple(located.salient),
         source,
@@ -104,30 +104,30 @@ def heads_of(audit: Audit, source: str, by_class: Mapping[str, Iterable[tuple[in
     )
 
 
-def read_heads(source: str | Path | CarriedHeads) -> CarriedHeads:
+def read_heads(source: str | Path | TransferredHeads) -> TransferredHeads:
     """Heads from a benchmark's output folder, a saved audit's folder, a located.json, or written out: "L10H10,L11H3".
 
     Raises:
         LocateError: for anything else.
     """
-    if isinstance(source, CarriedHeads):
+    if isinstance(source, TransferredHeads):
         return source
     path = Path(source)
     if not path.exists() and _WRITTEN.fullmatch(str(source)):
-        return CarriedHeads(_heads(str(source).split(",")), source=f"the caller ({source})")
+        return TransferredHeads(_heads(str(source).split(",")), source=f"the caller ({source})")
     if path.is_dir():
         path = next((path / name for name in (LOCATED, _AUDIT) if (path / name).is_file()), path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return _of_audit(record) if "question" in record else _of_record(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, LocateError) as error:
-        raise LocateError("located heads to carry over", f"{str(source)!r} ({error})", _REMEDY) from error
+        raise LocateError("located heads to transfer", f"{str(source)!r} ({error})", _REMEDY) from error
 
 
-def _of_record(record: dict[str, Any]) -> CarriedHeads:
+def _of_record(record: dict[str, Any]) -> TransferredHeads:
     if record["format"] != _FORMAT:
         raise ValueError(f"format {record['format']}, not {_FORMAT}")
-    return CarriedHeads(
+    return TransferredHeads(
         _heads(record["spurious"]),
         _heads(record["salient"]),
         record["source"],
@@ -137,12 +137,12 @@ def _of_record(record: dict[str, Any]) -> CarriedHeads:
     )
 
 
-def _of_audit(record: dict[str, Any]) -> CarriedHeads:
+def _of_audit(record: dict[str, Any]) -> TransferredHeads:
     located = [step["result"]["located"] for step in record["record"] if step["call"]["type"] == "Locate"]
     if not located:
         raise ValueError("an audit that located nothing yet")
     question = record["question"]
-    return CarriedHeads(
+    return TransferredHeads(
         _heads(located[-1]["spurious"]),
         _heads(located[-1].get("salient", ())),
         f"an audit of {question['attribute']['name']} over {', '.join(question['task']['classes'][:3])}",

@@ -1,4 +1,4 @@
-"""What an interrupted benchmark does not compute again: fitted corrections, and what random heads predicted.
+"""The cache of an interrupted benchmark: fitted corrections, and what random heads predicted.
 
 Head states are kept in the store. What takes minutes beyond them, on tens of thousands of images, are probes and a
 hundred draws of random heads; each is written as soon as it is there, under a name that is a digest of all that decides
@@ -20,7 +20,7 @@ from jaxtyping import Int
 from safetensors import SafetensorError
 
 from headlens._version import __version__
-from headlens.benchmark.by_image import of_headlens
+from headlens.benchmark.per_image import of_headlens
 from headlens.correct import Correction, load_correction
 from headlens.errors import CorrectionError
 from headlens.serialization import digest, read_arrays, write_arrays
@@ -29,7 +29,7 @@ from headlens.steps.data import AuditData
 _PREDICTED = "predicted"
 
 
-class Kept:
+class Cache:
     """A folder of finished pieces of one audit's benchmark.
 
     Args:
