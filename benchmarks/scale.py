@@ -107,12 +107,12 @@ def steps_of(audit: hl.Audit, draws: int) -> dict[str, Callable[[], object]]:
         return audit.with_attribute(hl.Attribute("place", values))
 
     return {
-        "locate": lambda: audit.locate("contrastive"),
+        "locate": lambda: audit.locate("contrastive-full"),
         "score effect of every head": lambda: audit.scores("effect"),
-        "a new attribute": lambda: another(1).locate("contrastive"),
+        "a new attribute": lambda: another(1).locate("contrastive-full"),
         "a new attribute, concept score": lambda: another(2).scores("concept"),
         "the same, again": lambda: another(3).scores("concept"),
-        "new classes": lambda: audit.asking(task=renamed).locate("contrastive"),
+        "new classes": lambda: audit.asking(task=renamed).locate("contrastive-full"),
         "locate given heads": lambda: audit.locate(spurious=heads, salient=[(23, 8)]),
         "correct": lambda: [audit.correct(method) for method in METHODS],
         "evaluate without controls": lambda: audit.evaluate(n_random_sets=0, n_null=0),

@@ -29,7 +29,7 @@ from headlens.manifest import candidate_indices, check_manifest, class_indices, 
 from headlens.models.checkpoints import read_checkpoint
 from headlens.prompts import Attribute, ZeroShotTask, load_bank, load_pairs
 
-EACH = int(os.environ.get("HEADLENS_FUZZ", "280")) // 7
+EACH = int(os.environ.get("HEADLENS_FUZZ", "210")) // 7
 seeded = settings(
     max_examples=EACH,
     deadline=None,
