@@ -8,7 +8,7 @@ figures and tables as the text that goes to the browser; the time on the way the
 
 Every repetition types prompts that were never embedded, so the text tower's work is in the numbers, and is told beside
 them. Printed: median and worst by the clock, and the median of the processor's time, which other work on the machine
-lengthens less. What happens once is told apart: the first locating, and the embedding of the texts that heads are
+lengthens less. What happens once is distinguished: the first locating, and the embedding of the texts that heads are
 explained by.
 """
 

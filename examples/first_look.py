@@ -19,7 +19,7 @@ def main(folder: Path, count: int | None = None) -> hl.Audit:
     # What is asked.
     task = hl.ZeroShotTask(["landbird", "waterbird"], "a photo of a {}")
     background = hl.Attribute("background", {"land": "a photo of the land", "water": "a photo of the water"})
-    pairs = hl.testbed.card("testbed")["pairs"]  # texts that tell the classes apart by true features
+    pairs = hl.testbed.card("testbed")["pairs"]  # texts that distinguish the classes by true features
     audit = hl.Audit(clip, store, task, background, pairs=pairs)
 
     # The answers.

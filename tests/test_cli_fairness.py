@@ -32,7 +32,7 @@ def test_an_attribute_is_swapped_by_typing_and_the_verdict_is_in_words(world: Pa
         app, command(world, tmp_path / "one", "--attribute", "background:land=the land,water=the water")
     )
     assert first.exit_code == 0, first.output
-    for said in ("candidates by concept+textspan", "Cramér's V", "Class by class", "The bias by background is"):
+    for said in ("Candidates by concept+textspan", "Cramér's V", "Class by class", "The bias by background is"):
         assert said in first.output
     record = json.loads((tmp_path / "one" / "fairness.json").read_text())
     assert record["verdict"]["word"] in ("focal", "diffuse", "not shown", "inconclusive")

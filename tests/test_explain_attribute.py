@@ -73,5 +73,5 @@ def test_the_separation_by_hand() -> None:
     assert one.high - one.difference == pytest.approx(1.959964 * (1 + 12.5 / 8) ** 0.5)
     assert str(one).startswith("+3.54 (+0.40 to ")
     assert separation(np.ones(4), inside, ~inside).difference == 0
-    with pytest.raises(ExplainError, match="1 and 3 images cannot be told apart"):
+    with pytest.raises(ExplainError, match="1 and 3 images cannot be distinguished"):
         separation(along, np.array([True, False, False, False]), np.array([False, True, True, True]))

@@ -1,4 +1,4 @@
-"""Poles: a head that tells texts apart is named by them, a head of random weights is not."""
+"""Poles: a head that distinguishes texts is named by them, a head of random weights is not."""
 
 from types import SimpleNamespace
 

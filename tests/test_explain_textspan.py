@@ -69,7 +69,7 @@ def test_a_head_worked_out_by_hand() -> None:
     torch.testing.assert_close(span.reconstruct(x), x)
     one = textspan(x, texts, 1)
     torch.testing.assert_close(one.reconstruct(x)[0], torch.tensor([1.6, 0, 7.8]))
-    # Along one axis alone (the mean is the largest direction, rank 1) no text can tell the images apart.
+    # Along one axis alone (the mean is the largest direction, rank 1) no text can distinguish the images.
     assert len(textspan(x, texts, 1, rank=1)) == 0
 
 

@@ -76,9 +76,9 @@ class Audit(Audited):
             inferred zero-shot, which every result then says.
         reference: the split on which heads are located and corrections are fitted.
         test: the split that is scored.
-        pairs: text pairs that tell the classes apart by true features, for knowledge injection. By default the class
+        pairs: text pairs that distinguish the classes by true features, for knowledge injection. By default the class
             prompts themselves, pair by pair, which is a weak stand-in.
-        spurious_pairs: text pairs that tell the attribute's values apart. By default the values' first prompts.
+        spurious_pairs: text pairs that distinguish the attribute's values. By default the values' first prompts.
         crossed_pairs: text pairs that name one class and differ in the attribute's value, for classifier calibration.
             By default a class prompt joined with two values' prompts.
         bank: the general texts that heads are explained by; by default headlens' own, in words that the model knows.
@@ -198,7 +198,7 @@ class Audit(Audited):
         n_bootstrap: int = 5,
         rule: LabelRule | None = None,
     ) -> ByHead[Explanation]:
-        """Say what heads encode: what they tell apart in the reference images, in texts of the bank, tested on others.
+        """Say what heads encode: what they distinguish in the reference images, in texts of the bank, tested on others.
 
         A head's principal directions have texts at both ends; a head is labelled by a pair of them where these predict
         its part of the scored images better than random directions would, else it has no clear meaning.
@@ -440,7 +440,7 @@ class Audit(Audited):
     def asking(self, **changes: Any) -> Audit:
         """An audit that differs in some fields of the question: `task`, `attribute`, `seed`, `bank`, …
 
-        Text pairs that tell classes apart do not outlive the classes, nor those of an attribute the attribute.
+        Text pairs that distinguish classes do not outlive the classes, nor those of an attribute the attribute.
         """
         other = Audit.of(self.data.of(asking(self.question, **changes)), methods=self.methods)
         if np.array_equal(other.splits.test, self.splits.test):

@@ -3,7 +3,7 @@
 Some suites correct images of different kinds differently. What a method builds for each kind stands side by side in a
 `headlens.correct.ByImage`:
 
-- GenderBias-VL classifies each image between two occupations of its own, and injects what tells *these two* apart
+- GenderBias-VL classifies each image between two occupations of its own, and injects what distinguishes *these two*
   (LTC, arXiv 2505.17425): a method is built once for each two classes, with text pairs that name them.
 - With CounterAnimal's 45 animals, or 1,000 classes, there is no one list of salient heads or of pairs. LTC locates Z_Y
   for every class, and injects what tells it from the class that it is mostly mistaken for. At test time the class is

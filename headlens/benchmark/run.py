@@ -152,7 +152,7 @@ def run(
 def method_of_proposed_pairs(data: AuditData) -> tuple[Method, list[str]]:
     """The method, and a list that gets a sentence on the pairs once it is built.
 
-    The pairs are those of the bank that best tell the classes apart and least the attribute's values; labels of images
+    The pairs are those of the bank that best distinguish the classes and least the attribute's values; labels of images
     are not read for them.
     """
     said: list[str] = []

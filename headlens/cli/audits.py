@@ -314,7 +314,7 @@ def explain(typed: Typed) -> None:
     if not wanted:
         show_section(overview_section(one))
     for head in wanted:
-        show_section(poles_section(one, explained[head]))
+        show_section(replace(poles_section(one, explained[head]), title=f"Head {head}: {explained[head].label}"))
         show_section(texts_section(one, explained[head]))
 
 

@@ -219,7 +219,7 @@ def _testbed_pairs(model: str, task: Any) -> list[tuple[str, ...]] | None:
 
 
 def card_pairs(card: Mapping[str, Any], task: Any) -> list[tuple[str, ...]] | None:
-    """The card's text pairs, where the classes are those that they tell apart."""
+    """The card's text pairs, where the classes are those that they distinguish."""
     return [tuple(pair) for pair in card["pairs"]] if list(task.classes) == list(card["classes"]) else None
 
 

@@ -92,7 +92,7 @@ DATA: Parameters = (
     option("--split", "The splits to fit on and to score: REFERENCE,TEST.", "Data", default="val,test"),
     option(
         "--pairs",
-        "YAML or JSON of text pairs that tell the classes apart by true features; FILE:SET for one set of a file.",
+        "YAML or JSON of text pairs that distinguish the classes by true features; FILE:SET for one set of a file.",
         "Data",
     ),
     option("--bank", "Texts to explain heads by: TXT, CSV (text,category) or JSONL.", "Data", type=_FOLDER),

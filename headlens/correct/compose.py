@@ -202,7 +202,7 @@ def locate_then_correct(
     Args:
         spurious: Z_SY of `headlens.locate.contrastive`.
         salient: Z_Y of the same.
-        pairs: text embeddings that true features tell apart, not normalised.
+        pairs: text embeddings that true features distinguish, not normalised.
         reference: where the means come from; see `MeanAblation`.
         constants: "spread" for the published convention; see `Compose`.
     """

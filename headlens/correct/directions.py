@@ -26,7 +26,7 @@ from headlens.heads import HeadId
 
 
 def inject(x: Float[Tensor, "image embed"], pairs: Float[Tensor, "pair 2 embed"]) -> Float[Tensor, "image embed"]:
-    """Add to x, one by one, the directions that tell the texts of each pair apart: x ← unit(x + cos(x, q) q).
+    """Add to x, one by one, the directions that distinguish the texts of each pair: x ← unit(x + cos(x, q) q).
 
     Args:
         x: embeddings, or the contributions of one head.
@@ -45,7 +45,7 @@ def inject(x: Float[Tensor, "image embed"], pairs: Float[Tensor, "pair 2 embed"]
 
 
 def reject(x: Float[Tensor, "image embed"], pairs: Float[Tensor, "pair 2 embed"]) -> Float[Tensor, "image embed"]:
-    """Take from x, one by one, the directions that tell the texts of each pair apart: x ← unit(x − cos(x, q) q).
+    """Take from x, one by one, the directions that distinguish the texts of each pair: x ← unit(x − cos(x, q) q).
 
     The published step subtracts the cosine and not the component, so that q leaves x altogether only where x has norm
     one: always after the first step, and before it where x comes so. Arguments, result and errors as for `inject`.
@@ -142,7 +142,7 @@ def _refuse(norm: Float[Tensor, "image"], before: Float[Tensor, "image"]) -> Non
 class KnowledgeInjection(HeadCorrection):
     """contribution ← inject(contribution, pairs), for each of `heads`. It needs no fit.
 
-    Salient heads are pushed towards the features that truly tell the classes apart (Yeo et al. 2025), with pairs of
+    Salient heads are pushed towards the features that truly distinguish the classes (Yeo et al. 2025), with pairs of
     texts such as ("a bird with webbed feet", "a bird with talons").
 
     Attributes:
@@ -187,8 +187,8 @@ class RoboShot(EmbeddingCorrection):
     2. x ← inject(x, true pairs), where there are any.
 
     Attributes:
-        reject: pairs that the bias tells apart, not normalised; None leaves step 1 out.
-        accept: pairs that true features tell apart, not normalised; None leaves step 2 out.
+        reject: pairs that the bias distinguishes, not normalised; None leaves step 1 out.
+        accept: pairs that true features distinguish, not normalised; None leaves step 2 out.
 
     Raises:
         CorrectionError: where both are missing, and as `inject` does.

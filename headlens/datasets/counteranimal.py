@@ -132,5 +132,5 @@ def _names(animals: Sequence[tuple[int, str, str]], class_names: Sequence[str] |
     names = [name if class_names is None else class_names[index] for index, name, _ in animals]
     for name in names:
         if names.count(name) > 1 or (name.startswith("another ") and name.removeprefix("another ") in names):
-            raise ManifestError(f"Two animals are named {name!r}.", "Pass class_names that tell them apart.")
+            raise ManifestError(f"Two animals are named {name!r}.", "Pass class_names that distinguish them.")
     return names

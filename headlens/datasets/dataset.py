@@ -165,7 +165,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         if first.setdefault(name, number) != number:
             raise ManifestError(
                 f"{str(path)!r} names the class {name!r} twice, in lines {first[name]} and {number}.",
-                "Name every class once; the labels of two classes of one name could not be told apart.",
+                "Name every class once; the labels of two classes of one name could not be distinguished.",
             )
     if not names:
         raise ManifestError(f"{str(path)!r} names no class.", "Write one name a line.")

@@ -166,7 +166,7 @@ def _question(audit: Audited) -> dict[str, object]:
     inferred = " (inferred zero-shot: the manifest has no such column)" if audit.data.inferred else ""
     name = shorten(plain(audit.attribute.name), 60)
     return {
-        "Question": f"When the model tells these classes apart, does it go by {name}? Which of its attention heads "
+        "Question": f"When the model distinguishes these classes, does it go by {name}? Which of its attention heads "
         "bring that about, and what does correcting them do?",
         "Model": audit.store.model_name,
         "Images": f"{len(audit.splits.test)} scored; {len(audit.splits.reference)} others, the reference, to find "
@@ -210,7 +210,7 @@ _CORRECTION = {
 }
 _METHODS = {
     "ablation": "the spurious heads say the same of every image: their mean over the reference images",
-    "ltc": "locate, then correct: the ablation, and salient heads turned towards what truly tells the classes apart",
+    "ltc": "locate, then correct: the ablation, and salient heads turned towards what truly distinguishes the classes",
 }
 _RANDOM = {
     "random heads": "as many heads of the same layers, or of those beside them, instead of the located ones: chance",

@@ -74,9 +74,9 @@ def overview_section(audit: Audited) -> Section:
     few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
     return Section(
         "What heads encode",
-        "Each cell is a head; its words are texts that lie at the two ends of what it tells apart. Its colour says how "
-        "well these texts predict the head's part of images that did not choose them, as a rank correlation. A label "
-        f"is a summary to check against the head's images, not a finding.{few}",
+        "Each cell is a head; its words are texts that lie at the two ends of what it distinguishes. Its colour says "
+        "how well these texts predict the head's part of images that did not choose them, as a rank correlation. A "
+        f"label is a summary to check against the head's images, not a finding.{few}",
         plots.overview(audit.explanations, shape=shape),
         caption="A dash marks a head without a clear meaning: no text says more of it than chance would.",
         table=pd.DataFrame(
@@ -105,8 +105,8 @@ def poles_section(audit: Audited, one: Explanation) -> Section:
     said = (
         "No direction of it is described by texts better than random directions of the same head would be."
         if one.pole is None
-        else f"It tells images apart along {len(one.poles)} directions that hold enough of its variance; the label is "
-        "that of the first whose texts predict the head on images that chose neither."
+        else f"It distinguishes images along {len(one.poles)} directions that hold enough of its variance; the label "
+        "is that of the first whose texts predict the head on images that chose neither."
     )
     return Section(
         f"What head {one.head} encodes",
@@ -297,7 +297,7 @@ def _candidates(candidates: Candidates, attribute: str) -> Section:
     if (concept := candidates.concept) is not None:
         rule = concept.rule
         tests.append(
-            f"By concept vectors a head is flagged that tells the groups of {attribute} apart by "
+            f"By concept vectors a head is flagged that distinguishes the groups of {attribute} by "
             f"{rule.minimum_difference} standard deviations and with an AUROC of {rule.minimum_auroc} or more, and "
             f"that makes {percent(rule.minimum_part)} % or more of the distance that heads put between them."
         )

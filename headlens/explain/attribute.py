@@ -167,7 +167,7 @@ def separation(along: Float[np.ndarray, "image"], inside: np.ndarray, outside: n
     """
     n1, n0 = int(inside.sum()), int(outside.sum())
     if min(n1, n0) < 2:
-        raise ExplainError(f"{n1} and {n0} images cannot be told apart.", "Take two or more images of each value.")
+        raise ExplainError(f"{n1} and {n0} images cannot be distinguished.", "Take two or more images of each value.")
     squares = along[inside].var() * n1 + along[outside].var() * n0
     pooled = sqrt(squares / (n1 + n0 - 2))
     d = float(along[inside].mean() - along[outside].mean()) / pooled if pooled > 0 else 0.0

@@ -20,7 +20,7 @@ from headlens.tables import Column, Kind, Table
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """What a head tells apart, the texts that span its contributions, and what holds when texts or images are changed.
+    """What a head distinguishes, the texts that span its contributions, and what holds when texts or images change.
 
     Attributes:
         head: the head.

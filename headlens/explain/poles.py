@@ -1,4 +1,4 @@
-"""What a head tells apart: its principal directions, the texts at both ends, and whether these say more than chance.
+"""What a head distinguishes: its principal directions, the texts at both ends, and whether these say more than chance.
 
 Steps, for every head with contributions x_h = z B, z of covariance Σ:
 

@@ -163,7 +163,7 @@ class MomentStore(Moments):
             raise StoreError(
                 f"values of the group columns {', '.join(self.columns) or '(none)'}",
                 f"{', '.join(unknown) or 'none'}",
-                "Extract again with groups=[…] naming the columns: there are no rows to tell apart any more.",
+                "Extract again with groups=[…] naming the columns: there are no rows to distinguish any more.",
             )
         chosen = {
             key: cell
@@ -223,7 +223,7 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
             raise ManifestError(
                 f"at most {_MOST_CELLS} combinations of the group columns",
                 f"{len(combinations)} of {', '.join(columns)}",
-                "Each takes layers × heads × d_head² numbers: leave out columns that tell single images apart.",
+                "Each takes layers × heads × d_head² numbers: leave out columns that distinguish single images.",
             )
 
 

@@ -17,7 +17,7 @@ attribute is among them, explains enough, and more than random directions do. Th
 covariance and the attribute's norm; one enters where it would have been chosen among the first k, and what it then
 explains is compared: in a narrow head any direction may lie along what the head writes. Its place and the share of
 variance that it explains are the score. The attribute enters in one of two forms: as its *prompts*, several a value,
-each for itself (then what the values have in common competes too, and where a text tower hardly tells them apart a text
+each for itself (then what the values have in common competes too, and where a text tower hardly separates them a text
 of the bank that names the same things wins); or as its *concept vectors*, in a bank that is centred and brought to unit
 norm (`contrast_spans`): what is asked then is the difference of the values alone.
 
@@ -189,7 +189,7 @@ def concept_directions(
         first, second = (distances <= _COINCIDE * size).nonzero()[0].tolist()
         raise TaskError(
             f"The embeddings of values {first} and {second} coincide.",
-            "Describe them by prompts that the model tells apart.",
+            "Describe them by prompts that the model distinguishes.",
         )
     left = raw
     if classes is not None:
@@ -233,7 +233,7 @@ def concept_scores(
         directions: `concept_directions(prototypes)`.
         rule: the thresholds.
         classes: the true class of each image, as an index. With it groups are compared within classes: in each class
-            the midpoint of the groups' means is taken off first, so that a head that tells the classes apart is not
+            the midpoint of the groups' means is taken off first, so that a head that distinguishes the classes is not
             taken for a carrier of an attribute that goes together with them. A class that lacks a group counts for
             nothing but the variance.
 
@@ -347,7 +347,7 @@ def _within_strata(
     if not parts:
         raise LocateError(
             f"None of {len(np.unique(strata))} classes has images of both groups.",
-            "Attribute and class cannot be told apart on these images: add others, or leave the classes out.",
+            "Attribute and class cannot be distinguished on these images: add others, or leave the classes out.",
         )
     return np.concatenate(parts), np.concatenate(members), np.concatenate(kept)
 

@@ -508,7 +508,7 @@ def salient_by_class(
 
 
 def rivals(logits: Float[Tensor, "image class"], labels: Int[Tensor, "image"]) -> dict[int, int]:
-    """The class that images of each class are mostly mistaken for: what is injected tells these two apart.
+    """The class that images of each class are mostly mistaken for: what is injected distinguishes these two.
 
     Ours, where the paper is silent: a class that is never mistaken has the class that is mostly its runner-up, and ties
     go to the class that is counted first.

@@ -1,6 +1,6 @@
 """Read a checkpoint file as data, without executing anything in it; and where that cannot be, name what the file is.
 
-Files are told apart by their content, not by their suffix. PyTorch's own reader runs with `weights_only=True` always.
+Files are recognised by their content, not by their suffix. PyTorch's own reader runs with `weights_only=True` always.
 """
 
 from __future__ import annotations

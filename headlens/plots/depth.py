@@ -21,12 +21,12 @@ def logit_lens(lens: LogitLens, image: int | None = None, title: str = "") -> go
         title: plain text.
 
     Raises:
-        HeadlensError: for an image that is not there, or more than twelve texts, which no one could tell apart.
+        HeadlensError: for an image that is not there, or more than twelve texts, which no one could distinguish.
     """
     values = style.array(lens.lens)
     style.refuse(
         len(lens.texts) <= 2 * len(palette.METHODS),
-        f"{len(lens.texts)} lines cannot be told apart.",
+        f"{len(lens.texts)} lines cannot be distinguished.",
         f"Ask for {2 * len(palette.METHODS)} texts or fewer.",
     )
     _check_image(image, len(values))

@@ -250,7 +250,7 @@ def flow(
 
     A flow is the images whose predicted class changed from one given class to another. With six classes there are 30
     of them and with 52 there are 2,652: only the largest are drawn. Corrected, newly wrong and wrong before and after
-    are told apart by colour and by pattern.
+    are distinguished by colour and by pattern.
 
     Args:
         classes: the classes' names.

@@ -1,7 +1,7 @@
 """The colours, by the part they play, on light and on dark paper.
 
 A figure is drawn in the light colours; `TO_DARK` has the counterpart of each. Both diverging scales run from blue over
-the colour of the paper to orange, which readers with any of the common colour deficiencies tell apart, and are as dark
+the colour of the paper to orange, which readers with any of the common colour deficiencies distinguish, and are as dark
 (or as bright) at one end as at the other. The colours of methods follow Okabe and Ito (2008), *Color Universal Design*,
 made lighter where the paper is dark.
 """

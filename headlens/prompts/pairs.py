@@ -2,9 +2,9 @@
 
 A file in YAML or JSON holds a list of pairs, or a mapping from a set's name to such a list:
 
-    "true":                  # tell the classes apart by true features
+    "true":                  # distinguish the classes by true features
       - [a bird with webbed feet, a bird with talons]
-    spurious:                # tell the attribute's values apart
+    spurious:                # distinguish the attribute's values
       - [a photo of water, a photo of land]
     crossed:                 # name one class, and differ in the attribute alone
       - [a landbird on water, a landbird on land]

@@ -53,8 +53,8 @@ class ProposedPairs:
         pairs: the texts; for two classes the first text of a pair leans to the second class, as in the sets that come
             with headlens.
         categories: the category of each pair in the bank.
-        separation: how much each pair tells the classes apart, from 0 to 1.
-        spurious: how much it tells the attribute's values apart, from 0 to 1.
+        separation: how much each pair distinguishes the classes, from 0 to 1.
+        spurious: how much it distinguishes the attribute's values, from 0 to 1.
         weight: what the attribute counted in the score.
     """
 
@@ -83,7 +83,7 @@ def propose_pairs(
     weight: float | int = 1.0,
     novelty: float | int = 0.5,
 ) -> ProposedPairs:
-    """The pairs of a bank that best tell the classes apart and least the attribute's values.
+    """The pairs of a bank that best distinguish the classes and least the attribute's values.
 
     Args:
         bank: the texts; see `headlens.prompts.default_bank`, and `TextBank.within` for a text tower of few words.
@@ -136,7 +136,7 @@ def propose_pairs(
         score[torch.isin(first, taken) | torch.isin(second, taken)] = -torch.inf
     if not chosen:
         raise TaskError(
-            f"None of {len(first)} pairs of {len(bank)} texts tells the classes apart better than the attribute's "
+            f"None of {len(first)} pairs of {len(bank)} texts distinguishes the classes better than the attribute's "
             "values.",
             "Take a larger bank or a smaller weight, or write pairs by hand.",
         )
@@ -187,7 +187,7 @@ def _differences_squared(texts: Float[Tensor, "text embed"], first: Tensor, seco
 
 
 def question(task: ZeroShotTask, attribute: Attribute, count: int = 8) -> str:
-    """What a chat model is asked: for texts that tell the classes apart whatever the attribute is."""
+    """What a chat model is asked: for texts that distinguish the classes whatever the attribute is."""
     names = " and ".join(repr(name) for name in task.classes) if len(task.classes) < 4 else ", ".join(task.classes)
     values = ", ".join(attribute.value_names)
     return (
@@ -280,7 +280,7 @@ def read_pairs(answer: str) -> list[list[str]]:
 
 
 def attribute_words(task: ZeroShotTask, attribute: Attribute) -> set[str]:
-    """The words that tell the attribute's values apart, without those of the class names."""
+    """The words that distinguish the attribute's values, without those of the class names."""
     of_values = [
         {word for text in (name, *prompts) for word in _words(text)} for name, prompts in attribute.values.items()
     ]

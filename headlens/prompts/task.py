@@ -42,7 +42,7 @@ class ZeroShotTask:
 
     def __init__(self, classes: Sequence[str], templates: str | Sequence[str] = "a photo of a {}"):
         if isinstance(classes, str) or len(classes) < 2:
-            raise TaskError(f"A task has two classes or more, not {classes!r}.", "Name what images are told apart by.")
+            raise TaskError(f"A task has two classes or more, not {classes!r}.", "Name the classes.")
         names = [_name(name, "a class") for name in classes]
         repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if repeated:
@@ -157,7 +157,7 @@ def directions(
 
     Raises:
         TaskError: for embeddings that are not [text embed] or not finite, and for two entries whose directions
-            coincide, which no image could then tell apart.
+            coincide, which no image could then distinguish.
     """
     texts = [prompt for _, prompts in entries for prompt in prompts]
     encoded = encode_text(texts)
@@ -174,7 +174,7 @@ def directions(
     if float(closeness.max()) > 1 - 1e-6:
         first, second = divmod(int(closeness.argmax()), len(entries))
         raise TaskError(
-            f"The text tower does not tell the {what} {entries[first][0]!r} and {entries[second][0]!r} apart.",
+            f"The text tower does not distinguish the {what} {entries[first][0]!r} and {entries[second][0]!r}.",
             "Reword one of them; the tokenizer may drop what is different about them.",
         )
     return unit_rows if unit else means

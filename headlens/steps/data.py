@@ -274,13 +274,13 @@ class AuditData:
 
     @cached_property
     def pairs(self) -> Pairs:
-        """Text pairs that tell the classes apart: those given, or the class prompts, pair by pair."""
+        """Text pairs that distinguish the classes: those given, or the class prompts, pair by pair."""
         given = self.question.pairs
         return _neighbours(self.question.task.prompts()) if given is None else given
 
     @cached_property
     def spurious_pairs(self) -> Pairs:
-        """Text pairs that tell the attribute's values apart: those given, or the values' first prompts."""
+        """Text pairs that distinguish the attribute's values: those given, or the values' first prompts."""
         given = self.question.spurious_pairs
         return _neighbours(self.question.attribute.first_prompts()) if given is None else given
 
@@ -585,14 +585,14 @@ def _halves(
 
 def _neighbours(prompts: Sequence[str]) -> Pairs:
     if len(prompts) < 2:
-        raise TaskError(f"There are {len(prompts)} prompts to tell apart.", "Name two or more classes or values.")
+        raise TaskError(f"There are {len(prompts)} prompts to distinguish.", "Name two or more classes or values.")
     return tuple(pairwise(prompts))
 
 
 def asking(question: Question, **changes: Any) -> Question:
     """Another question of the same model and images; pairs of the classes do not outlive the classes.
 
-    Pairs that tell the attribute's values apart, and those that cross both, go with the attribute likewise.
+    Pairs that distinguish the attribute's values, and those that cross both, go with the attribute likewise.
     """
     task, attribute = changes.get("task", question.task), changes.get("attribute", question.attribute)
     if task.classes != question.task.classes:

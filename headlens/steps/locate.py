@@ -445,7 +445,7 @@ def _unit_mean(texts: Float[Tensor, "text embed"]) -> Float[Tensor, "embed"]:
 def _attribution(evidence: Evidence, between: Sequence[str] | None = None) -> HeadScores:
     """The mean over the reference images of x_h·(t_a − t_b): what a head adds to the score of a over that of b.
 
-    Limit: a head may say the same of every image; the mean then is large, though the head tells no images apart.
+    Limit: a head may say the same of every image; the mean then is large, though the head distinguishes no images.
     """
     direction, names = direction_between(evidence, between)
     along = evidence.store.basis.fold(direction[None].double())[..., 0]

@@ -59,8 +59,8 @@ class Ingredients:
 
     Attributes:
         spurious, salient: the located heads.
-        pairs: embeddings of text pairs that tell the classes apart by true features, not normalised.
-        spurious_pairs: embeddings of text pairs that tell the attribute's values apart, not normalised.
+        pairs: embeddings of text pairs that distinguish the classes by true features, not normalised.
+        spurious_pairs: embeddings of text pairs that distinguish the attribute's values, not normalised.
         cross_pairs: embeddings of text pairs that name one class and differ in the attribute's value, not normalised.
         classifier: the class embeddings, unit norm.
         spurious_prompts: embeddings of all prompts of all of the attribute's values, not normalised.

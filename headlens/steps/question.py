@@ -11,7 +11,7 @@ from typing import Any
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 
 Pairs = tuple[tuple[str, str], ...]
-"""Text pairs, each two texts that differ in what is to be told apart."""
+"""Text pairs, each two texts that differ in what is to be distinguished."""
 
 
 def as_pairs(pairs: Sequence[Sequence[str]] | None) -> Pairs | None:
@@ -32,9 +32,9 @@ class Question:
             inferred zero-shot.
         reference: the split on which heads are located and corrections are fitted.
         test: the split that is scored.
-        pairs: text pairs that tell the classes apart by true features, for knowledge injection. None: the class prompts
+        pairs: text pairs that distinguish the classes by true features, for knowledge injection. None: class prompts
             themselves, pair by pair, which is a weak stand-in.
-        spurious_pairs: text pairs that tell the attribute's values apart. None: the values' first prompts.
+        spurious_pairs: text pairs that distinguish the attribute's values. None: the values' first prompts.
         crossed_pairs: text pairs that name one class and differ in the attribute's value, for classifier calibration.
             None: each class prompt joined with two values' prompts.
         bank: the general texts that heads are explained by. None: headlens' own, in words that the model knows.

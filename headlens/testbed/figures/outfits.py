@@ -1,4 +1,4 @@
-"""Draw what tells the occupations apart: marks on the outfit, hats, tools."""
+"""Draw what distinguishes the occupations: marks on the outfit, hats, tools."""
 
 from __future__ import annotations
 
