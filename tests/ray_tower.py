@@ -48,8 +48,8 @@ class Sketch:
 
         return HeadStates(
             z=part(LAYERS, HEADS, D_HEAD),
-            scale=part(),
-            shift=part(),
+            scale=part(1),
+            shift=part(1),
             mlps=part(LAYERS, EMBED),
             stem=part(EMBED),
             pool=part(EMBED) * 0,

@@ -118,7 +118,7 @@ def test_data_are_ascii_json_that_no_text_can_leave(atlas):
 
 
 def test_the_page_asks_for_nothing_and_makes_no_markup_of_texts():
-    folder = Path(build.__file__).parent / "site"
+    folder = Path(build.__file__).parent / "static"
     for name in ("index.html", "app.js", "style.css"):
         text = (folder / name).read_text(encoding="utf-8")
         for word in (

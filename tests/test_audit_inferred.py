@@ -50,6 +50,7 @@ def evidence(values_given):
         names = np.asarray(task.classes, dtype=object), np.asarray(attribute.value_names, dtype=object)
         return conflicting_groups(names[0][labels.numpy()], names[1][held.numpy()])
 
+    margins = margins_of(store.project(classifier), logits, labels)
     return SimpleNamespace(  # the parts of an Evidence that the two locators read
         store=store,
         task=task,
@@ -58,7 +59,8 @@ def evidence(values_given):
         values=given,
         texts=encode,
         logits=logits,
-        margins=margins_of(store.project(classifier), logits, labels),
+        margins=margins,
+        named_by=lambda locator, own, conflicting: locator(own, margins[1], conflicting),
         conflicting=groups(given),
         data=SimpleNamespace(conflicting_by=lambda inferred: groups(torch.as_tensor(inferred))),
     )

@@ -290,7 +290,7 @@ def test_new_classes_and_templates(state: ExplorerState) -> None:
         ({"attribute": ""}, "is empty"),
         ({"attribute": "nowhere"}, "nowhere"),
         ({"attribute": "odd:a=a zebra,b=a photo of the land"}, "zebra"),
-        ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "does not tell"),
+        ({"attribute": "same:a=a photo of the land,b=a photo of the land"}, "does not distinguish"),
         ({"classes": "landbird"}, "two classes or more"),
         ({"classes": "landbird, duck"}, "waterbird"),
         ({"templates": "no place"}, "one {}"),

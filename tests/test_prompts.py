@@ -102,7 +102,7 @@ def test_refused_attributes(name, values, match):
 def test_directions_that_coincide():
     with pytest.raises(TaskError, match="does not distinguish the values 'land' and 'sea'"):
         Attribute("place", {"air": "sky", "land": "word", "sea": "word"}).prototypes(encode)
-    with pytest.raises(TaskError, match="does not tell the classes"):
+    with pytest.raises(TaskError, match="does not distinguish the classes"):
         ZeroShotTask(["a", "b"]).classifier(lambda texts: torch.ones(len(texts), EMBED))
 
 

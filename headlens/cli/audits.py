@@ -379,12 +379,12 @@ def evaluate(typed: Typed) -> None:
 @command(app, "collateral", _STEP, of_call("collateral"), example="headlens collateral audit/ --methods ltc")
 def collateral(typed: Typed) -> None:
     """Measure what corrections cost elsewhere: other classes, other attributes, nearest images."""
+    one, folder = _opened(typed, "collateral")
     from headlens.document import show_section
     from headlens.document.collateral import elsewhere_section
     from headlens.manifest import parse_attribute
     from headlens.prompts import Attribute
 
-    one, folder = _opened(typed, "collateral")
     options = _call(typed, "collateral")
     others = [parse_attribute(text, one.store.manifest) for text in options.pop("attributes", ())]
     found = one.collateral([Attribute(name, dict(values)) for name, values in others], **options)
@@ -398,10 +398,10 @@ def collateral(typed: Typed) -> None:
 @command(app, "ablate", _STEP, of_call("ablate"), example="headlens ablate audit/ --heads L3H0,L3H1")
 def ablate(typed: Typed) -> None:
     """Replace chosen heads by their reference means: accuracies and Cramér's V before and after, and random heads."""
+    one, folder = _opened(typed, "ablate")
     from headlens.document import show_section
     from headlens.document.correction import ablation_section
 
-    one, folder = _opened(typed, "ablate")
     found = one.ablate(**({"heads": []} | _call(typed, "ablate")))
     one.save(folder)
     if typed["as_json"]:

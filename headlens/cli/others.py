@@ -279,9 +279,12 @@ def embed(typed: Typed) -> None:
 
     manifest = read_manifest(typed["data"])
     if not (Path(typed["correction"]) / "correction.json").is_file():
+        beside = [str(one.parent) for one in sorted(Path(typed["correction"]).parent.glob("*/correction.json"))]
         raise CorrectionError(
             f"There is no saved correction in {typed['correction']}.",
-            "Name a folder that `headlens correct` printed, such as audit/corrections/ltc-….",
+            f"There are {', '.join(beside[:6])}."
+            if beside
+            else "Name a folder that `headlens correct` printed, such as audit/corrections/ltc-….",
         )
 
     from headlens.correct import load_correction

@@ -105,7 +105,7 @@ def atlas(
         for part in ("data", "images"):
             shutil.copytree(other[1] / part, root / "compare" / part)
     for name in ("app.js", "style.css", "index.html"):
-        _write(root / name, files(__package__).joinpath("site", name).read_bytes())
+        _write(root / name, files(__package__).joinpath("static", name).read_bytes())
     return root / "index.html"
 
 

@@ -373,8 +373,13 @@ def _standardised(along: np.ndarray, inside: np.ndarray, strata: np.ndarray) -> 
         return np.zeros_like(step)
     pooled = np.sqrt(squares / freedom)
     apart = np.where(np.abs(step) > 1e-12, np.copysign(np.inf, step), 0.0)
-    shrink = np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2)
-    return shrink * np.divide(step, pooled, out=apart, where=pooled > 1e-12 * np.abs(step))
+    return hedges_factor(freedom) * np.divide(step, pooled, out=apart, where=pooled > 1e-12 * np.abs(step))
+
+
+def hedges_factor(freedom: int) -> float:
+    """J(m) = Γ(m / 2) / (√(m / 2) Γ((m − 1) / 2)), which takes the bias out of a difference in standard deviations that
+    were estimated with m degrees of freedom (Hedges 1981)."""
+    return float(np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2))
 
 
 def _area(along: np.ndarray, inside: np.ndarray) -> np.ndarray:

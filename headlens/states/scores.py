@@ -3,7 +3,7 @@
 For a head with moments over images and a direction t, the projections z B t have the mean m·Bt and the variance
 tᵀBᵀΣBt. Between the images of a value (n₁, mean m₁, variance v₁) and the others (n₀, m₀, v₀):
 
-    difference = (m₁ − m₀) / sqrt((n₁v₁ + n₀v₀) / (n₁ + n₀ − 2)),    gap = m₁ − m₀,
+    difference = J(m) (m₁ − m₀) / sqrt((n₁v₁ + n₀v₀) / m),  m = n₁ + n₀ − 2,  J as Hedges (1981),    gap = m₁ − m₀,
     share = the variance along t of all images / the head's whole variance.
 
 The AUROC depends on the order of single images: it needs a store.
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import StoreError
+from headlens.locate.concept import hedges_factor
 from headlens.states.basis import HeadBasis
 from headlens.states.moments import Moments, merge_all
 
@@ -51,8 +52,8 @@ def moment_scores(
         groups: moments of the images of each value.
         basis: the weights that z is read through.
         directions: `locate.concept_directions(prototypes)`, with one prototype a value in the order of the groups. For
-            two values it is one direction, which tells the second from the first; else one a value, which tells it from
-            the others.
+            two values it is one direction, which distinguishes the second from the first; else one a value, which
+            distinguishes it from the others.
 
     Raises:
         StoreError: for fewer than two groups, fewer than two images in one, or directions that are not as many as the
@@ -93,4 +94,4 @@ def _apart(
     squares = einsum(folded, both, folded, "layer head i, layer head i j, layer head j -> layer head").clamp_min(0)
     pooled = (squares / (inside.count + outside.count - 2)).sqrt()
     apart = torch.where(gap.abs() > 1e-12, torch.copysign(torch.full_like(gap, torch.inf), gap), torch.zeros_like(gap))
-    return torch.where(pooled > 0, gap / pooled, apart), gap
+    return hedges_factor(inside.count + outside.count - 2) * torch.where(pooled > 0, gap / pooled, apart), gap
