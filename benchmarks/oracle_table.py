@@ -251,7 +251,7 @@ class Bench:
         located["single-head sweep"] = single_head_sweep(self.effects["reference"], reference, minimum=MINIMUM)
         located["greedy sweep"] = greedy_sweep(self.effects["reference"], reference, MOST, minimum=MINIMUM)
         if self.planted:
-            located["the planted heads"] = [HeadId.parse(head) for head in self.planted]
+            located["the planted heads"] = [HeadId.of(head) for head in self.planted]
         block.rows = [self.row(name, found, measure) for name, found in located.items()]
         alone = self.single(measure)
         concept = located["concept"]

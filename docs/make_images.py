@@ -4,16 +4,21 @@
     python docs/make_images.py demo docs/images --figures figures-demo
 
 `demo` is what `headlens demo` writes, `figures-demo` what `headlens demo --world figures` writes. Needs the extra
-`figures` (kaleido) and a Chrome or Chromium, which kaleido finds or is told of by BROWSER_PATH.
+`figures` (kaleido) and a Chrome or Chromium, which is found or named by BROWSER_PATH.
 """
 
 import argparse
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import plotly.graph_objects as go
 from PIL import Image
 
 import headlens as hl
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def birds(folder: Path) -> dict[str, go.Figure]:
@@ -53,6 +58,24 @@ def figures(folder: Path) -> dict[str, go.Figure]:
     }
 
 
+def report(page: Path, picture: Path) -> None:
+    """The first screen of the report."""
+    named = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if named is None:
+        raise SystemExit(f"No browser was found: install one of {', '.join(BROWSERS)}, or name it by BROWSER_PATH.")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        "--window-size=1360,860",
+        "--virtual-time-budget=9000",
+    ]
+    subprocess.run([named, *options, f"--screenshot={picture.resolve()}", page.resolve().as_uri()], check=True)
+    with Image.open(picture) as drawn:
+        small = drawn.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    small.save(picture, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path)
@@ -60,6 +83,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="the folder of the figures' demo")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
+    report(asked.demo / "report.html", asked.folder / "report.png")
     drawn = birds(asked.demo) | (figures(asked.figures) if asked.figures else {})
     for name, figure in drawn.items():
         width, height = figure.layout.width or 900, figure.layout.height or 420

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 import pandas as pd
@@ -14,6 +15,7 @@ from headlens.document.blocks import Document, Section, text_table
 
 _STYLES = {"good": "bold green", "caution": "bold yellow", "neutral": "bold"}
 _MOST_ROWS = 12
+_INSIDE = re.compile(r", (?=[^\[]*\])")  # the comma of an interval
 
 
 def show(document: Document, more: Sequence[str] = ()) -> None:
@@ -25,7 +27,8 @@ def show(document: Document, more: Sequence[str] = ()) -> None:
     """
     console = Console()
     console.print()
-    console.print(Text(document.title, "bold"))
+    model = document.question.get("Model")
+    console.print(Text(f"{model}: {document.title}" if model else document.title, "bold"))
     for note in document.notes:
         console.print(Text(note, style="dim"))
     for section in document.sections:
@@ -63,10 +66,11 @@ def rich_table(frame: pd.DataFrame, title: str = "", ends: Collection[int] = ())
         title=Text(title) if title else None, title_justify="left", title_style="bold", box=SIMPLE if ends else None,
         pad_edge=False,
     )  # fmt: skip
+    rows = [[_INSIDE.sub(",\N{NO-BREAK SPACE}", cell) for cell in row] for row in found.rows]
     for i, (column, numeric) in enumerate(zip(found.columns, found.numeric, strict=True)):
-        # Numbers stay on one line, headings and texts may wrap.
-        widest = max((len(row[i]) for row in found.rows), default=0) if numeric else None
-        table.add_column(Text(column), justify="right" if numeric else "left", min_width=widest)
-    for i, row in enumerate(found.rows):
+        # No digit is lost where a terminal is narrow: a number stays whole, and its interval may come below it.
+        widest = max((len(part) for row in rows for part in row[i].split(" ")), default=0) if numeric else None
+        table.add_column(Text(column), justify="right" if numeric else "left", min_width=widest, overflow="fold")
+    for i, row in enumerate(rows):
         table.add_row(*map(Text, row), end_section=i in ends)
     return table
