@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import headlens as hl
+
 PACKAGE = Path(__file__).parents[1] / "headlens"
 FLOORS = {
     0: {"errors", "fingerprint", "heads", "progress", "registry", "serialization", "tables", "cells", "_version"},
@@ -99,3 +101,7 @@ def test_nothing_prints_or_unpickles() -> None:
                     assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), (
                         f"{path}: torch.load without weights_only=True"
                     )
+
+
+def test_every_public_name_is_there():
+    assert [name for name in hl.__all__ if getattr(hl, name, None) is None] == []
