@@ -225,10 +225,10 @@ const headlensAtlas = (() => {
   }
   function body(key, head) {
     const index = atlases[key].index, task = head.task;
-    if (!head.varies) return [facts(head, index), el("p", null, "What this head contributes is the same for all images, as after its ablation: there is nothing that it tells apart, and no text to name it by.")];
+    if (!head.varies) return [facts(head, index), el("p", null, "What this head contributes is the same for all images, as after its ablation: there is nothing that it distinguishes, and no text to name it by.")];
     return [
       facts(head, index),
-      el("h2", null, "What it tells apart"),
+      el("h2", null, "What it distinguishes"),
       head.poles.length ? head.poles.map((_, i) => pole(key, head, i)) : el("p", null, "No direction holds 15 % of what varies in this head, so none is named or illustrated."),
       head.maps.length > 0 && [el("h2", null, "Where it reads"),
         el("p.soft.small", null, "Its contribution along pole 1, by patch: orange towards ‘most’, blue towards ‘least’. Each map has its own scale; point at a patch, or focus the map and use the arrow keys. Attention may gather what earlier layers moved between patches."),
