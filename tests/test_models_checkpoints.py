@@ -371,7 +371,18 @@ def _zip(weights, path):
         archive.writestr("model.pt", b"1234")
 
 
+def _broken_compression(weights, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", bytes(range(256)) * 40)
+        first = archive.getinfo("m/data.pkl")
+    content = bytearray(path.read_bytes())
+    start = 30 + len(first.filename)
+    content[start : start + first.compress_size] = b"\xff" * first.compress_size
+    path.write_bytes(content)
+
+
 DAMAGED = {
+    "a broken compression": (_broken_compression, "is damaged: Error -3"),
     "a cut safetensors file": (_cut(save_file, 30_000), r"incomplete or damaged safetensors file \(30,000 bytes of"),
     "a cut header": (_cut(save_file, 300), "incomplete or damaged safetensors file"),
     "a cut torch file": (_cut(torch.save, 100_000), r"incomplete.*\(100,000 bytes\)"),

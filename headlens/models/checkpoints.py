@@ -19,7 +19,7 @@ import torch
 from headlens.errors import ModelError
 from headlens.models.description import Nonlinearity
 from headlens.models.state_dicts import Weights, read_weights
-from headlens.models.torchscript import read_torchscript
+from headlens.models.torchscript import BROKEN_ZIP, read_torchscript
 
 _AGAIN = "Fetch it again."
 # What files of other kinds begin with: what they are, and the line that helps.
@@ -154,7 +154,7 @@ def _zip_kind(path: Path) -> str:
                     with archive.open(entry) as file:
                         while file.read(1 << 20):
                             pass
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (*BROKEN_ZIP, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{path} is damaged: {error}.", _AGAIN) from error
     if not any(name.endswith("data.pkl") for name in names):
         inside = ", ".join(names[:3])

@@ -8,8 +8,10 @@ called. A module becomes a table of its attributes, a tensor is read from its fi
 
 from __future__ import annotations
 
+import lzma
 import pickletools
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,22 +65,28 @@ class _Storage:
     file: str
 
 
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What Python's reader of archives raises for damaged ones, beside its usual errors."""
+
+
 def read_torchscript(path: Path) -> tuple[dict[str, Tensor], set[str]]:
     """The tensors of an archive by their dotted names, and the names of the classes of its modules.
 
     Raises:
         ModelError: for an archive that holds anything but the modules, tensors and plain values of TorchScript.
     """
-    with zipfile.ZipFile(path) as archive:
-        program = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        root = program.removesuffix("data.pkl")
-        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-            raise _unreadable(path, "numbers of another byte order")
-        names: set[str] = set()
-        try:
+    names: set[str] = set()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            program = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            root = program.removesuffix("data.pkl")
+            if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+                raise _unreadable(path, "numbers of another byte order")
             whole = _follow(archive, root, archive.read(program), names)
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+    except ModelError:
+        raise
+    except (*BROKEN_ZIP, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     return dict(_tensors(whole)), names
 
 
