@@ -115,7 +115,7 @@ def steps_of(audit: hl.Audit, draws: int) -> dict[str, Callable[[], object]]:
         "new classes": lambda: audit.asking(task=renamed).locate("contrastive-full"),
         "locate given heads": lambda: audit.locate(spurious=heads, salient=[(23, 8)]),
         "correct": lambda: [audit.correct(method) for method in METHODS],
-        "evaluate without controls": lambda: audit.evaluate(n_random_sets=0, n_null=0),
+        "evaluate without controls": lambda: audit.evaluate(n_random_sets=0, n_null=0, total=0),
         f"evaluate, {draws} sets for {' and '.join(METHODS)}": lambda: audit.evaluate(
             controls=METHODS, n_random_sets=draws, n_null=0
         ),

@@ -50,6 +50,7 @@ LINES: dict[str, Callable[[hl.Audit], Any]] = {
     "splits": lambda audit: audit.splits,
     "correction": lambda audit: audit.corrections["ablation"],
     "store": lambda audit: audit.store,
+    "model": lambda audit: audit.clip,
 }
 
 

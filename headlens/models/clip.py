@@ -183,6 +183,13 @@ class HookedCLIP(nn.Module):
         logits = self.logit_scale * cosines
         return logits.softmax(-1) if self.logit_bias is None else (logits + self.logit_bias).sigmoid()
 
+    def __repr__(self) -> str:
+        cfg, side = self.vision.cfg, "" if self.text is not None else ", no text tower"
+        return (
+            f"HookedCLIP({self.name}: {cfg.n_layers} layers × {cfg.n_heads} heads, embeddings of {cfg.d_embed}, "
+            f"images of {' × '.join(map(str, cfg.image_size))} pixels, on {self.device}{side})"
+        )
+
     @property
     def fingerprint(self) -> str:
         """Names the vision tower's weights and settings and the preprocessing, which determine every head state."""
