@@ -117,7 +117,7 @@ def steps_of(audit: hl.Audit, draws: int) -> dict[str, Callable[[], object]]:
         "correct": lambda: [audit.correct(method) for method in METHODS],
         "evaluate without controls": lambda: audit.evaluate(n_random_sets=0, n_null=0, total=0),
         f"evaluate, {draws} sets for {' and '.join(METHODS)}": lambda: audit.evaluate(
-            controls=METHODS, n_random_sets=draws, n_null=0
+            controls=METHODS, n_random_sets=draws, n_null=0, total=0
         ),
         f"fairness, {draws} sets": lambda: audit.fairness(heads, n_random_sets=draws, total=0, n_null=0),
         f"ablate, {draws} sets": lambda: audit.ablate(heads, n_random_sets=draws),
