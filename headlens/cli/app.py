@@ -3,8 +3,11 @@ Python can too."""
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import rich_click as click
 
@@ -59,3 +62,19 @@ def _say(message: str, style: str = "bold red") -> None:
 
     # As plain text: a path or a label may hold square brackets, which are markup to rich.
     Console(stderr=True, soft_wrap=True).print(Text(f"headlens: {message}", style=style))
+
+
+def show_facts(pairs: Mapping[str, Any], *, as_json: bool) -> None:
+    """Names and values, one a line, or as JSON."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if as_json:
+        console.print_json(json.dumps(pairs))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in pairs.items():
+        table.add_row(Text(name, style="bold"), Text(str(value)))
+    console.print(table)

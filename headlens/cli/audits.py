@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.exceptions import Exit
 
-from headlens.cli.app import EXIT_MISSED, app
+from headlens.cli.app import EXIT_MISSED, app, show_facts
 from headlens.cli.options import (
     DATA,
     FOLDER,
@@ -600,9 +600,8 @@ def _json(found: dict[str, Any]) -> None:
 
 
 def _facts(found: dict[str, Any], as_json: bool) -> None:
-    from headlens.cli import show
 
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        show.facts({name: value for name, value in found.items() if value != ""}, as_json=False)
+        show_facts({name: value for name, value in found.items() if value != ""}, as_json=False)

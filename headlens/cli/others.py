@@ -12,7 +12,7 @@ from typing import Any
 import rich_click as click
 
 from headlens._version import __version__
-from headlens.cli.app import app
+from headlens.cli.app import app, show_facts
 from headlens.cli.options import (
     EXTRACTION,
     JSON,
@@ -79,7 +79,6 @@ _PACKAGES = (
 )
 def extract(typed: Typed) -> None:
     """Fill a store with the head states of a data set; a run that was stopped goes on where it stopped."""
-    from headlens.cli import show
     from headlens.cli.inputs import load_model
     from headlens.manifest import read_manifest
 
@@ -111,7 +110,7 @@ def extract(typed: Typed) -> None:
     else:
         store = fill(clip, manifest, typed["out"], dtype=typed["dtype"], **how)
     if store is None:
-        show.facts({"store": typed["out"], "shard": typed["shard"], "complete": False}, as_json=typed["as_json"])
+        show_facts({"store": typed["out"], "shard": typed["shard"], "complete": False}, as_json=typed["as_json"])
         return
     facts = {
         "store": typed["out"],
@@ -124,7 +123,7 @@ def extract(typed: Typed) -> None:
     }
     if typed["moments"]:
         facts["groups"] = len(store.cells)
-    show.facts(facts, as_json=typed["as_json"])
+    show_facts(facts, as_json=typed["as_json"])
 
 
 @command(
@@ -194,7 +193,6 @@ def write_atlas(typed: Typed) -> None:
 
     It opens from the folder and asks no server for anything. A build that was stopped goes on where it stopped.
     """
-    from headlens.cli import show
     from headlens.cli.inputs import class_names, load_model, two_splits
     from headlens.extraction import HeadStore
     from headlens.extraction import extract as fill
@@ -222,7 +220,7 @@ def write_atlas(typed: Typed) -> None:
         bank=None if typed["bank"] is None else load_bank(typed["bank"]),
         splits=None if typed["split"] is None else two_splits(typed["split"]), compare=typed["compare"],
     )  # fmt: skip
-    show.facts(
+    show_facts(
         {"page": str(page), "heads": store.n_layers * store.n_heads, "images": len(store)}, as_json=typed["as_json"]
     )
 
@@ -244,7 +242,6 @@ def bake_heads(typed: Typed) -> None:
     """Write the mean ablation of heads into the weights: a folder that open_clip loads, and how far it is from the
     direct edit."""
     from headlens.baking import bake, baking_distance
-    from headlens.cli import show
     from headlens.cli.inputs import class_names, load_model
     from headlens.extraction import HeadStore
     from headlens.prompts import ZeroShotTask
@@ -257,7 +254,7 @@ def bake_heads(typed: Typed) -> None:
     baked = bake(clip, heads, store)
     found = baking_distance(clip, baked, heads, store, rows, classes, typed["attribute"])
     folder = baked.save(typed["out"], found.card(heads))
-    show.facts({"folder": str(folder), "heads": ", ".join(heads)} | found.facts(), as_json=typed["as_json"])
+    show_facts({"folder": str(folder), "heads": ", ".join(heads)} | found.facts(), as_json=typed["as_json"])
 
 
 @command(
@@ -273,7 +270,6 @@ def bake_heads(typed: Typed) -> None:
 )
 def embed(typed: Typed) -> None:
     """Write plain and corrected embeddings of images; a run that was stopped goes on where it stopped."""
-    from headlens.cli import show
     from headlens.cli.inputs import load_model
     from headlens.manifest import read_manifest
 
@@ -292,7 +288,7 @@ def embed(typed: Typed) -> None:
 
     correction = load_correction(typed["correction"])
     path = embed_images(load_model(typed), correction, manifest, typed["out"], typed["batch_size"])
-    show.facts({"embeddings": str(path), "images": len(manifest)}, as_json=typed["as_json"])
+    show_facts({"embeddings": str(path), "images": len(manifest)}, as_json=typed["as_json"])
 
 
 @command(
@@ -306,8 +302,6 @@ def embed(typed: Typed) -> None:
 def doctor(typed: Typed) -> None:
     """Print versions and devices; of a model, what decides its numbers, and how exactly its conversion agrees."""
     import torch
-
-    from headlens.cli import show
 
     as_json = typed["as_json"]
     facts: dict[str, object] = {"headlens": __version__, "python": platform.python_version()}
@@ -346,7 +340,7 @@ def doctor(typed: Typed) -> None:
         facts["parity"] = "passed" if found.passed else "FAILED"
         rows = found.table().to_dict(orient="records")
         facts["report"] = rows if as_json else found.table().to_string(index=False)
-    show.facts(facts, as_json=as_json)
+    show_facts(facts, as_json=as_json)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -115,13 +115,13 @@ def _config_of(clip: Any) -> dict[str, Any]:
     if type(clip.text) not in (kinds.CLIP, kinds.CustomTextCLIP) or not hasattr(text, "transformer"):
         raise ModelError(
             f"{clip.name} came as an object of {type(clip.text).__name__}, whose configuration cannot be read off it.",
-            "Load it by its name or folder with hl.load, and save that.",
+            "Load it by its name or folder with hl.load, and save the model that this returns.",
         )
     if cfg.family != "open_clip":
         raise ModelError(
             f"{clip.name} came as an object, and its vision tower is of the family {cfg.family}, which open_clip's "
             "configuration names by an architecture of timm.",
-            "Load it by its name or folder with hl.load, and save that.",
+            "Load it by its name or folder with hl.load, and save the model that this returns.",
         )
     vision: dict[str, Any] = {
         "image_size": cfg.image_size[0] if cfg.image_size[0] == cfg.image_size[1] else list(cfg.image_size),

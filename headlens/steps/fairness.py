@@ -198,15 +198,6 @@ class FairnessResults(Shown):
         }
         return Table(frame, columns, self.verdict.sentence)
 
-    def class_table(self) -> pd.DataFrame:
-        """One row a class, in the fields of `ClassEffect`."""
-        return pd.DataFrame([asdict(effect) for effect in self.by_class])
-
-    def share_table(self) -> pd.DataFrame:
-        """One row a candidate: `head`, `cramers_v`, `accuracy`, `change`, `share`."""
-        rows = [asdict(share) | {"head": str(share.head)} for share in self.shares]
-        return pd.DataFrame(rows, columns=["head", "cramers_v", "accuracy", "change", "share"])
-
     def to_dict(self) -> dict[str, Any]:
         """For JSON: everything but the predictions, which are arrays."""
         return {
