@@ -22,10 +22,11 @@ Kind = Literal["text", "head", "count", "percent", "points", "number", "change",
 
 "percent" is a fraction in per cent, "points" a signed difference of fractions, "number" and "change" a measure such as
 Cramér's V and its signed difference, both to three decimals. "value" and "difference" are one or the other row by row,
-by the frame's column `unit`: "percent" or "number".
+by the frame's column `unit`: "percent" or "number"; the first column then names the row's unit.
 """
 
 MISSING = "–"
+_SHORT = 28  # letters of a cell that a page keeps in one line
 
 
 def percent(value: float | int) -> str:
@@ -160,6 +161,8 @@ class Table:
             kinds = [_BY_UNIT.get(column.kind, {}).get(unit, column.kind) for unit in units]
             parts = [self.frame[part] for part in (name, *(column.interval or ()))]
             columns.append([_cell(values, kind) for kind, *values in zip(kinds, *parts, strict=True)])
+        if columns:
+            columns[0] = [cell + _UNITS.get(unit, "") for cell, unit in zip(columns[0], units, strict=True)]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def text(self) -> pd.DataFrame:
@@ -168,25 +171,29 @@ class Table:
 
     def csv(self) -> str:
         """The frame itself, unrounded, as comma-separated values that no spreadsheet reads as formulae."""
-        return self.frame.map(_no_formula).rename(columns=_no_formula).to_csv(index=False, lineterminator="\r\n")
+        return self.frame.map(_no_formula).rename(columns=_no_formula).to_csv(index=False, lineterminator="\n")
 
     def html(self, caption: bool = True) -> str:
-        """The table as HTML. All text is escaped, numbers are in cells of class "number".
+        """The table as HTML. All text is escaped; cells have the class "number" or "text", and "short" where they are.
 
         Args:
             caption: whether the caption is seen, or only heard.
         """
-        kinds = [' class="number"' if numeric else "" for numeric in self.numeric]
+        kinds = ["number" if numeric else "text" for numeric in self.numeric]
         head = "".join(
-            f'<th scope="col"{kind}>{escape(plain(name))}</th>' for kind, name in zip(kinds, self.headings, strict=True)
+            f'<th scope="col" class="{kind}">{escape(plain(name))}</th>'
+            for kind, name in zip(kinds, self.headings, strict=True)
         )
         body = []
         for row in self.rows():
-            first, *rest = (f"{kind}>{escape(cell)}" for kind, cell in zip(kinds, row, strict=True))
-            body.append(f'<tr><th scope="row"{first}</th>{"".join(f"<td{cell}</td>" for cell in rest)}</tr>')
+            first, *rest = (
+                f'class="{kind}{" short" if len(cell) < _SHORT else ""}">{escape(cell)}'
+                for kind, cell in zip(kinds, row, strict=True)
+            )
+            body.append(f'<tr><th scope="row" {first}</th>{"".join(f"<td {cell}</td>" for cell in rest)}</tr>')
         hidden = "" if caption else ' class="hidden"'
-        told = f"<caption{hidden}>{escape(plain(self.caption))}</caption>" if self.caption else ""
-        return f"<table>{told}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        above = f"<caption{hidden}>{escape(plain(self.caption))}</caption>" if self.caption else ""
+        return f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
     def _repr_html_(self) -> str:
         return f'<div class="headlens">{STYLE}{self.html()}</div>'
@@ -223,6 +230,7 @@ STYLE = """<style>
 .headlens table {border-collapse: collapse; margin: 4px 0; font-variant-numeric: tabular-nums}
 .headlens td, .headlens th {padding: 3px 10px; text-align: left; border-bottom: 1px solid rgba(128,128,128,.3)}
 .headlens .number {text-align: right}
+.headlens tbody .short {white-space: nowrap}
 .headlens caption {text-align: left; font-weight: 600; padding: 6px 10px 2px; caption-side: top}
 .headlens .hidden {display: none}
 </style>"""

@@ -81,7 +81,7 @@ def test_v_is_corrected_and_the_verdict_says_that_its_null_was_not_run(done):
     one, values = row(table, "ltc"), audit.data.test_values
     predicted = audit.results.predictions["ltc"]
     assert one.corrected_v == cramers_v(values, predicted, corrected=True) < one.cramers_v
-    cell = table.cells().set_index("method").loc["ltc", "V"]
+    cell = table.shown().text().set_index("method").loc["ltc", "V"]
     assert cell == f"{one.corrected_v:.3f}" and {"corrected_v", "cramers_v"} <= set(table.frame())
     assert audit.results.verdict.method == "ltc"
     (note,) = [note for note in table.footnotes() if audit.results.verdict.sentence in note]
@@ -108,7 +108,7 @@ def test_what_cannot_be_fitted_says_why_and_costs_the_others_nothing(done):
     lost = row(table, "impossible")
     assert lost.average is None
     assert "Expected a unicorn" in lost.failure
-    assert "impossible" not in table.cells()["method"].tolist()
+    assert "impossible" not in table.shown().text()["method"].tolist()
     assert any("Could not be fitted here: impossible" in note and "unicorn" in note for note in table.footnotes())
     assert table.frame().set_index("method").loc["impossible", "failure"] == lost.failure
 
@@ -150,7 +150,7 @@ def test_rows_are_ordered_by_family_and_random_heads_have_rows_of_their_own(done
     assert drawn.worst_group == pytest.approx(control.drawn.worst_group.mean())
     assert row(table, "ltc").random_p == pytest.approx(control.comparison().p)
     assert row(table, "ltc").random_sets == len(control.sets)
-    assert sum(len(rows) for rows in table.families().values()) == len(table.cells())
+    assert sum(len(rows) for rows in table.families().values()) == len(table.shown().text())
 
 
 def test_every_row_is_compared_with_ltc_on_the_same_images(done):
@@ -160,9 +160,9 @@ def test_every_row_is_compared_with_ltc_on_the_same_images(done):
     assert other.lead == pytest.approx(other.worst_group - ltc.worst_group)
     low, high = other.lead_interval
     assert low <= other.lead <= high < 0
-    assert "less that of ltc" in table.cells().columns
+    assert "less that of ltc, points" in table.shown().text().columns
     alone = replace(table, rows=tuple(replace(one, lead=None) for one in table.rows))
-    assert "less that of ltc" not in alone.cells().columns
+    assert "less that of ltc, points" not in alone.shown().text().columns
 
 
 def test_the_forms_hold_the_same_numbers(done):

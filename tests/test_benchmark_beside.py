@@ -151,7 +151,7 @@ def test_every_form_of_the_table_holds_the_further_measures(done):
     assert json.loads(lost.json())["extras"][0]["rows"][0]["interval"] == {"gap": [None, 1.0]}
     for extra in table.extras:
         assert f"**{extra.title}**" in markdown
-        cell = extra.cells().iloc[1, 1]
+        cell = extra.shown().text().iloc[1, 1]
         assert cell in markdown
         assert cell in latex
         frame = extra.frame()
@@ -162,8 +162,8 @@ def test_every_form_of_the_table_holds_the_further_measures(done):
 def test_an_extra_table_shows_numbers_as_shares_or_as_they_are():
     one = Measures("m", {"gap": 0.1234}, {"gap": (0.1, 0.15)}, {"gap": -0.01}, {"gap": (-0.02, 0.0)})
     shares = benchmark.ExtraTable("t", "n", {"gap": "gap"}, True, (one,))
-    assert shares.cells().to_dict("records") == [
-        {"method": "m", "gap": "12.3 [10.0, 15.0]", "gap, change": "-1.0 [-2.0, +0.0]"}
+    assert shares.shown().text().to_dict("records") == [
+        {"method": "m", "gap, %": "12.3 [10.0, 15.0]", "gap, change, points": "-1.0 [-2.0, 0.0]"}
     ]
-    assert replace(shares, percent=False).cells()["gap"].tolist() == ["0.123 [0.100, 0.150]"]
-    assert shares.cells(intervals=False).to_dict("records") == [{"method": "m", "gap": "12.3", "gap, change": "-1.0"}]
+    assert replace(shares, percent=False).shown().text()["gap"].tolist() == ["0.123 [0.100, 0.150]"]
+    assert shares.shown(intervals=False).rows() == [["m", "12.3", "-1.0"]]

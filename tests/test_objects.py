@@ -76,7 +76,7 @@ def test_a_table_reads_in_per_cent_and_keeps_its_numbers_on_request(audit: hl.Au
     collateral = audit.collateral_results
     assert collateral is not None
     assert len(collateral.table()) == len(collateral.table(wide=True))
-    assert "difference, points" in collateral.table()
+    assert "change, points" in collateral.table()
 
 
 ENTRIES: dict[str, Callable[[hl.Audit, Any], Any]] = {

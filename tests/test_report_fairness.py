@@ -41,7 +41,8 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
     assert len(page.verdict) == 2
     assert page.tone == ("neutral" if verdict.word == "not shown" else "caution")
     first, second, *_ = audit.location.spurious
-    assert titles(page)[:7] == [
+    assert titles(page)[:8] == [
+        "Conditions of the verdict (presentation)",
         "Does presentation go together with the predictions?",
         "Which heads",
         "What heads encode",
@@ -50,7 +51,7 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
         f"Images of head {first}",
         f"What head {second} encodes",
     ]
-    assert titles(page)[-10:] == [
+    assert titles(page)[-9:] == [
         "Effect of each head",
         "Class by class",
         "Who is harmed",
@@ -59,7 +60,6 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
         "Where the changed predictions went",
         "What it cost elsewhere",
         "Random-head control",
-        "Conditions of the verdict (presentation)",
         "The data",
     ]
     tiles = {tile.name: tile.value for tile in page.tiles}
@@ -69,13 +69,13 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
 
 def test_the_table_of_the_association_holds_the_results(audit, page):
     found = audit.fairness_results
-    table = section(page, "Does").table.set_index("measure")
+    table = section(page, "Does").table.text().set_index("measure")
     before = found.change.before
     low, high = before.interval["cramers_v"]
     assert table.loc["Cramér's V", "before"] == f"{before.cramers_v:.3f} [{low:.3f}, {high:.3f}]"
     low, high = (100 * end for end in found.change.interval["accuracy"])
     difference = 100 * found.change.difference["accuracy"]
-    assert table.loc["accuracy, %", "change"] == f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    assert table.loc["accuracy, %", "difference"] == f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
     text = section(page, "Does").text
     assert f"V would be {found.within.expected:.3f} on average" in text
     assert f"V = {found.labels_v:.3f}" in text
@@ -83,7 +83,7 @@ def test_the_table_of_the_association_holds_the_results(audit, page):
 
 def test_who_is_harmed_has_every_class_and_value_before_and_after(audit, page):
     found, data = audit.fairness_results, audit.data
-    table = section(page, "Who is harmed").table
+    table = section(page, "Who is harmed").table.frame
     assert len(table) == len(audit.task.classes) * len(audit.attribute.value_names)
     assert table["images"].sum() == len(audit.splits.test)
     for _, row in table.iterrows():
@@ -94,10 +94,18 @@ def test_who_is_harmed_has_every_class_and_value_before_and_after(audit, page):
         assert (row["value"] != value) == (mine.sum() < 30)
         for when in ("before", "after"):
             right = found.predictions[when][mine] == data.test_labels[mine]
-            assert row[f"accuracy {when}, %"] == f"{100 * right.mean():.1f}"
+            assert row[f"accuracy_{when}"] == right.mean()
     text = "".join(Page(render(page)).text)
     assert "Save as CSV" in text
     assert "Headline numbers" in render(page)
+
+
+def test_the_data_are_counted_by_group_in_both_parts(audit, page):
+    table = section(page, "The data").table.frame.set_index("group")
+    for part, rows in (("reference", audit.splits.reference), ("scored", audit.splits.test)):
+        names, counts = np.unique(audit.data.groups[rows], return_counts=True)
+        assert table[f"{part} images"][names].tolist() == counts.tolist()
+        assert table[f"{part} images"].sum() == len(rows)
 
 
 def test_random_heads_and_shares_are_told(audit, page):
@@ -107,13 +115,13 @@ def test_random_heads_and_shares_are_told(audit, page):
     assert f"{100 * (1 - compared.share_at_least):.1f} % of them lower V by less" in text
     assert f"p = {compared.p:.3f}" in text
     table = section(page, "Effect of each head").table
-    assert table["head"].tolist() == [str(head) for head in found.candidates]
+    assert table.text()["head"].tolist() == [str(head) for head in found.candidates]
     assert "was not measured" in section(page, "Effect of each head").text
 
 
 def test_classes_and_flow_hold_every_image(audit, page):
     found = audit.fairness_results
-    table = section(page, "Class by class").table
+    table = section(page, "Class by class").table.frame
     assert table["images"].sum() == len(audit.splits.test)
     flow = section(page, "Where the changed").figure
     assert sum(sum(bar.x) for bar in flow.data) == found.transitions.sum() > 0
@@ -133,20 +141,20 @@ def test_fates_part_the_transitions():
 def test_each_candidate_has_its_texts_and_its_images(audit, page):
     for head in audit.location.spurious:
         texts, images = section(page, f"Texts of head {head}"), section(page, f"Images of head {head}")
-        assert texts.table["text"].tolist() == list(audit.explanations[head].texts)
+        assert texts.table.frame["text"].tolist() == list(audit.explanations[head].texts)
         first = section(page, f"What head {head}").text
         assert first.startswith(audit.encoding(head).sentences[0])
         assert f"Label: {audit.explanations[head].label}." in first
-        assert len(images.table) == 16
+        assert len(images.table.frame) == 16
         assert len(images.figure.layout.images) == 16
-        assert images.table["end"].tolist() == ["towards masculine"] * 8 + ["towards feminine"] * 8
+        assert images.table.frame["end"].tolist() == ["towards masculine"] * 8 + ["towards feminine"] * 8
     assert not [one for one in content(audit, images=0).sections if one.title.startswith("Images of")]
 
 
 def test_top_images_are_those_of_the_head_along_the_concept_vector(audit, page):
     head = audit.location.spurious[0]
     own = audit.data.test.heads(*head) @ audit.location.concept.directions[0].float()
-    table = section(page, f"Images of head {head}").table
+    table = section(page, f"Images of head {head}").table.frame
     best = int((own - own.mean()).argmax())
     assert table["file"][0] == audit.data.test.manifest["path"][best]
     assert float(table["score"][0]) == pytest.approx(float(own[best] - own.mean()), abs=6e-5)
@@ -216,7 +224,7 @@ def test_inferred_values_are_said_to_be_inferred_everywhere(audit):
     assert any("inferred" in sentence for sentence in page.verdict)
     assert any("inferred" in note for note in page.notes)
     for one in page.sections:
-        for text in (one.title, one.caption, one.table_caption):
+        for text in (one.title, one.caption, "" if one.table is None else one.table.caption):
             assert "warmth" not in text.replace("warmth (inferred)", "")
         if one.figure is not None and one.title.startswith("Random-head"):
             assert "inferred" in one.figure.layout.xaxis.title.text
@@ -243,7 +251,7 @@ def test_heads_from_anywhere_are_reported(audit):
     own.fairness(["L2H4"], n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(own)
     assert section(page, "Which heads").text == "Heads by the locator by hand: L2H4."
-    assert section(page, "Images of head L2H4").table["end"].unique().tolist() == ["most", "least"]
+    assert section(page, "Images of head L2H4").table.frame["end"].unique().tolist() == ["most", "least"]
 
 
 def test_no_random_set_is_said_so(audit):

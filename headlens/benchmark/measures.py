@@ -19,6 +19,7 @@ from headlens.metrics import SMALL, Measures
 from headlens.metrics.bootstrap import interval, small
 from headlens.progress import progress
 from headlens.prompts import ZeroShotTask
+from headlens.tables import Column, Kind, Table
 
 _MOST = 12  # small groups that a note names
 
@@ -150,34 +151,23 @@ class ExtraTable:
         frame = pd.concat(parts, ignore_index=True)
         return frame[["method", *[column for column in frame.columns if column != "method"]]]
 
-    def cells(self, intervals: bool = True) -> pd.DataFrame:
-        """As people read it: value, interval, and the change from zero-shot with its own; or without intervals."""
-        rows = []
+    def shown(self, intervals: bool = True) -> Table:
+        """As people read it: value and change from zero-shot, with their intervals or without."""
+        rows: list[dict[str, Any]] = []
         for one in self.rows:
-            cells = {"method": one.method}
-            for name, heading in self.columns.items():
-                if name not in one.values:
-                    continue
-                ends = one.interval[name] if intervals else None
-                cells[heading] = self._written(one.values[name], ends, False)
+            row: dict[str, Any] = {"method": one.method}
+            for name in (name for name in self.columns if name in one.values):
+                row |= _with_ends(name, one.values[name], one.interval[name] if intervals else None)
                 if name in one.difference:
                     ends = one.difference_interval[name] if intervals else None
-                    change = self._written(one.difference[name], ends, True)
-                    cells[f"{heading}, change"] = change
-            rows.append(cells)
+                    row |= _with_ends(f"{name}_change", one.difference[name], ends)
+            rows.append(row)
         frame = pd.DataFrame(rows)
-        # Zero-shot has no change from itself: its row alone would put the changes last.
-        order = [name for heading in self.columns.values() for name in (heading, f"{heading}, change")]
-        return frame[["method", *(name for name in order if name in frame.columns)]].fillna("–")
-
-    def _written(self, value: float, ends: tuple[float, float] | None, sign: bool) -> str:
-        unit, digits = (100, 1) if self.percent else (1, 3)
-        form = f"{{:{'+' if sign else ''}.{digits}f}}"
-
-        def written(share: float) -> str:
-            return form.format(round(unit * share, digits) + 0.0)  # no minus before a zero
-
-        return written(value) if ends is None else f"{written(value)} [{written(ends[0])}, {written(ends[1])}]"
+        kinds: tuple[Kind, Kind] = ("percent", "points") if self.percent else ("number", "change")
+        columns: dict[str, Kind | Column] = {"method": "text"}
+        for name, heading in self.columns.items():
+            columns |= {name: Column(kinds[0], heading), f"{name}_change": Column(kinds[1], f"{heading}, change")}
+        return Table(frame, {name: column for name, column in columns.items() if name in frame})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -188,6 +178,10 @@ class ExtraTable:
             "percent": self.percent,
             "rows": [one.to_dict() for one in self.rows],
         }
+
+
+def _with_ends(name: str, value: float, ends: tuple[float, float] | None) -> dict[str, float]:
+    return {name: value} if ends is None else {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
 
 
 def only(measures: Measures, name: str, called: str) -> Measures:

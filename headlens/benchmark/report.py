@@ -22,6 +22,7 @@ from headlens.errors import ExplainError, ImageError, LocateError
 from headlens.heads import HeadId
 from headlens.locate import Location
 from headlens.manifest import candidate_indices
+from headlens.tables import Column, Table
 
 FIGURED = ("zero-shot", "roboshot", "ortho-cali", "ablation", "ltc", "last-layer retraining")
 _MOST_GROUPS = 12
@@ -63,11 +64,13 @@ def write_report(
 
 
 def _tables(table: BenchmarkTable) -> list[Section]:
-    cells = table.cells()
-    of_row = {i: name for name, rows in table.families().items() for i in rows}
-    cells.insert(1, "what it is", [of_row[i] for i in range(len(cells))])
-    sections = [Section("All methods", table=cells, table_caption="Accuracy in per cent; see the notes above.")]
-    sections += [Section(extra.title, extra.note, table=extra.cells()) for extra in table.extras]
+    shown, of_row = table.shown(), {i: name for name, rows in table.families().items() for i in rows}
+    frame = shown.frame.assign(family=[of_row[i] for i in range(len(shown.frame))])
+    name, *others = shown.columns
+    columns = {name: shown.columns[name], "family": Column("text", "what it is")}
+    whole = Table(frame, columns | {one: shown.columns[one] for one in others}, "See the notes above.")
+    sections = [Section("All methods", table=whole)]
+    sections += [Section(extra.title, extra.note, table=extra.shown()) for extra in table.extras]
     return [*sections, *_by_class(table)]
 
 
@@ -77,9 +80,8 @@ def _by_class(table: BenchmarkTable) -> list[Section]:
         return []
     heads = {name: ", ".join(str(HeadId(*one)) for one in own) for name, own in table.heads.by_class.items()}
     frame = pd.DataFrame({"class": list(heads), "salient heads": [own or "none" for own in heads.values()]})
-    return [
-        Section("Salient heads of each class", "Those that an image gets whose class is taken to be this.", table=frame)
-    ]
+    what = "Those that an image gets whose class is taken to be this."
+    return [Section("Salient heads of each class", what, table=Table(frame))]
 
 
 def figures(audit: Audit, images: int = 4, kinds: Mapping[str, Sequence[str]] | None = None) -> list[Section]:

@@ -84,11 +84,10 @@ def write_table(table: BenchmarkTable, out: Path) -> None:
 def show(table: BenchmarkTable, out: Path) -> None:
     """The table in the terminal; further measures without their intervals, for which there is no room."""
     console = Console()
-    cells = table.cells()
     parts = [list(rows) for rows in table.families().values()]
-    console.print(rich_table(cells, ends={rows[-1] for rows in parts}))
+    console.print(rich_table(table.shown(), ends={rows[-1] for rows in parts}))
     for extra in table.extras:
-        console.print(rich_table(extra.cells(intervals=False), f"\n{extra.title}"))
+        console.print(rich_table(extra.shown(intervals=False), f"\n{extra.title}"))
     console.print()
     for note in table.footnotes():
         console.print(Text(note, style="dim"))

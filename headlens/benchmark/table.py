@@ -15,10 +15,10 @@ from headlens.benchmark.suite import Published
 from headlens.metrics import SMALL, cramers_v, paired_difference
 from headlens.serialization import to_json
 from headlens.steps.evaluate import Fitted
+from headlens.tables import MISSING, Column, Kind, Table
 
 Interval = tuple[float, float]
 _COLUMNS = ("average", "worst_group", "gap")
-_HEADINGS = {"average": "average", "worst_group": "worst group", "gap": "gap"}
 RIVAL = "ltc"
 """The method that every other is compared with, beside zero-shot."""
 FAMILIES = (
@@ -32,7 +32,6 @@ FAMILIES = (
 )
 """The parts of the table, by what a method is given beside texts and images, in their order. A table that compares a
 probe, trained on labels, with a method that reads nothing but texts has to say so."""
-_LEAD = f"less that of {RIVAL}"
 _MOST = 12  # groups that a footnote names
 
 
@@ -124,32 +123,40 @@ class BenchmarkTable:
             records.append(record)
         return pd.DataFrame(records)
 
-    def cells(self) -> pd.DataFrame:
+    def shown(self) -> Table:
         """The table as people read it: per cent, intervals in brackets, published numbers in a column of their own.
 
         Methods that could not be fitted here are left to the footnotes.
         """
-        rows = []
-        for row in self.rows:
-            if row.failure:
-                continue
-            cell = {"method": row.method + (" †" if row.transductive else "")}
-            cell["given"] = ", ".join(row.given) or "–"
-            for name in _COLUMNS:
-                cell[_HEADINGS[name]] = _percent(getattr(row, name), row.interval.get(name))
-            cell["gain, worst group"] = _percent(row.gain, row.gain_interval, sign=True)
-            cell[_LEAD] = _percent(row.lead, row.lead_interval, sign=True)
-            cell["V"] = "–" if row.corrected_v is None else f"{row.corrected_v:.3f}"
-            cell["p, random"] = "–" if row.random_p is None else f"{row.random_p:.3f} of {row.random_sets}"
-            told = [_told(one) for one in self._published_of(row.method)]
-            cell["published"] = "; ".join(told) or "–"
-            rows.append(cell)
-        frame = pd.DataFrame(rows)
-        unused = [] if any(row.lead is not None for row in self.rows) else [_LEAD]
-        return frame.drop(columns=unused if self.published else [*unused, "published"])
+        frame = self.frame()
+        frame = frame[frame["failure"] == ""].assign(
+            method=[row.method + " †" * row.transductive for row in self.rows if not row.failure],
+            given=[", ".join(row.given) or MISSING for row in self.rows if not row.failure],
+            published=[
+                "; ".join(map(_accuracies, self._published_of(row.method))) or MISSING
+                for row in self.rows
+                if not row.failure
+            ],
+        )
+        columns: dict[str, Kind | Column] = {
+            "method": "text",
+            "given": "text",
+            "average": "percent",
+            "worst_group": Column("percent", "worst group"),
+            "gap": "percent",
+            "gain": Column("points", "gain, worst group"),
+            "lead": Column("points", f"less that of {RIVAL}"),
+            "corrected_v": Column("number", "V"),
+            "random_p": Column("p", "p, random"),
+            "random_sets": Column("count", "sets"),
+            "published": "text",
+        }
+        unused = {name for name in ("lead", "random_p", "random_sets") if frame[name].isna().all()}
+        unused |= set() if self.published else {"published"}
+        return Table(frame, {name: column for name, column in columns.items() if name not in unused})
 
     def families(self) -> dict[str, list[int]]:
-        """The rows of `cells()` by the part of the table that they stand in, in their order."""
+        """The rows of `shown()` by the part of the table that they stand in, in their order."""
         parts: dict[str, list[int]] = {}
         for i, row in enumerate(row for row in self.rows if not row.failure):
             parts.setdefault(row.family, []).append(i)
@@ -182,7 +189,7 @@ class BenchmarkTable:
             lines.append(f"Could not be fitted here: {names}. {reason}")
         sources = dict.fromkeys(one.source for one in self.published)
         for source in sources:
-            told = ", ".join(f"{one.method} {_told(one)}" for one in self.published if one.source == source)
+            told = ", ".join(f"{one.method} {_accuracies(one)}" for one in self.published if one.source == source)
             lines.append(f"Published worst group / average of this model: {told} ({source}).")
         if missed := self.missed():
             lines.append(f"Published and not reached here (the interval lies below it): {missed}.")
@@ -205,26 +212,26 @@ class BenchmarkTable:
 
     def markdown(self) -> str:
         """The table, the suite's further measures and the footnotes as Markdown."""
-        cells, parts = self.cells(), []
+        shown, parts = self.shown(), []
+        cells = shown.rows()
         for family, rows in self.families().items():
-            heading = [f"**{family}**", *[""] * (len(cells.columns) - 1)]
-            parts += [heading, *cells.iloc[rows].to_numpy().tolist()]
-        text = [_markdown(list(cells.columns), parts)]
+            parts += [[f"**{family}**", *[""] * (len(shown.headings) - 1)], *(cells[row] for row in rows)]
+        text = [_markdown(shown.headings, parts)]
         for extra in self.extras:
-            own = extra.cells()
-            text += ["", f"**{extra.title}**. {extra.note}", "", _markdown(list(own.columns), own.to_numpy().tolist())]
+            own = extra.shown()
+            text += ["", f"**{extra.title}**. {extra.note}", "", _markdown(own.headings, own.rows())]
         return "\n".join([*text, "", *[f"{note}\n" for note in self.footnotes()]])
 
     def latex(self) -> str:
         """The table as a LaTeX tabular (booktabs), a rule between the families, and one tabular a further measure."""
-        body = _latex(self.cells())
+        body = _latex(self.shown())
         lines = body.splitlines()
         first = lines.index("\\midrule") + 1
         ends = np.cumsum([len(rows) for rows in self.families().values()])[:-1]
         for end in reversed(ends.tolist()):
             lines.insert(first + end, "\\midrule")
         return (
-            "\n\n".join(["\n".join(lines), *(f"% {extra.title}\n{_latex(extra.cells())}" for extra in self.extras)])
+            "\n\n".join(["\n".join(lines), *(f"% {extra.title}\n{_latex(extra.shown())}" for extra in self.extras)])
             + "\n"
         )
 
@@ -241,7 +248,7 @@ class BenchmarkTable:
         return [told for told in self.published if told.method == method]
 
     def _repr_html_(self) -> str:
-        return self.cells().to_html(index=False, escape=True)
+        return self.shown()._repr_html_()
 
 
 def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
@@ -312,20 +319,7 @@ def _family(fitted: Fitted | None) -> str:
     return "fitted on reference labels" if fitted.given else "texts alone"
 
 
-def _percent(value: float | None, interval: Interval | None, sign: bool = False) -> str:
-    if value is None:
-        return "–"
-    form = "{:+.1f}" if sign else "{:.1f}"
-
-    def written(share: float) -> str:
-        return form.format(round(100 * share, 1) + 0.0)  # no minus before a zero
-
-    if interval is None:
-        return written(value)
-    return f"{written(value)} [{written(interval[0])}, {written(interval[1])}]"
-
-
-def _told(one: Published) -> str:
+def _accuracies(one: Published) -> str:
     worst = "–" if one.worst_group is None else f"{one.worst_group}"
     return worst if one.average is None else f"{worst} / {one.average}"
 
@@ -337,8 +331,9 @@ def _markdown(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(columns), "|---|" + "---:|" * (len(columns) - 1), *map(line, rows)])
 
 
-def _latex(cells: pd.DataFrame) -> str:
+def _latex(shown: Table) -> str:
     # Letters that a plain pdflatex does not know.
+    cells = shown.text()
     escaped = cells.rename(columns=_tex).map(_tex)
     return escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" + "r" * (cells.shape[1] - 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ from headlens.document.html import write
 from headlens.errors import CorrectionError
 from headlens.plots.style import shorten
 from headlens.steps import reproduce
-from headlens.tables import plain
+from headlens.tables import Table, plain
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -56,8 +57,8 @@ def write_report(audit: Audited, path: Path, images: int) -> Path:
 def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:
     """All that an audit found: a correction, a fairness audit, or both, as far as there are results.
 
-    In this order: what was found, the heads and what they encode, what correcting them does, who is harmed, what it
-    costs elsewhere, whether random heads do as much, and the data.
+    In this order: the verdict with its conditions, the heads and what they encode, what correcting them does, who is
+    harmed, what it costs elsewhere, whether random heads do as much, and the data.
 
     Args:
         audit: with the results of `evaluate`, of `fairness`, or of both.
@@ -98,7 +99,7 @@ def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:
         question=_question(audit),
         words=_glossary(audit),
         notes=notes,
-        sections=[*sections, elsewhere_section(audit), *controls, *_conditions(audit), _data(audit)],
+        sections=[*_conditions(audit), *sections, elsewhere_section(audit), *controls, _data(audit)],
         settings=settings,
         commands=_commands(audit),
         limits=limits,
@@ -122,15 +123,14 @@ def _commands(audit: Audited) -> dict[str, str]:
 def _conditions(audit: Audited) -> list[Section]:
     """Each condition of the verdicts with its outcome."""
     results, found = audit.results, audit.fairness_results
-    judged = {} if found is None else {attribute_name(audit): found.verdict.table()}
+    judged = {} if found is None else {attribute_name(audit): found.verdict.shown()}
     if results is not None and results.verdict is not None:
-        judged[results.verdict.method] = results.verdict.table()
+        judged[results.verdict.method] = results.verdict.shown()
     return [
         Section(
             f"Conditions of the verdict ({name})",
             "A verdict needs every condition to be met; 'open' means that these images, labels or sets cannot decide.",
-            table=table,
-            table_caption="Every condition of the rule, its outcome and the numbers.",
+            table=replace(table, caption="Every condition of the rule, its outcome and the numbers."),
         )
         for name, table in judged.items()
     ]
@@ -139,18 +139,14 @@ def _conditions(audit: Audited) -> list[Section]:
 def _data(audit: Audited) -> Section:
     """The images of each group in both parts."""
     parts = {"reference": audit.splits.reference, "scored": audit.splits.test}
-    counts = {name: pd.Series(audit.data.groups[rows]).value_counts() for name, rows in parts.items()}
-    groups = sorted(set().union(*counts.values()), key=str)
-    table = pd.DataFrame({"group": groups})
-    for name, count in counts.items():
-        table[f"{name} images"] = [int(count.get(group, 0)) for group in groups]
+    counts = {f"{name} images": pd.Series(audit.data.groups[rows]).value_counts() for name, rows in parts.items()}
+    frame = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("group").sort_index().reset_index()
     return Section(
         "The data",
         f"Manifest {audit.question.manifest}, head states {audit.store.fingerprint}. Heads are located and corrections "
         "fitted on the reference images; all accuracies are those of the scored ones.",
-        table=table,
-        table_caption="Images of each group in both parts.",
-        table_folded=len(groups) > 20,
+        table=Table(frame, caption="Images of each group in both parts."),
+        table_folded=len(frame) > 20,
     )
 
 

@@ -7,14 +7,13 @@ sections; none of them computes anything. The short forms, card and terminal, ta
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
+
+from headlens.tables import Table
 
 Tone = Literal["good", "caution", "neutral"]
 
@@ -28,9 +27,7 @@ class Section:
         text: plain text; an empty line begins a new paragraph.
         figure: a plotly figure, best one of `headlens.plots`, which come with their text alternative.
         caption: plain text under the figure.
-        table: the first column heads the rows. Floating-point numbers are shown to three decimals, so a column of
-            percentages is best given as text.
-        table_caption: plain text above the table.
+        table: of a result, or of several, with its caption.
         table_folded: whether the page shows the table only when it is opened.
         brief: what the short forms say instead of the text, a sentence each; None leaves the section out of them.
         brief_table: whether the short forms show the table as well; the terminal leaves out sections without it.
@@ -41,8 +38,7 @@ class Section:
     text: str = ""
     figure: go.Figure | None = None
     caption: str = ""
-    table: pd.DataFrame | None = None
-    table_caption: str = ""
+    table: Table | None = None
     table_folded: bool = False
     brief: Sequence[str] | None = None
     brief_table: bool = False
@@ -94,41 +90,6 @@ class Document:
     def sentences(self) -> tuple[str, ...]:
         """The verdict, sentence by sentence."""
         return (self.verdict,) if isinstance(self.verdict, str) else tuple(self.verdict)
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table as text: its column names, its rows, and which columns hold numbers."""
-
-    columns: list[str]
-    rows: list[list[str]]
-    numeric: list[bool]
-
-
-def text_table(frame: pd.DataFrame) -> TextTable:
-    """Every cell as the text that all forms show."""
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-    return TextTable(
-        columns=[str(column) for column in frame.columns],
-        rows=rows,
-        numeric=[
-            # Names of heads, "10.3", are not numbers: the first column is one only by its type.
-            pd.api.types.is_numeric_dtype(kind) or (i > 0 and all(_NUMBER.match(row[i]) for row in rows))
-            for i, kind in enumerate(frame.dtypes)
-        ],
-    )
-
-
-_NUMBER = re.compile(r"[+−-]?\d[\d.,]*( ?%)?( [\[(].*[\])])?$|–$|-?inf$")
-"""A number, with or without its interval."""
-
-
-def _cell(value: object) -> str:
-    if value is None or value is pd.NA or value is pd.NaT:
-        return "–"
-    if isinstance(value, float | np.floating):
-        return f"{value:.3f}" if np.isfinite(value) else "–" if np.isnan(value) else str(value)
-    return str(value)
 
 
 def setting(value: object) -> str:

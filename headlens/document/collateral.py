@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from headlens import plots
 from headlens.document.blocks import Section
 from headlens.metrics import Collateral
 from headlens.steps.collateral import CANDIDATES, CollateralResults, Kind, OtherTask
-from headlens.tables import listed, percent, points
+from headlens.tables import listed, percent
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -32,7 +31,7 @@ def elsewhere_section(audit: Audited) -> Section:
     named = " and ".join(others) if len(others) < 3 else listed(others)
     asked = f"were asked for {named} as well" if others else "are counted class by class"
     itself = [task.name for task in found.tasks if task.kind == "attribute"]
-    meant = f" That {itself[0]} itself is told less well is meant, where it is taken out." if itself else ""
+    meant = f" A loss on {itself[0]} itself is intended where the correction removes it." if itself else ""
     paragraphs = [
         "A correction changes the embedding of an image, which serves other questions too. So the same scored images "
         f"{asked}, with and without it. Only a change whose 95 % interval leaves zero is called a rise or a fall."
@@ -46,9 +45,11 @@ def elsewhere_section(audit: Audited) -> Section:
         plots.collateral(found),
         caption="Change of accuracy on the scored images, with 95 % bootstrap intervals; before and after are paired. "
         "Of many tasks, some leave zero by chance.",
-        table=_table(found),
-        table_caption="Accuracy of other tasks and of single classes before and after; guessing is the share of the "
-        "most frequent answer.",
+        table=replace(
+            found.shown(),
+            caption="Accuracy of other tasks and of single classes before and after; guessing is the share of the most "
+            "frequent answer.",
+        ),
         brief=(*_sentences(found), *found.notes),
     )
 
@@ -125,26 +126,3 @@ def _moves(one: Collateral, tasks: Iterable[OtherTask]) -> str:
 
 def _falls(one: Collateral, task: OtherTask) -> bool:
     return one.interval[task.name][1] < 0
-
-
-def _table(found: CollateralResults) -> pd.DataFrame:
-    rows = []
-    for task in found.tasks:
-        for method, one in found.methods.items():
-            if task.name in one.before:
-                low, high = one.interval[task.name]
-                few = " (under 30 images)" if task.name in one.small else ""
-                rows.append(
-                    {
-                        "task": f"{task.name}{' (audited)' if task.kind == 'attribute' else ''}{few}",
-                        "method": method,
-                        "before, %": percent(one.before[task.name]),
-                        "after, %": percent(one.after[task.name]),
-                        "change, points": points(one.difference[task.name]),
-                        "95 % interval": f"{points(low)} to {points(high)}",
-                        "guessing, %": "–" if task.guess is None else percent(task.guess),
-                        "images": task.images,
-                    }
-                )
-    table = pd.DataFrame(rows)
-    return table if len(found.methods) > 1 else table.drop(columns="method")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from headlens.document.harm import harm_sections
 from headlens.document.heads import encoded_sections, heads_section, mistakes_figure
 from headlens.metrics import Evaluation
 from headlens.steps import HeadAblation
-from headlens.tables import change, listed, number, percent, points
+from headlens.tables import Column, Kind, Table, listed, percent, points
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -122,21 +123,16 @@ def correction_settings(audit: Audited) -> dict[str, object]:
 
 def _methods(audit: Audited) -> Section:
     assert audit.results is not None
-    rows = []
-    for record in audit.results.records():
-        cells = {"method": record["method"]}
-        for name, heading in (("average", "average"), ("worst_group", "worst group"), ("gap", "gap")):
-            low, high = record["interval"][name]
-            cells[heading] = f"{percent(record[name])} [{percent(low)}, {percent(high)}]"
-        rows.append(cells)
     return Section(
         "What correcting does",
         "Each row is a way to answer: the model as it is (zero-shot), the corrections, and each correction with random "
         "heads instead of the located ones. A correction is worth its name where its worst group gains and random "
         "heads do not do as much.",
-        table=pd.DataFrame(rows),
-        table_caption="Accuracy in per cent, with 95 % bootstrap intervals over images; for random heads the central "
-        "95 % of the draws. The gap is average minus worst group.",
+        table=replace(
+            audit.results.shown(),
+            caption="Accuracy with 95 % bootstrap intervals over images; for random heads the central 95 % of the "
+            "draws. The gap is average minus worst group.",
+        ),
         brief=("Accuracy in per cent, with 95 % intervals; for random heads the central 95 % of the draws.",),
         brief_table=True,
     )
@@ -151,40 +147,25 @@ def _groups(audit: Audited) -> Section:
     evaluations = audit.results.evaluations
     first = evaluations["zero-shot"]
     groups = sorted(first.groups, key=lambda name: first.groups[name])
-    table = pd.DataFrame({"group": groups, "images": [first.sizes[name] for name in groups]})
+    frame = pd.DataFrame({"group": groups, "images": [first.sizes[name] for name in groups]})
+    columns: dict[str, Kind | Column] = {"group": "text", "images": "count"}
     for method, one in evaluations.items():
-        table[f"{method}, %"] = [
-            f"{percent(one.groups[name])} [{', '.join(map(percent, one.interval[f'groups.{name}']))}]"
-            for name in groups
-        ]
+        numbers = [(one.groups[name], *one.interval[f"groups.{name}"]) for name in groups]
+        frame[[method, f"{method}_low", f"{method}_high"]] = numbers
+        columns[method] = "percent"
     return Section(
         "Group by group",
         "A group is a class with a value of the attribute. A correction that helps the groups in which the two "
         "conflict often costs those in which they agree.",
         figure=plots.groups(list(audit.results.evaluations.values()), chance=1 / len(audit.task.classes)),
         caption="Accuracy before and after, with 95 % bootstrap intervals.",
-        table=table,
-        table_caption="Every group, the lowest accuracy of zero-shot first.",
+        table=Table(frame, columns, "Every group, the lowest accuracy of zero-shot first."),
         table_folded=len(groups) <= _MOST_GROUPS,
     )
 
 
 def ablation_section(found: HeadAblation) -> Section:
     """Before and after the ablation of some heads, beside random heads."""
-    rows = []
-    for row in found.table().to_dict("records"):
-        of_v = row["measure"] == "Cramér's V"
-        write, moved = (number, change) if of_v else (percent, points)
-        rows.append(
-            {
-                "measure": row["measure"] if of_v else f"{row['measure']}, %",
-                "before": write(row["before"]),
-                "after": write(row["after"]),
-                "difference": f"{moved(row['difference'])} [{moved(row['low'])}, {moved(row['high'])}]",
-                "random heads": write(row["random"]),
-                "p": number(row["p"]),
-            }
-        )
     compared = (
         "No random heads were drawn."
         if found.control is None
@@ -195,22 +176,13 @@ def ablation_section(found: HeadAblation) -> Section:
         f"Ablated heads are replaced by their means over the reference split; measured on the scored split. {compared}"
     )
     title = f"Before and after ablating {listed(found.heads, 12)}"
-    return Section(title, text, table=pd.DataFrame(rows), table_caption=title, brief=(text,), brief_table=True)
+    return Section(title, text, table=replace(found.shown(), caption=title), brief=(text,), brief_table=True)
 
 
 def accuracy_section(evaluation: Evaluation) -> Section:
     """Accuracy of every group with nothing ablated."""
-    names = {"average": "average", "worst_group": "worst group", "gap": "gap"}
-    rows = [
-        {
-            "zero-shot": names.get(row["measure"], row["measure"]),
-            "images": f"{row['images']:,}",
-            "accuracy, %": f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]",
-        }
-        for row in evaluation.table().to_dict("records")
-    ]
     title = "Accuracy by group, no head ablated"
-    return Section(title, table=pd.DataFrame(rows), table_caption=title, brief=(), brief_table=True)
+    return Section(title, table=replace(evaluation.shown(), caption=title), brief=(), brief_table=True)
 
 
 def correction_controls(audit: Audited) -> list[Section]:

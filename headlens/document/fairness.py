@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,10 @@ from headlens.document.collateral import elsewhere_verdict
 from headlens.document.formatting import attribute_name, candidates, few
 from headlens.document.harm import harm_sections
 from headlens.document.heads import concept_figure, encoded_sections, heads_section
-from headlens.metrics import SMALL, Association
+from headlens.metrics import SMALL
 from headlens.metrics.harm import transitions_by_fate
 from headlens.steps import FairnessResults
-from headlens.tables import change, listed, number, percent, points
+from headlens.tables import Column, Kind, Table, change, listed, number, percent, points
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -166,9 +167,11 @@ def _association(audit: Audited) -> Section:
     return Section(
         f"Does {name} go together with the predictions?",
         text,
-        table=_association_table(found),
-        table_caption=f"Association of {name} with the predicted class, and accuracy in per cent, with "
-        f"{100 * found.change.level:.0f} % bootstrap intervals; that of the change is paired.",
+        table=replace(
+            found.shown(),
+            caption=f"Association of {name} with the predicted class, and accuracy, with "
+            f"{100 * found.change.level:.0f} % bootstrap intervals; that of the difference is paired.",
+        ),
         brief=(f"Before is zero-shot; after, with {candidates(len(found.candidates))} ablated.",),
         brief_table=True,
     )
@@ -189,32 +192,6 @@ def _tokens_section(audit: Audited, maps: int) -> list[Section]:
             figure,
         )
     ]
-
-
-def _association_table(found: FairnessResults) -> pd.DataFrame:
-    names = {
-        "corrected": ("Cramér's V, bias-corrected", number, change),
-        "cramers_v": ("Cramér's V", number, change),
-        "accuracy": ("accuracy, %", percent, points),
-    }
-    rows = []
-    for key, (name, write, write_change) in names.items():
-
-        def told(one: Association, key: str = key, write=write) -> str:  # type: ignore[no-untyped-def]
-            low, high = one.interval[key]
-            return f"{write(getattr(one, key))} [{write(low)}, {write(high)}]"
-
-        low, high = found.change.interval[key]
-        ends = f"[{write_change(low)}, {write_change(high)}]"
-        rows.append(
-            {
-                "measure": name,
-                "before": told(found.change.before),
-                "after": told(found.change.after),
-                "change": f"{write_change(found.change.difference[key])} {ends}",
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 _NO_SETS = "No random sets were drawn: what the ablation of the candidates does is not compared with chance."
@@ -277,27 +254,24 @@ def _shares(audit: Audited) -> Section:
         text += (
             "\n\nThe total effect, in which later layers react, was not measured: it needs the model and the images."
         )
-    table = pd.DataFrame(
-        [
-            {
-                "head": str(one.head),
-                "V, this head ablated": number(one.cramers_v),
-                "change of V": change(one.change),
-                "share of the effect, %": "–" if one.share is None else percent(one.share),
-                "accuracy, %": percent(one.accuracy),
-                "encodes": audit.explanations[one.head].label if one.head in audit.explanations else "not explained",
-            }
-            for one in found.shares
-        ]
-    )
+    frame = pd.DataFrame(map(vars, found.shares)).astype({"share": float})
+    explained = audit.explanations
+    frame["encodes"] = [explained[h].label if h in explained else "not explained" for h in frame["head"]]
+    columns: dict[str, Kind | Column] = {
+        "head": "head",
+        "cramers_v": Column("number", "V, this head ablated"),
+        "change": Column("change", "change of V"),
+        "share": Column("percent", "share of the effect"),
+        "accuracy": "percent",
+        "encodes": "text",
+    }
     return Section(
         "Effect of each head",
         text,
         plots.shares(found.shares, found.change, found.total),
         caption=f"Change of Cramér's V of {name}, with {100 * found.change.level:.0f} % bootstrap intervals of the "
         "candidates together.",
-        table=table,
-        table_caption=f"Every candidate, ablated alone, for {name}.",
+        table=Table(frame, columns, f"Every candidate, ablated alone, for {name}."),
         brief=brief,
         brief_table=True,
     )
@@ -307,31 +281,29 @@ def _classes(audit: Audited) -> Section:
     """Accuracy, V and the gap between the attribute's values of every class, before and after."""
     found, name = _found(audit), attribute_name(audit)
     ranked = sorted(found.by_class, key=lambda one: one.v_after - one.v_before)
-    table = pd.DataFrame(
-        [
-            {
-                "class": one.name if one.images >= SMALL else f"{one.name} (under {SMALL} images)",
-                "images": one.images,
-                "V before": number(one.v_before),
-                "V after": number(one.v_after),
-                "gap before, %": percent(one.gap_before),
-                "gap after, %": percent(one.gap_after),
-                "accuracy before, %": percent(one.accuracy_before),
-                "accuracy after, %": percent(one.accuracy_after),
-                "corrected": one.corrected,
-                "newly wrong": one.newly_wrong,
-            }
-            for one in ranked
-        ]
-    )
+    frame = pd.DataFrame(map(vars, ranked))
+    frame["name"] = [one.name if one.images >= SMALL else f"{one.name} (under {SMALL} images)" for one in ranked]
+    measures: dict[str, tuple[str, Kind]] = {
+        "v": ("V", "number"), "gap": ("gap", "percent"), "accuracy": ("accuracy", "percent")
+    }  # fmt: skip
+    columns: dict[str, Kind | Column] = {
+        "name": Column("text", "class"),
+        "images": "count",
+        **{
+            f"{name}_{when}": Column(kind, f"{heading} {when}")
+            for name, (heading, kind) in measures.items()
+            for when in ("before", "after")
+        },
+        "corrected": "count",
+        "newly_wrong": Column("count", "newly wrong"),
+    }
     return Section(
         "Class by class",
         f"V here is that of {name} and being taken for the class or not, over all scored images; the gap is the "
         f"largest less the smallest accuracy on the class over {', '.join(found.values)}.",
         plots.classes(found.by_class),
         caption=f"Classes sorted by the change of V by {name}; squares are classes under 30 images.",
-        table=table,
-        table_caption=f"Every class, largest fall of V by {name} first.",
+        table=Table(frame, columns, f"Every class, largest fall of V by {name} first."),
         brief=(),
         brief_table=True,
     )

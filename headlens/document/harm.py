@@ -14,7 +14,7 @@ from headlens.document.blocks import Section
 from headlens.document.formatting import attribute_name
 from headlens.metrics import SMALL
 from headlens.metrics.harm import confusion, harm, parity
-from headlens.tables import percent, points
+from headlens.tables import Column, Kind, Table, percent
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -55,26 +55,16 @@ def harm_sections(
 
 def _by_value(rows: pd.DataFrame, name: str, method: str) -> Section:
     rows = rows.sort_values("accuracy_before", kind="stable")
-    table = pd.DataFrame(
-        {
-            "class": rows["class"],
-            "value": [
-                value + (f" (under {SMALL} images)" if few else "")
-                for value, few in zip(rows.value, rows.small, strict=True)
-            ],
-            "images": rows["images"],
-        }
-    )
-    whens = ("before", "after")
-    for when in whens:
-        table[f"accuracy {when}, %"] = [percent(value) for value in rows[f"accuracy_{when}"]]
-    for when in whens:
-        ends = zip(*(rows[f"difference_{when}{end}"] for end in ("", "_low", "_high")), strict=True)
-        table[f"difference {when}, points"] = [f"{points(d)} [{points(low)}, {points(high)}]" for d, low, high in ends]
-    for when in whens:
-        table[f"predicted {when}, %"] = [percent(value) for value in rows[f"selection_{when}"]]
-    for when in whens:
-        table[f"ratio {when}"] = [f"{value:.2f}" if np.isfinite(value) else "–" for value in rows[f"ratio_{when}"]]
+    small = [f" (under {SMALL} images)" * few for few in rows["small"]]
+    columns: dict[str, Kind | Column] = {"class": "text", "value": "text", "images": "count"}
+    measures: dict[str, tuple[str, Kind]] = {
+        "accuracy": ("accuracy", "percent"),
+        "difference": ("difference", "points"),
+        "selection": ("predicted", "percent"),
+        "ratio": ("ratio", "number"),
+    }
+    for measure, (heading, kind) in measures.items():
+        columns |= {f"{measure}_{when}": Column(kind, f"{heading} {when}") for when in ("before", "after")}
     worst = rows.iloc[0]
     return Section(
         "Who is harmed",
@@ -82,26 +72,30 @@ def _by_value(rows: pd.DataFrame, name: str, method: str) -> Section:
         f"{percent(worst['accuracy_before'])} % before and {percent(worst['accuracy_after'])} % with {method}. The "
         "difference and the ratio compare a value's accuracy with that of the class's other images; 'predicted' is how "
         "often the class is predicted for images of the value, whatever they show.",
-        table=table,
-        table_caption=f"Every class and value of {name}, the lowest accuracy first, with 95 % bootstrap intervals of "
-        "the differences.",
+        table=Table(
+            rows.assign(value=rows["value"] + small),
+            columns,
+            f"Every class and value of {name}, the lowest accuracy first, with 95 % bootstrap intervals of the "
+            "differences.",
+        ),
     )
 
 
 def _parity(found: pd.DataFrame, method: str) -> Section:
-    table = pd.DataFrame({"class": found["class"]})
-    for when, told in (("before", "zero-shot"), ("after", method)):
-        table[f"demographic parity difference, {told}"] = [percent(v) for v in found[f"dp_difference_{when}"]]
-        table[f"ratio, {told}"] = [f"{v:.2f}" if np.isfinite(v) else "–" for v in found[f"dp_ratio_{when}"]]
-        table[f"equalised odds difference, {told}"] = [percent(v) for v in found[f"eo_difference_{when}"]]
+    columns: dict[str, Kind | Column] = {"class": "text"}
+    for when, name in (("before", "zero-shot"), ("after", method)):
+        columns |= {
+            f"dp_difference_{when}": Column("percent", f"demographic parity difference, {name}"),
+            f"dp_ratio_{when}": Column("number", f"ratio, {name}"),
+            f"eo_difference_{when}": Column("percent", f"equalised odds difference, {name}"),
+        }
     return Section(
         "Demographic parity and equalised odds",
         "Of each class compared with the rest: how much more often it is predicted for one value than for another, in "
         "points, the smaller rate over the larger, and the larger difference of the true and the false positive rate "
         "(fairlearn's definitions). Parity is no aim where the values truly differ in how often the class occurs.",
-        table=table,
-        table_caption="Differences in per cent; 0 and a ratio of 1 mean no difference.",
-        table_folded=len(table) > _MOST_CLASSES,
+        table=Table(found, columns, "Differences of 0 and a ratio of 1 mean no difference."),
+        table_folded=len(found) > _MOST_CLASSES,
     )
 
 

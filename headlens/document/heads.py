@@ -18,10 +18,10 @@ from headlens.document.blocks import Section
 from headlens.document.figures import thumbnails, token_figure
 from headlens.document.formatting import attribute_name, location_of
 from headlens.errors import ImageError, ModelError
-from headlens.explain import Explanation, Pole, TopImages, top_images
+from headlens.explain import Explanation, TopImages, overview, top_images
 from headlens.heads import HeadId
 from headlens.locate import Candidates, Located, Location
-from headlens.tables import change, listed, number, percent
+from headlens.tables import Column, Kind, Table, listed, percent
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -68,7 +68,6 @@ def _part(audit: Audited, head: HeadId) -> str:
 def overview_section(audit: Audited) -> Section:
     """The label of every explained head, as a figure and as a table."""
     shape = (audit.store.n_layers, audit.store.n_heads)
-    poles = [one.pole for one in audit.explanations.values()]
     location = location_of(audit)
     many = location is not None and len(location.spurious) + len(location.salient) > MOST_HEADS
     few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
@@ -79,15 +78,16 @@ def overview_section(audit: Audited) -> Section:
         f"label is a summary to check against the head's images, not a finding.{few}",
         plots.overview(audit.explanations, shape=shape),
         caption="A dash marks a head without a clear meaning: no text says more of it than chance would.",
-        table=pd.DataFrame(
+        table=Table(
+            overview(audit.explanations),
             {
-                "head": [str(head) for head in audit.explanations],
-                "label": [one.label for one in audit.explanations.values()],
-                "variance, %": ["–" if p is None else percent(p.share) for p in poles],
-                "predicts the head": ["–" if p is None else _predicts(p) for p in poles],
-            }
+                "head": "head",
+                "label": "text",
+                "share": Column("percent", "variance"),
+                "rank_correlation": Column("change", "predicts the head"),
+            },
+            "Every explained head.",
         ),
-        table_caption="Every explained head.",
         table_folded=True,
         brief_table=True,
     )
@@ -95,13 +95,11 @@ def overview_section(audit: Audited) -> Section:
 
 def poles_section(audit: Audited, one: Explanation) -> Section:
     """A head's principal directions, the texts at their ends, and its label."""
-    table = one.pole_table()
-    shown = pd.DataFrame({"one end": table["high"], "other end": table["low"]}) if len(table) else pd.DataFrame()
-    if len(table):
-        shown["variance, %"] = [percent(pole.share) for pole in one.poles]
-        shown["predicts the head"] = [_predicts(pole) for pole in one.poles]
-        shown["random labels"] = ["" if p.faithfulness is None else f"{p.faithfulness.random:+.2f}" for p in one.poles]
-        shown["q"] = [f"{pole.q:.3f}" for pole in one.poles]
+    caption = (
+        "Its principal directions. 'Predicts the head': rank correlation of the texts' score of the embedding without "
+        "this head with the head's own part, with interval; 'random labels': the 95 % quantile of random directions' "
+        "texts; q: false discoveries among all heads explained together."
+    )
     said = (
         "No direction of it is described by texts better than random directions of the same head would be."
         if one.pole is None
@@ -111,34 +109,14 @@ def poles_section(audit: Audited, one: Explanation) -> Section:
     return Section(
         f"What head {one.head} encodes",
         "\n\n".join((" ".join(audit.encoding(one.head).sentences), f"Label: {one.label}. {said}")),
-        table=shown if len(table) else None,
-        table_caption="Its principal directions. 'Predicts the head': rank correlation of the texts' score of the "
-        "embedding without this head with the head's own part, with interval; 'random labels': the 95 % quantile of "
-        "random directions' texts; q: false discoveries among all heads explained together.",
+        table=replace(one.shown_poles(), caption=caption) if one.poles else None,
         brief_table=True,
         part=_part(audit, one.head),
     )
 
 
-def _predicts(pole: Pole) -> str:
-    seen = pole.faithfulness
-    if seen is None:
-        return "not tested"
-    return "{:+.2f} ({:+.2f} to {:+.2f})".format(seen.rank_correlation, *seen.interval)
-
-
 def texts_section(audit: Audited, one: Explanation) -> Section:
     """A head's texts by TextSpan."""
-    table = pd.DataFrame(
-        {
-            "text": one.texts,
-            "category": one.categories,
-            "variance, %": [percent(value) for value in one.share],
-            "heads with it": [str(count) for count in one.shared],
-        }
-    )
-    if one.again is not None:
-        table["chosen again, %"] = [percent(value) for value in one.again]
     figure = plots.textspan(one, title="")  # the heading and the label say it
     figure.update_layout(height=figure.layout.height - _TITLE, margin_t=figure.layout.margin.t - _TITLE)
     return Section(
@@ -147,8 +125,7 @@ def texts_section(audit: Audited, one: Explanation) -> Section:
         f"head over the reference images.{_beside(one)}",
         figure,
         caption="Each text counts for what is left when its turn comes. The bank can only name what is in it.",
-        table=table,
-        table_caption=f"The texts of head {one.head}, in the order of choice.",
+        table=replace(one.shown_texts(), caption=f"The texts of head {one.head}, in the order of choice."),
         table_folded=True,
         brief_table=True,
         part=_part(audit, one.head),
@@ -185,8 +162,7 @@ def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
         f"The scored images {told}.{note}",
         plots.gallery(pictures, captions),
         caption=f"Below each its class and {name}, and the head's contribution less its mean.",
-        table=_places(audit, top, (up, down), groups),
-        table_caption=f"The files of head {head}'s images.",
+        table=_files(audit, head, top, (up, down), groups),
         table_folded=True,
         part=_part(audit, head),
     )
@@ -214,16 +190,18 @@ def _class_direction(audit: Audited) -> tuple[Tensor | None, str, str, str]:
     return second - first, *ends, f"that the head pushes hardest towards {classes[1]} and towards {classes[0]}"
 
 
-def _places(audit: Audited, top: TopImages, ends: tuple[str, str], groups: list[str]) -> pd.DataFrame:
+def _files(audit: Audited, head: HeadId, top: TopImages, ends: tuple[str, str], groups: list[str]) -> Table:
     paths = audit.data.test.manifest["path"]
     rows = [
-        {"end": end, "file": str(paths.iloc[place]), "group": groups[place], "score": f"{score:+.4f}"}
+        (end, str(paths.iloc[place]), groups[place], score)
         for end, places, scores in zip(
             ends, (top.highest, top.lowest), (top.highest_scores, top.lowest_scores), strict=True
         )
         for place, score in zip(places, scores, strict=True)
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=["end", "file", "group", "score"])
+    columns: dict[str, Kind | Column] = {"end": "text", "file": "text", "group": "text", "score": "change"}
+    return Table(frame, columns, f"The files of head {head}'s images.")
 
 
 def heads_section(audit: Audited) -> Section:
@@ -261,16 +239,16 @@ def _labelled(audit: Audited, heads: Sequence[tuple[int, int]]) -> str:
 
 def _decisions(location: Location) -> Section:
     soft = location.method.endswith("-soft")
-    frame = location.table()
-    for column in ("V_C", "V_W", "difference"):
-        frame[column] = [change(value) if soft else percent(value) for value in frame[column]]
-    for column in frame.columns.intersection(["named spurious", "named salient"]):
-        frame[column] = [percent(value) for value in frame[column]]
+    bootstraps = (
+        "." if location.stability is None
+        else "; and in how many of a hundred bootstraps of the reference images it is named."
+    )  # fmt: skip
     apart = (
         f"where the mean scores differ by more than {location.threshold:.4f}"
         if soft
         else f"where the shares differ by more than {percent(location.threshold)} points"
     )
+    n_heads = location.difference.numel()
     what = "A head's mean score over" if soft else "The share of images whose decision rests most on each head:"
     return Section(
         TITLE,
@@ -280,20 +258,16 @@ def _decisions(location: Location) -> Section:
         f"reference, from the groups in which class and attribute conflict; a head is named {apart}.",
         plots.location(location),
         caption=f"{what} {'the right images' if soft else 'right ones'} (V_C) and wrong ones (V_W).",
-        table=frame,
-        table_caption=(
-            "Every head with a score" if soft else "Every head that decided an image, in per cent of the images"
-        )
-        + (
-            "; and in how many of a hundred bootstraps of the reference images it is named."
-            if location.stability is not None
-            else "."
+        table=replace(
+            location.shown(n_heads),
+            caption=f"Every head with a score{'' if soft else ', the share of the images that it decided'}{bootstraps}",
         ),
     )
 
 
 def _candidates(candidates: Candidates, attribute: str) -> Section:
     tests = []
+    n_heads = candidates.scores().values.numel()
     if (concept := candidates.concept) is not None:
         rule = concept.rule
         tests.append(
@@ -316,30 +290,8 @@ def _candidates(candidates: Candidates, attribute: str) -> Section:
         plots.candidates(candidates, title=""),
         caption=f"Every head's {candidates.scores().name}, for {attribute}."
         + (" Heads that one test alone flags are outlined with a broken line." if both else ""),
-        table=_table(candidates),
-        table_caption=f"Every head that a test flags for {attribute}.",
+        table=replace(candidates.shown(n_heads), caption=f"Every head that a test flags for {attribute}."),
     )
-
-
-def _table(candidates: Candidates) -> pd.DataFrame:
-    frame = candidates.table()
-    shown = {
-        "part": ("part of distance, %", percent),
-        "difference": ("difference, st. dev.", lambda value: f"{value:+.2f}"),
-        "auroc": ("AUROC", number),
-        "share": ("variance along vector, %", percent),
-        "place": ("place among texts", lambda value: f"{value:.0f}" if value == value and value else "–"),
-        "prompts' share": ("variance explained, %", percent),
-    }
-    flags = {"by concept": "by concept vectors", "by TextSpan": "by TextSpan", "candidate": "candidate"}
-    table = pd.DataFrame({"head": frame["head"]})
-    for column, (name, write) in shown.items():
-        if column in frame:
-            table[name] = [write(float(value)) for value in frame[column]]
-    for column, name in flags.items():
-        if column in frame:
-            table[name] = ["yes" if value else "no" for value in frame[column]]
-    return table
 
 
 def mistakes_figure(audit: Audited, count: int) -> go.Figure | None:

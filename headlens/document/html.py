@@ -17,6 +17,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from headlens._version import __version__
-from headlens.document.blocks import Document, Section, setting, text_table
+from headlens.document.blocks import Document, Section, setting
 from headlens.errors import OutputError
 from headlens.plots import describe
 from headlens.plots.style import theme_patch
@@ -133,7 +134,8 @@ def render(content: Document) -> str:
 
 def fragment(section: Section, name: str = "") -> str:
     """A section's table and text as a piece of HTML for a notebook, which brings a style of its own."""
-    return _environment().get_template("fragment.html.jinja").render(section=_shown(section), name=name)
+    table = "" if section.table is None else f'<div class="{escape(name)}">{section.table.html()}</div>'
+    return table + "".join(f'<p class="soft">{escape(part)}</p>' for part in _paragraphs(section))
 
 
 def _environment() -> jinja2.Environment:
@@ -146,10 +148,16 @@ def _environment() -> jinja2.Environment:
 def _shown(section: Section) -> dict[str, object]:
     """A section as the templates take it."""
     return vars(section) | {
-        "paragraphs": [_together(part.strip()) for part in section.text.split("\n\n") if part.strip()],
+        "paragraphs": _paragraphs(section),
         "figure": None if section.figure is None else figure_piece(section.figure),
-        "table": None if section.table is None else text_table(section.table),
+        "table": None if section.table is None else Markup(section.table.html(caption=not section.table_folded)),
+        "heading": section.title if section.table is None else section.table.caption or section.title,
+        "csv": "" if section.table is None else section.table.csv(),
     }
+
+
+def _paragraphs(section: Section) -> list[str]:
+    return [_together(part.strip()) for part in section.text.split("\n\n") if part.strip()]
 
 
 def _parts(sections: Sequence[dict[str, object]]) -> list[tuple[str, list[int]]]:

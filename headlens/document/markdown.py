@@ -13,10 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from headlens.document.audit import audit_document
-from headlens.document.blocks import Document, Section, setting, text_table
+from headlens.document.blocks import Document, Section, setting
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -67,15 +65,10 @@ def markdown(document: Document, level: int = 2) -> str:
 
 
 def _section(section: Section, heading: str) -> str:
-    rows = section.table if section.brief_table else None
-    shown = "" if rows is None else _text(rows)
+    one = section.table if section.brief_table else None
+    shown = "" if one is None else table([plain(name) for name in one.headings], one.rows())
     parts = [f"{heading} {plain(section.title)}", _list(section.brief or ()), shown]
     return "\n\n".join(part for part in parts if part)
-
-
-def _text(frame: pd.DataFrame) -> str:
-    found = text_table(frame)
-    return table([plain(column) for column in found.columns], found.rows)
 
 
 def plain(text: object) -> str:

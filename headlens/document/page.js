@@ -57,16 +57,10 @@
     place.closest("figure").querySelector("figcaption").append(button);
   };
 
-  // A table as CSV, from what the page shows. A cell that a spreadsheet could take for a formula is quoted as text.
-  const cell = (text) => {
-    const plain = /^[=@\t]|^[+\-](?![\d.])/.test(text) ? `'${text}` : text;
-    return /[",\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
-  };
+  // A table as CSV: its numbers unrounded, with the ends of every interval.
   const saveTable = (button) => {
-    const table = button.closest("section").querySelector("table");
-    const rows = Array.from(table.rows, (row) => Array.from(row.cells, (one) => cell(one.textContent.trim())).join(","));
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([`${rows.join("\r\n")}\r\n`], { type: "text/csv" }));
+    link.href = URL.createObjectURL(new Blob([button.dataset.csv], { type: "text/csv" }));
     link.download = `${button.dataset.name.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "table"}.csv`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-import pandas as pd
+from rich import table as rich
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from headlens.document.blocks import Document, Section, text_table
+from headlens.document.blocks import Document, Section
+from headlens.tables import Table
 
 _STYLES = {"good": "bold green", "caution": "bold yellow", "neutral": "bold"}
 _MOST_ROWS = 12
@@ -48,26 +49,25 @@ def show_section(section: Section, most: int | None = None) -> None:
         most: rows of the table; None for all.
     """
     console = Console()
-    frame = section.table if section.brief_table else None
-    if frame is None:
+    shown = section.table if section.brief_table else None
+    if shown is None:
         console.print(Text(section.title, style="bold"))
     else:
-        console.print(rich_table(frame.head(most) if most else frame, section.title))
-        if most and len(frame) > most:
-            console.print(Text(f"{len(frame) - most} more are in the report.", style="dim"))
+        console.print(rich_table(replace(shown, frame=shown.frame.head(most or len(shown.frame))), section.title))
+        if most and len(shown.frame) > most:
+            console.print(Text(f"{len(shown.frame) - most} more are in the report.", style="dim"))
     for sentence in section.brief or ():
-        console.print(Text(sentence, style="" if frame is None else "dim"))
+        console.print(Text(sentence, style="" if shown is None else "dim"))
 
 
-def rich_table(frame: pd.DataFrame, title: str = "", ends: Collection[int] = ()) -> Table:
-    """A frame as a table of rich; rows in `ends` have a line below them."""
-    found = text_table(frame)
-    table = Table(
+def rich_table(shown: Table, title: str = "", ends: Collection[int] = ()) -> rich.Table:
+    """A table as one of rich; rows in `ends` have a line below them."""
+    table = rich.Table(
         title=Text(title) if title else None, title_justify="left", title_style="bold", box=SIMPLE if ends else None,
         pad_edge=False,
     )  # fmt: skip
-    rows = [[_INSIDE.sub(",\N{NO-BREAK SPACE}", cell) for cell in row] for row in found.rows]
-    for i, (column, numeric) in enumerate(zip(found.columns, found.numeric, strict=True)):
+    rows = [[_INSIDE.sub(",\N{NO-BREAK SPACE}", cell) for cell in row] for row in shown.rows()]
+    for i, (column, numeric) in enumerate(zip(shown.headings, shown.numeric, strict=True)):
         # No digit is lost where a terminal is narrow: a number stays whole, and its interval may come below it.
         widest = max((len(part) for row in rows for part in row[i].split(" ")), default=0) if numeric else None
         table.add_column(Text(column), justify="right" if numeric else "left", min_width=widest, overflow="fold")

@@ -126,7 +126,8 @@ class Explanation:
                     "high": "; ".join(pole.high),
                     "low": "; ".join(pole.low),
                     "rank correlation": None if seen is None else seen.rank_correlation,
-                    "interval": None if seen is None else "{:+.2f} to {:+.2f}".format(*seen.interval),
+                    "rank correlation_low": None if seen is None else seen.interval[0],
+                    "rank correlation_high": None if seen is None else seen.interval[1],
                     "AUROC": None if seen is None else seen.auroc,
                     "random labels": None if seen is None else seen.random,
                     "p": pole.p,
@@ -155,38 +156,45 @@ class Explanation:
         }
 
     def __repr__(self) -> str:
-        return "\n\n".join((self._title, *map(str, self._tables())))
+        return "\n\n".join((self._title, *map(str, self._shown())))
 
     def _repr_html_(self) -> str:
-        tables = "".join(one._repr_html_() for one in self._tables())
+        tables = "".join(one._repr_html_() for one in self._shown())
         return f"<p><b>{escape(self._title)}</b></p>{tables}"
 
     @property
     def _title(self) -> str:
         return f"Head {self.head}: {self.label} ({100 * self.explained:.0f} % of its variance explained)"
 
-    def _tables(self) -> tuple[Table, ...]:
-        """The poles and the texts, to be read."""
-        texts: dict[str, Kind | Column] = {
+    def _shown(self) -> tuple[Table, ...]:
+        return (self.shown_poles(), self.shown_texts()) if self.poles else (self.shown_texts(),)
+
+    def shown_poles(self) -> Table:
+        """The poles, to be read: how well the texts' score of the embedding without this head predicts the head's own
+        part, and the 95 % quantile of random directions' texts."""
+        columns: dict[str, Kind | Column] = {
+            "high": Column("text", "one end"),
+            "low": Column("text", "other end"),
+            "share": Column("percent", "variance"),
+            "rank correlation": Column("change", "predicts the head"),
+            "random labels": "change",
+            "q": "p",
+            "clear": "text",
+        }
+        return Table(self.pole_table(), columns, "Poles")
+
+    def shown_texts(self) -> Table:
+        """The texts, to be read."""
+        columns: dict[str, Kind | Column] = {
             "text": "text",
             "category": "text",
             "share": Column("percent", "variance"),
             "together": "percent",
-            "heads": "count",
+            "heads": Column("count", "heads with it"),
         }
         if self.again is not None:
-            texts["again"] = Column("percent", "chosen again")
-        poles: dict[str, Kind | Column] = {
-            "high": Column("text", "one end"),
-            "low": Column("text", "other end"),
-            "share": Column("percent", "variance"),
-            "rank correlation": "change",
-            "interval": "text",
-            "q": "p",
-            "clear": "text",
-        }
-        own = (Table(self.pole_table(), poles, "Poles"),) if self.poles else ()
-        return (*own, Table(self.table(), texts, "Texts (TextSpan)"))
+            columns["again"] = Column("percent", "chosen again")
+        return Table(self.table(), columns, "Texts (TextSpan)")
 
 
 def shares_by_category(categories: tuple[str, ...], share: tuple[float, ...]) -> dict[str, float]:
@@ -198,8 +206,8 @@ def shares_by_category(categories: tuple[str, ...], share: tuple[float, ...]) ->
 
 
 def overview(explanations: Mapping[HeadId, Explanation]) -> pd.DataFrame:
-    """One row a head: `head`, `label`, the labelling pole's `share`, `rank_correlation` and `q`; what its texts
-    explain, the first three of them, `uniqueness` and both stabilities."""
+    """One row a head: `head`, `label`, the labelling pole's `share`, `rank_correlation` with interval, `q`; what its
+    texts explain, the first three of them, `uniqueness` and both stabilities."""
     rows = [
         (
             str(head),
@@ -213,14 +221,16 @@ def overview(explanations: Mapping[HeadId, Explanation]) -> pd.DataFrame:
         )
         for head, one in explanations.items()
     ]
-    columns = ["head", "label", "share", "rank_correlation", "q", "explained", "texts", "uniqueness"]
-    return pd.DataFrame(rows, columns=[*columns, "image_stability", "bank_stability"])
+    pole = ["share", "rank_correlation", "rank_correlation_low", "rank_correlation_high", "q"]
+    texts = ["explained", "texts", "uniqueness", "image_stability", "bank_stability"]
+    return pd.DataFrame(rows, columns=["head", "label", *pole, *texts])
 
 
-def _of_pole(pole: Pole | None) -> tuple[float | None, float | None, float | None]:
+def _of_pole(pole: Pole | None) -> tuple[float | None, ...]:
     if pole is None:
-        return None, None, None
-    return pole.share, None if pole.faithfulness is None else pole.faithfulness.rank_correlation, pole.q
+        return (None,) * 5
+    seen = pole.faithfulness
+    return (pole.share, *((None,) * 3 if seen is None else (seen.rank_correlation, *seen.interval)), pole.q)
 
 
 def _weighted(values: tuple[float, ...], weights: tuple[float, ...]) -> float | None:

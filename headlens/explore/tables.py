@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 from headlens.document import Section, fragment
 from headlens.errors import HeadlensError
+from headlens.tables import STYLE
 
 if TYPE_CHECKING:
     from headlens.explore.state import ExplorerState
 
 _STYLE = """<style>
-.headlens table {border-collapse: collapse; margin: 4px 0; font-variant-numeric: tabular-nums}
-.headlens td, .headlens th {padding: 3px 10px; text-align: right; border-bottom: 1px solid rgba(128,128,128,.3)}
-.headlens caption {text-align: left; font-weight: 600; padding: 6px 10px 2px}
-.headlens td:first-child, .headlens th:first-child {text-align: left}
 .headlens p {margin: 4px 0; max-width: 70em; line-height: 1.45}
 .headlens .error {border-left: 4px solid #b3127f; padding: 6px 12px}
 .headlens .soft {opacity: .75}
@@ -63,4 +60,4 @@ def status(text: str) -> str:
 
 
 def _page(body: str) -> str:
-    return f"{_STYLE}<div class='headlens'>{body}</div>"
+    return f"{STYLE}{_STYLE}<div class='headlens'>{body}</div>"

@@ -30,6 +30,7 @@ written: the scores, their combination, k and the thresholds are our reading.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -45,6 +46,7 @@ from headlens.errors import LocateError, TaskError, UnknownNameError
 from headlens.heads import HeadId, HeadScores
 from headlens.locate.located import Located
 from headlens.locate.textspan import head_spans, row_space
+from headlens.tables import Column, Kind
 
 _DIRECTIONS = 500  # random ones behind a p-value of TextSpan
 _COINCIDE = 1e-5  # of the prototypes' norm: two encodings of one text differ by rounding
@@ -645,6 +647,24 @@ class Candidates(Located):
         frame = frame[flagged].rename_axis("head").reset_index()
         frame["candidate"] = frame["head"].isin([str(head) for head in self.spurious])
         return frame
+
+    def _columns(self) -> Mapping[str, Kind | Column]:
+        concept: dict[str, Kind | Column] = {
+            "part": Column("percent", "part of distance"),
+            "difference": Column("change", "difference, st. dev."),
+            "auroc": Column("number", "AUROC"),
+            "share": Column("percent", "variance along vector"),
+        }
+        spans: dict[str, Kind | Column] = {
+            "place": Column("count", "place among texts"),
+            "prompts' share": Column("percent", "variance explained"),
+        }
+        flags: dict[str, Kind | Column] = {
+            **({} if self.concept is None else {"by concept": Column("text", "by concept vectors")}),
+            **({} if self.spans is None else {"by TextSpan": "text"}),
+        }
+        tests = (concept if self.concept is not None else {}) | (spans if self.spans is not None else {})
+        return {"head": "head", **tests, **flags, "candidate": "text"} if flags else {}
 
 
 def concept_candidates(scores: ConceptScores, spans: ConceptSpans) -> tuple[HeadId, ...]:

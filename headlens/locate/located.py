@@ -62,13 +62,16 @@ class Located(Shown):
                 frame[f"named {role}"] = [float(shares[head]) for head in heads]
         return frame
 
-    def shown(self) -> Table:
-        """The named heads, and the first rows of the table."""
+    def shown(self, most: int = _MOST) -> Table:
+        """The named heads, and the first rows of the table, at most so many."""
         frame = self.table()
         caption = f"{self.method}: spurious {listed(self.spurious)}; salient {listed(self.salient)}"
-        if len(frame) > _MOST:
-            caption += f"; the first {_MOST} of {len(frame)} rows"
-        return Table(frame.head(_MOST), self._columns(), caption)
+        if len(frame) > most:
+            caption += f"; the first {most} of {len(frame)} rows"
+        own = dict(self._columns())
+        if own and self.stability is not None:
+            own |= {"named spurious": "percent", "named salient": "percent"}
+        return Table(frame.head(most), own, caption)
 
     def _columns(self) -> Mapping[str, Kind | Column]:
         """How the columns of `table()` are written; empty for the way of their types."""

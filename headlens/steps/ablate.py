@@ -68,9 +68,9 @@ class HeadAblation(Shown):
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
 
     def shown(self) -> Table:
-        """The table to be read: accuracies in per cent, the difference with its interval."""
+        """The table to be read: accuracies in per cent, their differences in points, with intervals."""
         frame = self.table()
-        frame["unit"] = ["percent"] * (len(frame) - 1) + ["number"]
+        frame["unit"] = ["number" if name.startswith("Cramér") else "percent" for name in frame["measure"]]
         columns: dict[str, Kind | Column] = {
             "measure": "text",
             "before": "value",
@@ -79,7 +79,7 @@ class HeadAblation(Shown):
             "random": Column("value", "random heads"),
             "p": "p",
         }
-        return Table(frame, columns, f"Ablating {listed(self.heads)}: accuracies in %, differences in points")
+        return Table(frame, columns, f"Ablating {listed(self.heads)}")
 
     def _random(self) -> tuple[dict[str, float], dict[str, float]]:
         """The means over the random sets, and the p-values, by measure."""

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from headlens.correct import Correction, MeanAblation
 from headlens.errors import HeadlensError, ModelError, TaskError, VocabularyError
 from headlens.manifest import as_text
-from headlens.metrics import Bootstrap, Measures, collateral, retrieval_recall
+from headlens.metrics import SMALL, Bootstrap, Measures, collateral, retrieval_recall
 from headlens.metrics import Collateral as Changes
 from headlens.prompts import Attribute, ZeroShotTask
 from headlens.steps.data import AuditData, value_codes
@@ -103,17 +103,23 @@ class CollateralResults(Shown):
         return self._numbers() if wide else self.shown().text()
 
     def shown(self) -> Table:
-        """The table to be read."""
+        """The table to be read: the audited attribute's own task and tasks of few images are marked."""
+        frame = self._numbers()
+        small = {name for one in self.methods.values() for name in one.small}
+        frame["task"] = [
+            f"{task}{' (audited)' * (kind == 'attribute')}{f' (under {SMALL} images)' * (task in small)}"
+            for task, kind in zip(frame["task"], frame["kind"], strict=True)
+        ]
         columns: dict[str, TableKind | Column] = {
-            "method": "text",
             "task": "text",
+            **({"method": "text"} if len(self.methods) > 1 else {}),
             "before": "percent",
             "after": "percent",
-            "difference": Column("points", interval=("low", "high")),
+            "difference": Column("points", "change", ("low", "high")),
+            "guess": Column("percent", "guessing"),
             "images": "count",
-            "guess": Column("percent", "by guessing"),
         }
-        return Table(self._numbers(), columns, " ".join(("Accuracy on other tasks", *self.notes)))
+        return Table(frame, columns, " ".join(("Accuracy on other tasks", *self.notes)))
 
     def _numbers(self) -> pd.DataFrame:
         rows = [
@@ -121,8 +127,8 @@ class CollateralResults(Shown):
                 method, task.name, task.kind, one.before[task.name], one.after[task.name], one.difference[task.name],
                 *one.interval[task.name], task.images, task.guess,
             )
-            for method, one in self.methods.items()
             for task in self.tasks
+            for method, one in self.methods.items()
             if task.name in one.before
         ]  # fmt: skip
         columns = ["method", "task", "kind", "before", "after", "difference", "low", "high", "images", "guess"]

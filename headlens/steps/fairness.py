@@ -175,15 +175,18 @@ class FairnessResults(Shown):
     verdict: FairnessVerdict
 
     def table(self) -> pd.DataFrame:
-        """One row a measure: `measure`, `before`, `after`, `difference`, and the paired interval's ends."""
-        rows = []
+        """One row a measure: `measure`, `before`, `after`, `difference`, each with its interval's ends,
+        `before_low` and so on; that of the difference is paired. D, the dependence, has one of its fall alone."""
+        rows: list[tuple[Any, ...]] = []
+        change = self.change
         for name in ("corrected", "cramers_v", "accuracy"):
-            low, high = self.change.interval[name]
-            before, after = getattr(self.change.before, name), getattr(self.change.after, name)
-            rows.append((name, before, after, after - before, low, high))
+            ends = [one.interval[name] for one in (change.before, change.after, change)]
+            before, after = getattr(change.before, name), getattr(change.after, name)
+            rows.append((name, before, *ends[0], after, *ends[1], after - before, *ends[2]))
         one, (low, high) = self.removed, self.removed.interval
-        rows.append(("dependence", one.before, one.after, -one.removed, -high, -low))
-        return pd.DataFrame(rows, columns=["measure", "before", "after", "difference", "low", "high"])
+        rows.append(("dependence", one.before, None, None, one.after, None, None, -one.removed, -high, -low))
+        numbers = [f"{name}{end}" for name in ("before", "after", "difference") for end in ("", "_low", "_high")]
+        return pd.DataFrame(rows, columns=["measure", *numbers]).astype(dict.fromkeys(numbers, float))
 
     def shown(self) -> Table:
         """The verdict, and the measures with the difference's interval in its column; accuracy in per cent."""
@@ -194,7 +197,7 @@ class FairnessResults(Shown):
             "measure": "text",
             "before": "value",
             "after": "value",
-            "difference": Column("difference", interval=("low", "high")),
+            "difference": "difference",
         }
         return Table(frame, columns, self.verdict.sentence)
 
