@@ -60,8 +60,8 @@ _NOTHING = 1e-12  # a change of V below this is rounding: no share of it can be 
 
 _MEASURES = {
     "cramers_v": "Cramér's V",
-    "corrected": "V, bias-corrected",
-    "accuracy": "accuracy, %",
+    "corrected": "Cramér's V, bias-corrected",
+    "accuracy": "accuracy",
     "dependence": "D, within classes",
 }
 
