@@ -53,11 +53,14 @@ def test_the_verdicts_come_first_and_every_number_has_its_interval(audit: hl.Aud
     text = audit.card()
     assert audit.fairness_results is not None
     assert audit.results is not None
-    first, second, plainly, third = text.split("\n\n")[:4]
+    first, second, plainly = text.split("\n\n")[:3]
     assert first.startswith("## ")
-    assert second == f"**{plain(audit.fairness_results.verdict.sentence + ' ' + audit.fairness_results.verdict.cost)}**"
-    assert plainly.startswith("**In plain words: ")
-    assert third == f"**{plain(audit.results.verdict.sentence)}**"
+    assert second == f"**{plain(audit.fairness_results.verdict.headline)}.**"
+    assert plainly.startswith("In plain words: ") and plainly.endswith(plain(audit.fairness_results.verdict.cost))
+    assert f"\n\n{plain(audit.results.verdict.headline)}.\n\n" in text
+    for verdict in (audit.fairness_results.verdict, audit.results.verdict):
+        assert all(plain(one.text) in text for one in verdict.conditions)
+        assert all(plain(remark) in text for remark in verdict.remarks)
     change = audit.fairness_results.change
     low, high = change.interval["cramers_v"]
     assert plain(f"{change.difference['cramers_v']:+.3f} [{low:+.3f}, {high:+.3f}]") in text

@@ -36,13 +36,14 @@ def section(page, start):
 
 def test_the_verdict_comes_first_with_its_cost(audit, page):
     verdict = audit.fairness_results.verdict
-    assert page.verdict[0] == f"{verdict.sentence} {verdict.cost}"
+    assert page.verdict[0] == f"{verdict.headline}."
+    assert [one.table.frame["numbers"].tolist() for one in page.conditions] == [verdict.table()["numbers"].tolist()]
     assert page.verdict[1].startswith("In plain words: ")
-    assert len(page.verdict) == 2
+    assert page.verdict[1].endswith(verdict.cost)
+    assert page.verdict[2:] == list(verdict.remarks)
     assert page.tone == ("neutral" if verdict.word == "not shown" else "caution")
     first, second, *_ = audit.location.spurious
-    assert titles(page)[:8] == [
-        "Conditions of the verdict (presentation)",
+    assert titles(page)[:7] == [
         "Does presentation go together with the predictions?",
         "Which heads",
         "What heads encode",
@@ -183,8 +184,9 @@ def test_both_kinds_of_results_share_one_report(audit):
     both.evaluate(n_random_sets=2, n_bootstrap=5)
     both.fairness(n_random_sets=3, n_bootstrap=5, n_permutations=5)
     page = content(both, images=0)
-    assert page.verdict[0].startswith(both.fairness_results.verdict.sentence)
-    assert page.verdict[2] == both.results.verdict.sentence
+    assert page.verdict[0] == f"{both.fairness_results.verdict.headline}."
+    assert f"{both.results.verdict.headline}." in page.verdict
+    assert len(page.conditions) == 2
     assert titles(page).count("Which heads") == 1
     assert {"What correcting does", "Class by class"} <= set(titles(page))
     assert "audit.evaluate(" in page.commands["Python"]
@@ -316,12 +318,14 @@ def test_a_correction_tells_heads_first_then_what_it_does_what_it_costs_and_the_
     own.collateral(n_bootstrap=5)
     page = content(own, images=3)
     found = titles(page)
-    assert found[:2] == ["Conditions of the verdict (ablation)", "Which heads"]
+    assert [one.title for one in page.conditions] == ["Conditions of the verdict (ablation)"]
+    assert found[0] == "Which heads"
     order = [next(i for i, one in enumerate(found) if one.startswith(start)) for start in (
         "Images of head", "What correcting does", "Group by group", "What it cost elsewhere",
     )]  # fmt: skip
     assert order == sorted(order)
-    assert page.verdict[0] == own.results.verdict.sentence
+    assert page.verdict[0] == f"{own.results.verdict.headline}."
+    assert page.verdict[2:] == list(own.results.verdict.remarks)
     before = own.results.evaluations["zero-shot"]
     worst = min(before.groups, key=before.groups.get)
     assert f"the model does worst on {worst}, where {100 * before.worst_group:.1f} %" in page.verdict[1]

@@ -53,7 +53,7 @@ def write_report(
         replace(
             whole,
             title=f"Benchmark {table.suite}, {table.model}",
-            verdict=verdict.sentence,
+            verdict=[f"{verdict.headline}.", *verdict.remarks],
             notes=table.footnotes(),
             sections=[*_tables(table), *figures(audit, images, kinds)],
             commands={},

@@ -99,7 +99,8 @@ def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:
         question=_question(audit),
         words=_glossary(audit),
         notes=notes,
-        sections=[*_conditions(audit), *sections, elsewhere_section(audit), *controls, _data(audit)],
+        conditions=_conditions(audit),
+        sections=[*sections, elsewhere_section(audit), *controls, _data(audit)],
         settings=settings,
         commands=_commands(audit),
         limits=limits,
@@ -131,6 +132,8 @@ def _conditions(audit: Audited) -> list[Section]:
             f"Conditions of the verdict ({name})",
             "A verdict needs every condition to be met; 'open' means that these images, labels or sets cannot decide.",
             table=replace(table, caption="Every condition of the rule, its outcome and the numbers."),
+            brief=(),
+            brief_table=True,
         )
         for name, table in judged.items()
     ]

@@ -61,6 +61,7 @@ class Document:
     Attributes:
         title: the heading of the page and of the browser's window.
         verdict: one sentence, or several, that answer the question; they come first.
+        conditions: what the verdict rests on, a section for each of several; they stand beside it in every form.
         tone: how the verdict is set off. The words have to say it as well.
         tiles: the headline numbers.
         question: what was asked, on what: name and value, such as model, data, task, attribute.
@@ -76,6 +77,7 @@ class Document:
     title: str
     verdict: str | Sequence[str]
     tone: Tone = "neutral"
+    conditions: Sequence[Section] = ()
     tiles: Sequence[Tile] = ()
     question: Mapping[str, object] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)

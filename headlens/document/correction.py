@@ -29,7 +29,7 @@ LIMITS = (
 
 
 def correction_verdict(audit: Audited) -> list[str]:
-    """The verdict by its rule, then the same in plain words, with its cost."""
+    """The verdict, the same in plain words with its cost, and what stands beside it."""
     assert audit.results is not None
     results = audit.results
     if results.verdict is None:
@@ -42,7 +42,7 @@ def correction_verdict(audit: Audited) -> list[str]:
         f"answers are right. With {name} {there}{percent(after.worst_group)} % are. Over all images "
         f"{percent(before.average)} % are right before and {percent(after.average)} % after."
     )
-    return [results.verdict.sentence, f"{plain} {elsewhere_verdict(audit)}"]
+    return [f"{results.verdict.headline}.", f"{plain} {elsewhere_verdict(audit)}", *results.verdict.remarks]
 
 
 def correction_tiles(audit: Audited) -> list[Tile]:

@@ -91,10 +91,10 @@ def fairness_tiles(audit: Audited) -> list[Tile]:
 
 
 def fairness_verdict(audit: Audited) -> list[str]:
-    """The verdict by its rule, with its cost in accuracy; then the same in plain words."""
+    """The verdict, the same in plain words, its cost in accuracy, and what stands beside it."""
     found = _found(audit)
     inferred = [f"The values of {found.attribute} are inferred zero-shot."] if found.inferred else []
-    return [f"{found.verdict.sentence} {found.verdict.cost}", _plain(audit), *inferred]
+    return [f"{found.verdict.headline}.", f"{_plain(audit)} {found.verdict.cost}", *found.verdict.remarks, *inferred]
 
 
 def _plain(audit: Audited) -> str:

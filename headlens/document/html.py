@@ -111,7 +111,7 @@ def write(content: Document, path: str | os.PathLike[str]) -> Path:
 
 def render(content: Document) -> str:
     """The document as HTML text; the same document gives the same text."""
-    sections = [_shown(section) for section in content.sections]
+    sections = [_shown(section) for section in (*content.conditions, *content.sections)]
     drawn = any(section["figure"] for section in sections)
     scripts = [*([get_plotlyjs()] if drawn else []), _resource("page.js")] if sections or content.commands else []
     return (

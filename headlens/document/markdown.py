@@ -52,10 +52,10 @@ def markdown(document: Document, level: int = 2) -> str:
     under = "#" * (level + 1)
     blocks = [
         f"{'#' * level} {plain(document.title)}",
-        *(f"**{plain(sentence)}**" for sentence in document.sentences),
+        *(f"**{plain(said)}**" if said == document.sentences[0] else plain(said) for said in document.sentences),
         table(("what was asked", "of what"), question.items()),
         _list(document.notes),
-        *(_section(section, under) for section in document.sections if section.brief is not None),
+        *(_section(one, under) for one in (*document.conditions, *document.sections) if one.brief is not None),
         *((f"{under} Limits", _list(document.limits)) if document.limits else ()),
         f"{under} To repeat it",
         table(("setting", "value"), repeat.items()),

@@ -20,7 +20,7 @@ _INSIDE = re.compile(r", (?=[^\[]*\])")  # the comma of an interval
 
 
 def show(document: Document, more: Sequence[str] = ()) -> None:
-    """The title, the notes, the sections with a short table, `more`, and the verdict, which is seen last.
+    """The title, the notes, the sections with a short table, the conditions, `more`, and the verdict, seen last.
 
     Args:
         document: what is shown.
@@ -32,7 +32,7 @@ def show(document: Document, more: Sequence[str] = ()) -> None:
     console.print(Text(f"{model}: {document.title}" if model else document.title, "bold"))
     for note in document.notes:
         console.print(Text(note, style="dim"))
-    for section in document.sections:
+    for section in (*document.sections, *document.conditions):
         if section.brief is not None and section.brief_table:
             show_section(section, _MOST_ROWS)
     for line in more:

@@ -226,14 +226,14 @@ def evaluate(
     if call.judged is None or questions is None:
         return new
     one, method = fitted[call.judged], methods.get(call.judged)
-    verdict = questions.told(_verdict(data, call.judged, one, new, alpha))
+    verdict = questions.beside(_verdict(data, call.judged, one, new, alpha))
     spurious = one.by_role.get("spurious", ())
     total: TotalGain | str = "The judged method ablates no heads."
     if spurious:
         same_total = old.total is not None and (old.total.heads, old.total.asked) == (spurious, call.total)
         total = old.total if same_total and old.total is not None else total_gain(data, spurious, call.total)
     if isinstance(total, TotalGain):
-        verdict = replace(verdict, sentence=f"{verdict.sentence} {total.sentence}")
+        verdict = verdict.with_remark(total.sentence)
         new = replace(new, total=total)
     else:
         new = replace(new, total_note=total)

@@ -63,7 +63,7 @@ from headlens.steps.reproduce import ATTRIBUTE, BANK, CLASSES, PAIRS, TABLE
 from headlens.steps.texts import TextEmbeddings
 from headlens.steps.verdicts import Asked
 
-FORMAT = 4
+FORMAT = 5
 AUDIT = "audit.json"
 _EVALUATION, _FAIRNESS = "evaluation.json", "fairness.json"
 

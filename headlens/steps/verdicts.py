@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,7 @@ def _power(alpha: float) -> float:
 Outcome = Literal["met", "not met", "open"]
 Answer = Literal["supported", "not supported", "inconclusive"]
 Word = Literal["focal", "diffuse", "not shown", "inconclusive"]
-V = TypeVar("V", "Verdict", "FairnessVerdict")
+V = TypeVar("V", bound="Judgement")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Questions:
     def __len__(self) -> int:
         return len(self.asked)
 
-    def told(self, verdict: V, alpha: float = ALPHA) -> V:
+    def beside(self, verdict: V, alpha: float = ALPHA) -> V:
         """The verdict with what was asked besides, where it was not alone."""
         if len(self) == 1:
             return verdict
@@ -139,12 +139,12 @@ class Questions:
         for name, plural in (("attribute", "attributes"), ("locator", "locators"), ("method", "methods")):
             several = dict.fromkeys(getattr(one, name) for one in self.asked if getattr(one, name))
             parts.append(f"{plural} {', '.join(several)}")
-        sentence = (
-            f"{verdict.sentence} It is one of {len(self)} questions asked of these test images ({'; '.join(parts)}): "
+        remark = (
+            f"It is one of {len(self)} questions asked of these test images ({'; '.join(parts)}): "
             f"p-values are held to {alpha:g} / {len(self)} = {alpha / len(self):.3g}, and its intervals are at "
             f"{_level(alpha / len(self))}."
         )
-        return replace(verdict, sentence=sentence, questions=len(self))
+        return replace(verdict, questions=len(self)).with_remark(remark)
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,61 @@ class Null:
         )
 
 
-@dataclass(frozen=True, repr=False)
-class Verdict(Shown):
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Judgement(Shown):
+    """The outcome of a rule.
+
+    Attributes:
+        word: the answer.
+        headline: what is so, without a number and a full stop.
+        reasons: the numbers that decide it: of every condition that is not met or open, else of those that are met.
+        conditions: each condition with its outcome, as far as they were asked.
+        remarks: what stands beside it, a sentence or more each: what these images could have shown, how many questions
+            were asked of them, the total effect, the null.
+        null: the same with the attribute permuted within classes; None where that was not asked.
+        questions: how many questions, this one among them, were asked of these test images.
+    """
+
+    word: str
+    headline: str
+    reasons: str
+    conditions: tuple[Condition, ...]
+    remarks: tuple[str, ...] = ()
+    null: Null | None = None
+    questions: int = 1
+
+    _found: ClassVar[str]
+    _claim: ClassVar[str]
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words, with the numbers and the remarks."""
+        return " ".join((f"{self.headline}: {self.reasons}.", *self.remarks))
+
+    def with_remark(self: V, remark: str) -> V:
+        """The same with one more sentence beside it."""
+        return replace(self, remarks=(*self.remarks, remark))
+
+    def with_null(self: V, null: Null) -> V:
+        """The same beside its null."""
+        return replace(self, null=null).with_remark(null.sentence(self._found, self._claim))
+
+    def table(self) -> pd.DataFrame:
+        """One row a condition: `condition`, `outcome`, `numbers`."""
+        rows = [(one.name, one.outcome, one.text) for one in self.conditions]
+        return pd.DataFrame(rows, columns=["condition", "outcome", "numbers"])
+
+    def shown(self) -> Table:
+        """The sentence, and the conditions that it rests on."""
+        return Table(self.table(), caption=self.sentence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"sentence": self.sentence} | asdict(self)
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Verdict(Judgement):
     """The outcome of the rule on a correction.
 
     Attributes:
@@ -182,14 +235,10 @@ class Verdict(Shown):
         heads: the heads that this method used, spurious ones first; none for a method without heads.
         gain: its worst-group accuracy minus zero-shot's.
         gain_interval: paired interval of the gain, at level 1 − alpha.
-        detectable_gain: the smallest gain that these images reliably tell from `minimum_gain`, with 80 % power.
+        detectable_gain: the smallest gain that these images reliably distinguish from `minimum_gain`, with 80 % power.
         random_p: p-value against random heads; None where no control was possible.
         smallest_p: the smallest p-value that so many sets can give; None likewise.
-        conditions: each condition with its outcome.
-        sentence: the outcome in words, with the numbers.
         minimum_gain, maximum_loss, alpha: the rule's thresholds; alpha after division by the questions asked.
-        null: the same with the attribute permuted within classes; None where that was not asked.
-        questions: how many questions, this one among them, were asked of these test images.
     """
 
     word: Answer
@@ -200,41 +249,22 @@ class Verdict(Shown):
     detectable_gain: float
     random_p: float | None
     smallest_p: float | None
-    conditions: tuple[Condition, ...]
-    sentence: str
     minimum_gain: float = MINIMUM_GAIN
     maximum_loss: float = MAXIMUM_LOSS
     alpha: float = ALPHA
-    null: Null | None = None
-    questions: int = 1
 
-    def with_null(self, null: Null) -> Verdict:
-        """The same beside its null."""
-        told = null.sentence("a spurious head was named", "supported")
-        return replace(self, null=null, sentence=f"{self.sentence} {told}")
+    _found: ClassVar[str] = "a spurious head was named"
+    _claim: ClassVar[str] = "supported"
 
     @property
     def supported(self) -> bool:
         """Whether all conditions are met."""
         return self.word == "supported"
 
-    def table(self) -> pd.DataFrame:
-        """One row a condition: `condition`, `outcome`, `numbers`."""
-        return _table(self.conditions)
-
-    def shown(self) -> Table:
-        """The sentence, and the conditions that it rests on."""
-        return Table(self.table(), caption=self.sentence)
-
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        plain = asdict(self) | {"gain_interval": list(self.gain_interval), "heads": [list(head) for head in self.heads]}
-        return {"supported": self.supported} | plain
-
-
-def _table(conditions: Sequence[Condition]) -> pd.DataFrame:
-    rows = [(one.name, one.outcome, one.text) for one in conditions]
-    return pd.DataFrame(rows, columns=["condition", "outcome", "numbers"])
+        plain = {"gain_interval": list(self.gain_interval), "heads": [list(head) for head in self.heads]}
+        return {"supported": self.supported} | super().to_dict() | plain
 
 
 @dataclass(frozen=True)
@@ -351,6 +381,10 @@ def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Ve
     power = _could_show(f"a gain of {100 * detectable:.1f} points", smallest_p)
     return Verdict(
         word=word,
+        headline=f"{what} by {judged.name!r}{listed} is {word}",
+        reasons=_reasons(conditions),
+        conditions=conditions,
+        remarks=() if word == "supported" else (power,),
         method=judged.name,
         heads=judged.heads,
         gain=measured.gain,
@@ -358,9 +392,6 @@ def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Ve
         detectable_gain=detectable,
         random_p=None if control is None else control.comparison().p,
         smallest_p=smallest_p,
-        conditions=conditions,
-        sentence=f"{what} by {judged.name!r}{listed} is {word}: {_reasons(conditions)}."
-        + ("" if word == "supported" else f" {power}"),
         alpha=measured.alpha,
     )
 
@@ -532,43 +563,22 @@ class FairnessRule:
     maximum_loss: float | int = MAXIMUM_LOSS
 
 
-@dataclass(frozen=True, repr=False)
-class FairnessVerdict(Shown):
+@dataclass(frozen=True, repr=False, kw_only=True)
+class FairnessVerdict(Judgement):
     """The outcome of the rule on fairness.
 
     Attributes:
         word: "focal", "diffuse", "not shown" or "inconclusive".
-        sentence: the outcome in words, with the numbers.
         cost: the accuracy's change in words, with its interval.
-        conditions: each condition with its outcome, as far as they were asked.
         rule: the thresholds.
-        null: the same with the attribute permuted within classes; None where that was not asked.
-        questions: how many questions, this one among them, were asked of these test images.
     """
 
     word: Word
-    sentence: str
     cost: str
-    conditions: tuple[Condition, ...]
     rule: FairnessRule
-    null: Null | None = None
-    questions: int = 1
 
-    def with_null(self, null: Null) -> FairnessVerdict:
-        """The same beside its null."""
-        return replace(self, null=null, sentence=f"{self.sentence} {null.sentence('a bias was shown', 'focal')}")
-
-    def table(self) -> pd.DataFrame:
-        """One row a condition: `condition`, `outcome`, `numbers`."""
-        return _table(self.conditions)
-
-    def shown(self) -> Table:
-        """The sentence, and the conditions that it rests on."""
-        return Table(self.table(), caption=self.sentence)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+    _found: ClassVar[str] = "a bias was shown"
+    _claim: ClassVar[str] = "focal"
 
 
 @dataclass(frozen=True)
@@ -624,30 +634,33 @@ def judge_fairness(
     conditions = (shown,) if weak else (shown, *_focal_conditions(bias, candidates, n_heads, control, rule))
     outcomes, reasons = {one.outcome for one in conditions}, _reasons(conditions[1:])
     smallest_p = None if weak or control is None else 1 / (1 + len(control.sets))
-    power = f" {_could_show(f'√D = {sqrt(found.detectable):.3f}', smallest_p)}"
+    power = _could_show(f"√D = {sqrt(found.detectable):.3f}", smallest_p)
     word: Word
     if few:
-        word, sentence = "inconclusive", f"Whether there is a bias by {attribute} is inconclusive: {shown.text}.{power}"
+        word, headline = "inconclusive", f"Whether there is a bias by {attribute} is inconclusive"
     elif weak:
-        word, sentence = "not shown", f"A bias by {attribute} is not shown: {shown.text}.{power}"
+        word, headline = "not shown", f"A bias by {attribute} is not shown"
     elif "not met" in outcomes:
-        word = "diffuse"
-        sentence = f"The bias by {attribute} is shown, and diffuse as far as this locator sees: {about}; {reasons}."
+        word, headline = "diffuse", f"The bias by {attribute} is shown, and diffuse as far as this locator sees"
     elif "open" in outcomes:
-        word = "inconclusive"
-        sentence = (
-            f"The bias by {attribute} is shown, and whether it is focal is inconclusive: {about}; {reasons}.{power}"
-        )
+        word, headline = "inconclusive", f"The bias by {attribute} is shown, and whether it is focal is inconclusive"
     else:
-        word = "focal"
-        kept = "; ".join(one.text for one in conditions if one.name in ("removed", "random heads"))
-        sentence = f"The bias by {attribute} is focal: {about}; {kept}."
+        word, headline = "focal", f"The bias by {attribute} is focal"
+        reasons = "; ".join(one.text for one in conditions if one.name in ("removed", "random heads"))
     low, high = (100 * end for end in bias.change.interval["accuracy"])
     cost = (
         f"Accuracy changes by {100 * bias.change.difference['accuracy']:+.1f} points "
         f"(95 % interval {low:+.1f} to {high:+.1f})."
     )
-    return FairnessVerdict(word, sentence, cost, conditions, rule)
+    return FairnessVerdict(
+        word=word,
+        headline=headline,
+        reasons=shown.text if weak else f"{about}; {reasons}",
+        conditions=conditions,
+        remarks=(power,) if word in ("inconclusive", "not shown") else (),
+        cost=cost,
+        rule=rule,
+    )
 
 
 def _focal_conditions(
