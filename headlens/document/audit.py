@@ -168,7 +168,7 @@ def _question(audit: Audited) -> dict[str, object]:
         "Question": f"When the model distinguishes these classes, does it go by {name}? Which of its attention heads "
         "bring that about, and what does correcting them do?",
         "Model": audit.store.model_name,
-        "Images": f"{len(audit.splits.test)} scored; {len(audit.splits.reference)} others, the reference, to find "
+        "Images": f"{len(audit.splits.test):,} scored; {len(audit.splits.reference):,} others, the reference, to find "
         "heads and fit corrections on",
         "Classes": ", ".join(audit.task.classes),
         "Attribute": f"{audit.attribute.name}: {', '.join(audit.attribute.value_names)}{inferred}",
