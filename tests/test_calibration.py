@@ -21,7 +21,7 @@ def answers(finder: str, null: str, seeds: range) -> tuple[int, int]:
         generator = np.random.default_rng([seed, 7])
         world = calibration.World(generator, (4, 8), 2)
         seen, test = (world.sample(generator, n, rho).under(null, generator) for n, rho in ((1200, 0.75), (400, 0.5)))
-        found = calibration.verdict(finder, seen, test, (4, 8), seed)
+        found = calibration.verdicts_of(seen, test, (4, 8), seed)[finder]
         supported, focal = supported + (found.correction == "supported"), focal + (found.fairness == "focal")
     return supported, focal
 
