@@ -484,7 +484,7 @@ def _of_groups(generator: np.random.Generator, draws: int) -> Iterator[dict[str,
 
 
 def _of_gains(generator: np.random.Generator, draws: int) -> Iterator[dict[str, object]]:
-    """Gain of the worst of four groups, beside the interval of the groups that truly are the worst."""
+    """Gain of the worst of four groups, beside the interval of the group that truly is the worst; change of the gap."""
     cells = [(0.8, 0.8, 0.8, 0.8), (0.6, 0.8, 0.8, 0.8), (0.6, 0.9, 0.8, 0.8), (0.9, 0.95, 0.95, 0.95)]
     for images in IMAGES:
         for worst, best, after, third in cells:
@@ -495,6 +495,8 @@ def _of_gains(generator: np.random.Generator, draws: int) -> Iterator[dict[str, 
             cell = f"{images} images a group, two from {worst:.2f} and two from {best:.2f} to {after:.2f}"
             known = paired.change(np.eye(4)[0], float(norm.isf(0.025)))
             yield _coverage("gain", cell, paired.gain(0.025, Quantile()), value, known)
+            change = float(later.mean() - before.mean()) - value
+            yield _coverage("gap, change", cell, paired.widening(np.full(4, 0.25), 0.025, Quantile()), change)
 
 
 def _moves(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -537,7 +539,7 @@ def _of_d(generator: np.random.Generator, draws: int) -> Iterator[dict[str, obje
                     labels, values = np.divmod(group, 2)
                     was, then = (np.where(one == 1, labels, 1 - labels) for one in (right, then))
                     found = dependence_change(
-                        labels, then, baseline=was, attribute=values, bootstrap=Bootstrap(300, seed=len(ends))
+                        labels, then, baseline=was, attribute=values, bootstrap=Bootstrap(seed=len(ends))
                     )
                     ends.append(found.interval)
                 cell = f"{images} images a group, {first:.2f} and {second:.2f} to {after[0]:.2f} and {after[1]:.2f}"
