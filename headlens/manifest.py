@@ -192,6 +192,15 @@ def require_distinct(column: pd.Series, known: Sequence[str] | None = None) -> N
             )
 
 
+def cluster_indices(frame: pd.DataFrame) -> Int[np.ndarray, "row"] | None:
+    """Which images show one person or scene, by the column `cluster`; an image without an entry stands for itself. None
+    without that column."""
+    if "cluster" not in frame.columns:
+        return None
+    codes = pd.factorize(as_text(frame["cluster"]))[0]
+    return np.where(codes < 0, len(codes) + np.arange(len(codes)), codes)
+
+
 def class_indices(labels: pd.Series, classes: Sequence[str]) -> Int[np.ndarray, "image"]:
     """The index of every label among the classes, an int64 for each image.
 

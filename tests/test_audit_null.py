@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import headlens as hl
 from headlens.steps import null
@@ -153,3 +154,24 @@ def test_a_cluster_in_both_parts_is_found(audit: hl.Audit) -> None:
     frame.loc[[frame.index[frame["split"] == part][0] for part in ("val", "test")], "cluster"] = "same"
     found = hl.Audit(audit.clip, audit.store.with_manifest(frame), audit.task, audit.attribute).findings
     assert [one.names for one in found if one.kind == "cluster in both parts"] == [("same",)]
+
+
+def test_an_audit_of_doubled_images_is_that_of_the_images_where_clusters_say_so(audit: hl.Audit) -> None:
+    frame = audit.store.manifest.drop(columns="id")
+    named = frame.assign(cluster=[f"scene {i}" for i in range(len(frame))])
+    twice = np.repeat(np.arange(len(frame)), 2)
+    widths, ps = [], []
+    for manifest, rows in ((frame, None), (named, twice), (frame, twice)):
+        store = audit.store.with_manifest(manifest)
+        own = hl.Audit(audit.clip, store if rows is None else store.subset(rows), audit.task, audit.attribute)
+        ps.append(own.locate("calibrated", n_bootstrap=0).p[3, 0])
+        verdict = own.evaluate(["ablation"], n_null=0, total=0, n_random_sets=20).verdict
+        fairness = own.fairness("concept", n_null=0, total=0, n_random_sets=20)
+        elsewhere = own.collateral().methods["ablation"].interval
+        intervals = [verdict.gain_interval, fairness.change.interval["cramers_v"], fairness.removed.interval]
+        widths.append(np.ptp([*intervals, *elsewhere.values()], axis=1))
+    once, clustered, naive = widths
+    np.testing.assert_allclose(clustered, once, rtol=0.15)
+    assert (naive < 0.87 * once).all()
+    z = norm.isf(np.asarray(ps))
+    assert z[1] == pytest.approx(z[0], rel=0.02) and z[2] > 1.3 * z[0]

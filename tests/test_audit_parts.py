@@ -20,7 +20,7 @@ from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics,
 from headlens.steps.data import choose_splits
 from headlens.steps.methods import METHODS, Ingredients, method
 from headlens.steps.texts import TextEmbeddings, bank_embeddings
-from headlens.steps.verdicts import Condition, Judged, Measured, judge, signed_gap
+from headlens.steps.verdicts import Condition, Judged, Measured, against_random, judge, signed_gap
 
 GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
 
@@ -183,6 +183,14 @@ def test_a_method_without_heads_is_not_called_head_level() -> None:
     found = judge(Judged("roboshot", False, 0, ()), measured(gain_interval=(0.01, 0.02)), None)
     assert found.sentence.startswith("Correction by 'roboshot' is not supported")
     assert judge(Judged("roboshot", False, 0, ()), measured(), None).supported
+
+
+def test_a_p_just_above_the_level_does_not_blame_the_smallest_one() -> None:
+    two_of_100 = control([0.6] * 2 + [0.1] * 98, 0.5)
+    found = against_random(two_of_100, "worst_group", 0.025)
+    assert found.outcome == "open" and "so few sets leave it open; more sets would settle it" in found.text
+    few = control([0.1] * 99, 0.5)
+    assert "so few sets cannot give p below 0.010" in against_random(few, "worst_group", 0.005).text
 
 
 def test_a_control_counts_the_draws_that_do_as_well() -> None:

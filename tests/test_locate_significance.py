@@ -1,5 +1,7 @@
 """Intervals and permutation p-values of V_W − V_C."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -134,7 +136,7 @@ def test_a_planted_head_is_stable_and_clusters_are_drawn_together():
     numbered = margins.clone()
     numbered[:, 0, 0] = torch.arange(211).float() - 1000  # never the top head: it tells which images were drawn
     clusters = np.arange(211) // 7
-    stability(spy, numbered, decisions, mask, clusters=clusters, n_bootstrap=3)
+    stability(spy, numbered, replace(decisions, clusters=torch.from_numpy(clusters)), mask, n_bootstrap=3)
     for rows in drawn:
         counts = np.bincount((rows + 1000).long().numpy(), minlength=211)
         assert all(len(set(counts[clusters == one])) == 1 for one in range(31))

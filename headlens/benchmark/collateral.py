@@ -28,9 +28,10 @@ from torch.nn.functional import normalize
 from headlens.audit import Audit
 from headlens.benchmark.measures import Extra, Scored, joined, only, over_units
 from headlens.manifest import as_text
-from headlens.metrics import SMALL, Bootstrap, Measures, retrieval_recall
-from headlens.metrics.bootstrap import bootstrap_cells, count_cells
-from headlens.metrics.collateral import accuracy
+from headlens.metrics import SMALL, Measures, retrieval_recall
+from headlens.metrics.bootstrap import bootstrap_cells
+from headlens.metrics.clusters import Clusters
+from headlens.metrics.collateral import accuracy, one_cell
 from headlens.prompts import Attribute
 from headlens.steps.collateral import OtherQuestion, question_of
 
@@ -129,17 +130,17 @@ def _answered(one: Scored, questions: Sequence[OtherQuestion]) -> Measures | Non
     embeddings = [one.embedding] if one.before is None else [one.audit.data.test.embedding, one.embedding]
     answered = {question.task.name: question.truth >= 0 for question in questions}
     hits = [[question.answers(each) == question.truth for each in embeddings] for question in questions]
-    bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
     parts = []
     for name, own in zip(answered, hits, strict=True):
         has = answered[name]
-        cells = count_cells([np.zeros(int(has.sum()), dtype=int)], (1,), [each[has] for each in own])
-        found = Measures(one.method, *bootstrap_cells(cells, len(own) > 1, accuracy, bootstrap))
+        right = [each[has] for each in own]
+        clusters = None if one.cluster is None else Clusters.of(one.cluster[has])
+        found = Measures(one.method, *bootstrap_cells(one_cell(right), (1,), right, accuracy, one.bootstrap, clusters))
         parts.append(replace(only(found, "accuracy", name), sizes={name: int(has.sum())}))
     together = np.logical_and.reduce(list(answered.values()))
     if len(parts) > 1 and together.any():
         right = np.asarray(hits, dtype=float)[:, :, together].mean(axis=0).T
-        parts.append(over_units(one, MEAN, right, MEAN))
+        parts.append(over_units(one, MEAN, right, MEAN, None if one.cluster is None else one.cluster[together]))
     return joined(parts)
 
 
@@ -206,7 +207,8 @@ def _recalls(
             method=one.method,
             found=found,
             baseline=baseline,
-            bootstrap=Bootstrap(one.draws, seed=one.audit.question.seed),
+            cluster=one.cluster[rows] if turned and one.cluster is not None else None,
+            bootstrap=one.bootstrap,
         )
         measured.append(only(recall, f"recall@{top}", "text" if turned else "image"))
     sizes = {"texts": len(texts), "images": len(rows)}

@@ -15,8 +15,9 @@ from torch import Tensor
 from headlens.audit import Audit
 from headlens.correct import Correction, Probe
 from headlens.correct.views import embedding_of
-from headlens.metrics import SMALL, Measures
+from headlens.metrics import SMALL, Bootstrap, Measures
 from headlens.metrics.bootstrap import interval, small
+from headlens.metrics.clusters import Clusters
 from headlens.progress import progress
 from headlens.prompts import ZeroShotTask
 from headlens.tables import Column, Kind, Table
@@ -46,6 +47,16 @@ class Scored:
     def labels(self) -> Int[np.ndarray, "image"]:
         """The true class of every scored image."""
         return self.audit.data.labels[self.audit.splits.test]
+
+    @property
+    def cluster(self) -> Int[np.ndarray, "image"] | None:
+        """The person or scene that every scored image shows; None where each stands for itself."""
+        return self.audit.data.test_clusters
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """What intervals are made with."""
+        return Bootstrap(self.draws, seed=self.audit.question.seed)
 
     @property
     def classes(self) -> np.ndarray:
@@ -208,15 +219,21 @@ def joined(parts: Sequence[Measures]) -> Measures:
     return replace(parts[0], **merged, small=small(merged["sizes"]))
 
 
-def over_units(one: Scored, name: str, found: Float[np.ndarray, "unit method"], sized: str) -> Measures:
-    """The mean over images or queries, zero-shot first where there are two methods, with a bootstrap over these units.
+def over_units(
+    one: Scored,
+    name: str,
+    found: Float[np.ndarray, "unit method"],
+    sized: str,
+    cluster: Int[np.ndarray, "unit"] | None = None,
+) -> Measures:
+    """The mean over images or queries, zero-shot first where there are two methods, with a bootstrap over these units,
+    or over their clusters.
 
     Units with equal numbers are drawn together, as counts of a multinomial distribution.
     """
-    cells, counts = np.unique(found, axis=0, return_counts=True)
-    shares = counts / counts.sum()
-    drawn = np.random.default_rng(one.audit.question.seed).multinomial(len(found), shares, size=one.draws)
-    means, samples = shares @ cells, drawn @ cells / len(found)
+    cells, of_unit = np.unique(found, axis=0, return_inverse=True)
+    drawn = np.concatenate(list(one.bootstrap.cells(of_unit, Clusters.beside(cluster, units=of_unit))))
+    means, samples = found.mean(0), drawn @ cells / drawn.sum(1, keepdims=True)
     measures = Measures(
         one.method,
         {name: float(means[-1])},

@@ -30,7 +30,8 @@ from headlens.metrics import (
     value_gap,
 )
 from headlens.metrics.accuracy import Weighting
-from headlens.metrics.bootstrap import Bootstrap, bootstrap_cells, count_cells, small
+from headlens.metrics.bootstrap import bootstrap_cells, count_cells, small
+from headlens.metrics.clusters import Clusters
 from headlens.prompts import ZeroShotTask
 
 _NDKL_DRAWS = 100  # each ranks all images again for every prompt
@@ -44,7 +45,7 @@ def averages() -> Extra:
         weightings: dict[str, Weighting] = {"groups": "groups", "training": _training_shares(one, groups)}
         parts = []
         for name, weighting in weightings.items():
-            own = evaluate(one.labels, one.predictions, groups=groups, weighting=weighting)
+            own = evaluate(one.labels, one.predictions, groups=groups, weighting=weighting, cluster=one.cluster)
             part = Measures(one.method, {name: own.average}, {name: own.interval["average"]}, sizes=own.sizes)
             if one.before is not None:
                 change = paired_difference(
@@ -53,6 +54,7 @@ def averages() -> Extra:
                     baseline=one.before.predictions,
                     groups=groups,
                     weighting=weighting,
+                    cluster=one.cluster,
                 )
                 moved = {name: change.difference["average"]}
                 part = replace(part, difference=moved, difference_interval={name: change.interval["average"]})
@@ -92,8 +94,8 @@ def disparities() -> Extra:
         images = counts.reshape(*counts.shape[:2], -1).sum(-1)
         if not images.all():
             return None
-        bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
-        found = bootstrap_cells(counts, one.correction is not None, _differences, bootstrap)
+        clusters = Clusters.beside(one.cluster, labels=labels)
+        found = bootstrap_cells([present, labels], (len(codes), 2), positive, _differences, one.bootstrap, clusters)
         held = one.audit.attribute.value_names
         sizes = {f"{names[j]}/{held[code]}": int(images[i, j]) for i, code in enumerate(codes) for j in (0, 1)}
         return Measures(one.method, *found, sizes, small(sizes), 0.95, one.draws)
@@ -127,7 +129,8 @@ def common_counter() -> Extra:
             attribute=one.values,
             method=one.method,
             baseline=one.baseline,
-            bootstrap=Bootstrap(one.draws, seed=one.audit.question.seed),
+            cluster=one.cluster,
+            bootstrap=one.bootstrap,
         ),
     )
 
@@ -144,7 +147,8 @@ def occupations(worst: int = 10) -> Extra:
             method=one.method,
             baseline=None if one.baseline is None else one.baseline[there],
             n_worst=worst,
-            bootstrap=Bootstrap(one.draws, seed=one.audit.question.seed),
+            cluster=None if one.cluster is None else one.cluster[there],
+            bootstrap=one.bootstrap,
         )
 
     return Extra(
@@ -197,9 +201,17 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
             return None
         before = None if one.before is None else one.before.scores(prompts)
         top = max(1, min(k, len(scores) // 2))
-        bootstrap = Bootstrap(one.draws, seed=one.audit.question.seed)
         even, own = (
-            retrieval_skew(scores, one.values, top, of, method=one.method, baseline=before, bootstrap=bootstrap)
+            retrieval_skew(
+                scores,
+                one.values,
+                top,
+                of,
+                method=one.method,
+                baseline=before,
+                cluster=one.cluster,
+                bootstrap=one.bootstrap,
+            )
             for of in ("uniform", "data")
         )
         divergence = _divergence(one, scores, before, top)
@@ -217,12 +229,12 @@ def neutral_ranking(prompts: ZeroShotTask, k: int = 1000) -> Extra:
 
 def _divergence(one: Scored, scores: Tensor, before: Tensor | None, k: int) -> Measures:
     """NDKL with a bootstrap that ranks every resample anew."""
-    values, generator = one.values, np.random.default_rng(one.audit.question.seed)
+    values, resamples = one.values, replace(one.bootstrap, n_bootstrap=max(2, min(one.draws, _NDKL_DRAWS)))
     rankings = [scores.numpy()] + ([] if before is None else [before.numpy()])
     observed = [ndkl(each, values, k) for each in rankings]
     drawn = []
-    for _ in range(max(2, min(one.draws, _NDKL_DRAWS))):
-        rows = generator.integers(len(values), size=len(values))
+    for weights in resamples.images(len(values), Clusters.beside(one.cluster, values=values)):
+        rows = np.repeat(np.arange(len(values)), weights)
         if len(set(values[rows])) > 1:
             drawn.append([ndkl(each[rows], values[rows], k) for each in rankings])
     samples = np.asarray(drawn)

@@ -35,7 +35,9 @@ def harm_sections(
     data = audit.data
     classes, values = audit.task.classes, audit.attribute.value_names
     labels, held = data.test_labels, data.test_values
-    rows = harm(labels, after, baseline=before, attribute=held, classes=classes, values=values)
+    rows = harm(
+        labels, after, baseline=before, attribute=held, classes=classes, values=values, cluster=data.test_clusters
+    )
     if rows.empty:
         return []
     shape, name = (len(values), len(classes)), attribute_name(audit)

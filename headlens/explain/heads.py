@@ -26,6 +26,7 @@ from headlens.explain.textspan import moments_of, textspan_heads
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId, HeadLike
 from headlens.locate.textspan import TextSpan
+from headlens.manifest import cluster_indices
 from headlens.progress import progress
 from headlens.states import HeadBasis, Moments, group_moments, merge_all
 
@@ -172,10 +173,13 @@ def _alike(embeddings: Float[Tensor, "text embed"], seed: int) -> Float[Tensor, 
 
 
 def image_parts(store: HeadStore, parts: int = _PARTS, seed: int = 0) -> list[Moments]:
-    """The moments of random parts of a store's images, as equal in size as they can be, in one pass."""
-    number = min(parts, len(store))
-    names = np.random.default_rng([seed, 0]).permutation(np.arange(len(store)) % number)
-    return list(group_moments(store, names).values())
+    """The moments of random parts of a store's images, as equal in size as they can be, in one pass; images of one
+    cluster are in one part."""
+    clusters = cluster_indices(store.manifest)
+    _, unit = np.unique(np.arange(len(store)) if clusters is None else clusters, return_inverse=True)
+    units = int(unit.max()) + 1
+    names = np.random.default_rng([seed, 0]).permutation(np.arange(units) % min(parts, units))
+    return list(group_moments(store, names[unit]).values())
 
 
 def _resampled(parts: Sequence[Moments], draws: int, seed: int) -> Iterator[Moments]:

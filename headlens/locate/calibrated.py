@@ -9,6 +9,7 @@ every head is tested twice, and named only where both tests name it (ours):
   model (m_i = a_i where the prediction is correct, −a_i where it is not): within each true class c, the mean of m over
   aligned images minus that over conflicting ones; e = Σ_c w_c e_c / Σ_c w_c with w_c = 1 / (1/n_a + 1/n_c), and
   variance Σ_c w_c² (s_a²/n_a + s_c²/n_c) / (Σ_c w_c)². This is what ties a head to the *attribute*.
+  Where several images show one person or scene (`Decisions.clusters`), both variances are those of the clusters' sums.
 
 A head's p is the larger of its two one-sided ones (an intersection-union test, Berger 1982); Benjamini and Hochberg's
 (1995) procedure over all heads follows. A named head also makes at least `minimum_share` of Σ|e| in both tests.
@@ -36,13 +37,16 @@ from headlens.locate.contrastive import (
     SHARE,
     Decisions,
     Q,
+    as_codes,
     check_conflicting,
     contrast,
+    difference_of_means,
     largest_first,
     significant,
     z_of,
 )
 from headlens.locate.located import Located
+from headlens.metrics.clusters import variance_of_sum
 
 Effect = tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]
 """Each head's effect and its z."""
@@ -113,9 +117,10 @@ def calibrated(
     rows = check_conflicting(conflicting, decisions)
     flat = rearrange(margins.detach().cpu().double(), "image layer head -> image (layer head)").numpy()
     mask, correct = rows.cpu().numpy(), decisions.correct.cpu().numpy()
-    contrasted, z_contrast = contrast(flat[mask], correct[mask])
+    clusters = as_codes(decisions.clusters)
+    contrasted, z_contrast = contrast(flat[mask], correct[mask], None if clusters is None else clusters[mask])
     toward_truth = np.where(correct[:, None], flat, -flat)
-    alignment, z_alignment = _alignment(toward_truth, decisions.labels.cpu().numpy(), mask)
+    alignment, z_alignment = _alignment(toward_truth, decisions.labels.cpu().numpy(), mask, clusters)
     p = norm.sf(np.minimum(z_contrast, z_alignment))
     adjusted = np.asarray(false_discovery_control(p))
     large = (_share(contrasted) >= minimum_share) & (_share(alignment) >= minimum_share)
@@ -140,23 +145,28 @@ def calibrated(
 
 
 def _alignment(
-    margins: Float[np.ndarray, "image head"], labels: Int[np.ndarray, "image"], conflicting: Bool[np.ndarray, "image"]
+    margins: Float[np.ndarray, "image head"],
+    labels: Int[np.ndarray, "image"],
+    conflicting: Bool[np.ndarray, "image"],
+    clusters: Int[np.ndarray, "image"] | None,
 ) -> Effect:
-    effect, variance, total = np.zeros(margins.shape[1]), np.zeros(margins.shape[1]), 0.0
+    effect, parts, total = np.zeros(margins.shape[1]), np.zeros_like(margins), 0.0
     for label in np.unique(labels):
-        aligned, against = (margins[(labels == label) & side] for side in (~conflicting, conflicting))
-        if min(len(aligned), len(against)) < LEAST:
+        aligned, against = ((labels == label) & side for side in (~conflicting, conflicting))
+        if min(aligned.sum(), against.sum()) < LEAST:
             continue
-        weight = 1 / (1 / len(aligned) + 1 / len(against))
-        effect += weight * (aligned.mean(0) - against.mean(0))
-        variance += weight**2 * (aligned.var(0, ddof=1) / len(aligned) + against.var(0, ddof=1) / len(against))
+        weight = 1 / (1 / aligned.sum() + 1 / against.sum())
+        here = aligned | against
+        difference, own = difference_of_means(margins[here], aligned[here], against[here])
+        effect += weight * difference
+        parts[here] = weight * own
         total += weight
     if not total:
         raise LocateError(
             f"No class has {LEAST} images in which the attribute conflicts and {LEAST} in which it does not.",
             "Take a split in which class and attribute go together less, or the locator 'contrastive'.",
         )
-    return effect / total, z_of(effect, variance)
+    return effect / total, z_of(effect, variance_of_sum(parts, clusters))
 
 
 def _share(effect: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:

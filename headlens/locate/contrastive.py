@@ -37,6 +37,7 @@ from torch import Tensor
 from headlens.errors import LocateError, NothingLocatedError
 from headlens.heads import HeadId, HeadLike, HeadScores
 from headlens.locate.located import Located
+from headlens.metrics.clusters import variance_of_sum
 from headlens.registry import Registry
 from headlens.tables import Column, Kind
 
@@ -57,18 +58,22 @@ class Decisions:
         predicted: p, the class with the largest logit (the first one where several are equal).
         other: o, the runner-up where the prediction is correct and the true class where it is not.
         correct: whether p is the true class.
+        clusters: which images show one person or scene, for the standard errors of the rules that test every head;
+            None where each stands for itself.
     """
 
     predicted: Int[Tensor, "image"]
     other: Int[Tensor, "image"]
     correct: Bool[Tensor, "image"]
+    clusters: Int[Tensor, "image"] | None = None
 
     def __len__(self) -> int:
         return len(self.predicted)
 
     def __getitem__(self, rows: Tensor) -> Decisions:
         """The decisions of some images."""
-        return Decisions(self.predicted[rows], self.other[rows], self.correct[rows])
+        clusters = None if self.clusters is None else self.clusters[rows]
+        return Decisions(self.predicted[rows], self.other[rows], self.correct[rows], clusters)
 
     @property
     def labels(self) -> Int[Tensor, "image"]:
@@ -288,7 +293,10 @@ def contrastive_from_margins(
 ) -> Location:
     """The same from each image's margins, `head_margins` or a projection on t_p − t_o. See `contrastive`."""
     rows = check_conflicting(conflicting, decisions)
-    return contrastive_from_credit(head_credit(margins[rows], credit), decisions.correct[rows], credit=credit)
+    decisions = decisions[rows]
+    return contrastive_from_credit(
+        head_credit(margins[rows], credit), decisions.correct, credit=credit, clusters=decisions.clusters
+    )
 
 
 def contrastive_full(
@@ -310,7 +318,9 @@ def _full(
     *,
     credit: Credit = "top",
 ) -> Location:
-    found = contrastive_from_credit(head_credit(margins, credit), decisions.correct, credit=credit)
+    found = contrastive_from_credit(
+        head_credit(margins, credit), decisions.correct, credit=credit, clusters=decisions.clusters
+    )
     return replace(found, method=found.method.replace("contrastive", "contrastive-full"))
 
 
@@ -334,9 +344,14 @@ def check_conflicting(conflicting: Bool[Tensor, "image"], decisions: Decisions) 
 
 
 def contrastive_from_credit(
-    credits: Float[Tensor, "image layer head"], correct: Bool[Tensor, "image"], *, credit: Credit = "top"
+    credits: Float[Tensor, "image layer head"],
+    correct: Bool[Tensor, "image"],
+    *,
+    credit: Credit = "top",
+    clusters: Int[Tensor, "image"] | None = None,
 ) -> Location:
-    """Steps 3 and 4, from each image's credit and whether it was classified correctly. See `contrastive`."""
+    """Steps 3 and 4, from each image's credit and whether it was classified correctly. See `contrastive`, and for the
+    clusters `Decisions`."""
     n_correct, n_wrong = int(correct.sum()), int((~correct).sum())
     if n_wrong == 0:
         raise NothingLocatedError(
@@ -356,7 +371,7 @@ def contrastive_from_credit(
         threshold, spurious, salient = _select_shares(sum_correct, sum_wrong, n_correct, n_wrong)
     else:
         flat = rearrange(credits.detach().cpu().double(), "image layer head -> image (layer head)").numpy()
-        difference, z = contrast(flat, correct.cpu().numpy())
+        difference, z = contrast(flat, correct.cpu().numpy(), as_codes(clusters))
         threshold = SHARE * float(np.abs(difference).sum())
         n_heads = credits.shape[2]
         spurious, salient = (
@@ -388,9 +403,12 @@ def _select_shares(
 
 
 def contrast(
-    margins: Float[np.ndarray, "image head"], correct: Bool[np.ndarray, "image"]
+    margins: Float[np.ndarray, "image head"],
+    correct: Bool[np.ndarray, "image"],
+    clusters: Int[np.ndarray, "image"] | None = None,
 ) -> tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]:
-    """Each head's mean over incorrect images minus that over correct ones, and Welch's z of it.
+    """Each head's mean over incorrect images minus that over correct ones, and its z: Welch's, or with the variance of
+    the clusters' sums.
 
     Raises:
         LocateError: for fewer than 3 of either.
@@ -401,9 +419,26 @@ def contrast(
             f"The conflicting groups have {n_wrong} incorrectly and {n_correct} correctly classified images.",
             f"A test needs {LEAST} of each: take a larger split, or the locator 'contrastive'.",
         )
-    wrong, right = margins[~correct], margins[correct]
-    effect = wrong.mean(0) - right.mean(0)
-    return effect, z_of(effect, wrong.var(0, ddof=1) / n_wrong + right.var(0, ddof=1) / n_correct)
+    effect, parts = difference_of_means(margins, ~correct, correct)
+    return effect, z_of(effect, variance_of_sum(parts, clusters))
+
+
+def difference_of_means(
+    margins: Float[np.ndarray, "image head"], first: Bool[np.ndarray, "image"], second: Bool[np.ndarray, "image"]
+) -> tuple[Float[np.ndarray, "head"], Float[np.ndarray, "image head"]]:
+    """The mean over some images minus that over others, and what every image adds to its error, for
+    `variance_of_sum`: ±(x − mean) / sqrt(n (n − 1)), whose squares add up to s² / n of either side."""
+    parts, means = np.zeros_like(margins), []
+    for side, sign in ((first, 1.0), (second, -1.0)):
+        n, rows = int(side.sum()), margins[side]
+        means.append(rows.mean(0))
+        parts[side] = sign / np.sqrt(n * (n - 1)) * (rows - means[-1])
+    return means[0] - means[1], parts
+
+
+def as_codes(clusters: Int[Tensor, "image"] | None) -> Int[np.ndarray, "image"] | None:
+    """Clusters of `Decisions` as an array."""
+    return None if clusters is None else clusters.cpu().numpy()
 
 
 def z_of(effect: Float[np.ndarray, "head"], variance: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:

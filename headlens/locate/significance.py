@@ -16,7 +16,7 @@ images that were drawn with replacement from the reference split.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,15 @@ from torch import Tensor
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.locate.contrastive import Credit, Decisions, Locator, check_conflicting, head_credit, margins_of
+from headlens.locate.contrastive import (
+    Credit,
+    Decisions,
+    Locator,
+    as_codes,
+    check_conflicting,
+    head_credit,
+    margins_of,
+)
 
 _CHUNK = 1 << 24  # resampled entries held at once
 
@@ -81,6 +89,7 @@ def significance(
     n_permutations: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    clusters: Int[np.ndarray, "image"] | None = None,
 ) -> Significance:
     """Bootstrap intervals and a permutation test of V_W − V_C; the arguments of `contrastive`, and:
 
@@ -90,6 +99,8 @@ def significance(
         n_permutations: shuffles behind p.
         level: the interval's level.
         seed: the same seed gives the same numbers.
+        clusters: which images show one person or scene: these are resampled together, and clusters of equal size
+            exchange their labels.
 
     Raises:
         LocateError: as `contrastive` does, and for fewer than one permutation or a level outside (0, 1).
@@ -114,12 +125,14 @@ def significance(
     credits = head_credit(margins[rows], credit)
     shape = credits.shape[1:]
     flat = rearrange(credits.detach().cpu().double(), "image layer head -> image (layer head)")
-    correct = correct.cpu()
+    correct, together = correct.cpu(), None
+    if clusters is not None:
+        together = np.unique(np.asarray(clusters)[rows.cpu().numpy()], return_inverse=True)[1]
     observed = flat[~correct].mean(0) - flat[correct].mean(0)
-    resampled = _bootstrap(flat, correct, n_bootstrap, seed)
+    resampled = _bootstrap(flat, correct, together, n_bootstrap, seed)
     tail = (1 - level) / 2
     low, high = torch.quantile(resampled, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    p, adjusted = _permutation(flat, correct, observed, n_permutations, seed)
+    p, adjusted = _permutation(flat, correct, together, observed, n_permutations, seed)
     return Significance(
         observed.view(shape),
         low.view(shape),
@@ -138,7 +151,6 @@ def stability(
     decisions: Decisions,
     conflicting: Bool[Tensor, "image"],
     *,
-    clusters: Int[np.ndarray, "image"] | None = None,
     n_bootstrap: int = 50,
     seed: int = 0,
 ) -> Float[Tensor, "role layer head"]:
@@ -146,23 +158,27 @@ def stability(
 
     Args:
         locator: from margins, decisions and conflicting groups to heads, such as `calibrated`.
-        margins, decisions, conflicting: of the reference images, as for the locator.
-        clusters: images that show one person or scene, which are drawn together.
+        margins, decisions, conflicting: of the reference images, as for the locator. Images of one of the decisions'
+            clusters are drawn together.
         n_bootstrap: how many resamples.
         seed: the same seed gives the same shares.
 
     A resample in which the locator refuses names no head. Limits: a rule that names any head by chance may name it in
     most resamples, because these share the chance of the sample that they are drawn from: stable is not true.
     """
-    generator, units = np.random.default_rng([seed, 2]), np.arange(len(decisions)) if clusters is None else clusters
-    _, unit = np.unique(units, return_inverse=True)
+    generator, clusters = np.random.default_rng([seed, 2]), as_codes(decisions.clusters)
+    _, unit = np.unique(np.arange(len(decisions)) if clusters is None else clusters, return_inverse=True)
     members = np.split(np.argsort(unit, kind="stable"), np.cumsum(np.bincount(unit))[:-1])
     named = torch.zeros(2, *margins.shape[1:], dtype=torch.float64)
     for _ in range(n_bootstrap):
         drawn = generator.integers(len(members), size=len(members))
         rows = torch.from_numpy(np.concatenate([members[one] for one in drawn]))
+        resampled = decisions[rows]
+        if clusters is not None:  # one that is drawn twice is two
+            sizes = [len(members[one]) for one in drawn]
+            resampled = replace(resampled, clusters=torch.from_numpy(np.repeat(np.arange(len(drawn)), sizes)))
         try:
-            found = locator(margins[rows], decisions[rows], conflicting[rows])
+            found = locator(margins[rows], resampled, conflicting[rows])
         except LocateError:
             continue
         for role, heads in zip(named, (found.spurious, found.salient), strict=True):
@@ -171,18 +187,27 @@ def stability(
     return named / n_bootstrap
 
 
+Codes = Int[np.ndarray, "image"] | None
+
+
 def _bootstrap(
-    credits: Float[Tensor, "image head"], correct: Bool[Tensor, "image"], n_bootstrap: int, seed: int
+    credits: Float[Tensor, "image head"], correct: Bool[Tensor, "image"], clusters: Codes, n_bootstrap: int, seed: int
 ) -> Float[Tensor, "draw head"]:
     generator = np.random.default_rng([seed, 0])
     parts = []
     for start in range(0, n_bootstrap, step := max(1, _CHUNK // len(credits))):
         count = min(step, n_bootstrap - start)
+        if clusters is not None:
+            n = int(clusters.max()) + 1
+            every = generator.multinomial(n, np.full(n, 1 / n), size=count)[:, clusters]
         part = torch.zeros(count, credits.shape[1], dtype=torch.float64)
-        for rows, sign in ((credits[~correct], 1.0), (credits[correct], -1.0)):
-            even = np.full(len(rows), 1 / len(rows))
-            weights = torch.from_numpy(generator.multinomial(len(rows), even, size=count) / len(rows))
-            part += sign * (weights @ rows)
+        for side, sign in ((~correct, 1.0), (correct, -1.0)):
+            n = int(side.sum())
+            drawn = (
+                generator.multinomial(n, np.full(n, 1 / n), size=count) if clusters is None else every[:, side.numpy()]
+            )
+            weights = torch.from_numpy(drawn / np.maximum(drawn.sum(1, keepdims=True), 1))
+            part += sign * (weights @ credits[side])
         parts.append(part)
     return torch.cat(parts)
 
@@ -190,20 +215,29 @@ def _bootstrap(
 def _permutation(
     credits: Float[Tensor, "image head"],
     correct: Bool[Tensor, "image"],
+    clusters: Codes,
     observed: Float[Tensor, "head"],
     n_permutations: int,
     seed: int,
 ) -> tuple[Float[Tensor, "head"], Float[Tensor, "head"]]:
     generator = np.random.default_rng([seed, 1])
     n, n_wrong = len(correct), int((~correct).sum())
-    signed = np.where(np.arange(n) < n_wrong, 1 / n_wrong, -1 / (n - n_wrong))
-    # Of a difference of means over shuffles: its exact standard deviation.
+    signed = np.where(correct.numpy(), -1 / (n - n_wrong), 1 / n_wrong)
+    blocks = [np.arange(n)[:, None]]
+    if clusters is not None:
+        members = np.split(np.argsort(clusters, kind="stable"), np.cumsum(np.bincount(clusters))[:-1])
+        sizes = np.array([len(one) for one in members])
+        blocks = [np.stack([members[i] for i in np.flatnonzero(sizes == size)]) for size in np.unique(sizes)]
+    # Of a difference of means over shuffles of images: its exact standard deviation.
     deviation = (credits.var(0) * (1 / n_wrong + 1 / (n - n_wrong))).sqrt()
     active = deviation > 0
     standardised = torch.where(active, observed.abs() / deviation.where(active, torch.ones_like(deviation)), 0.0)
     extreme, larger = torch.zeros_like(observed), torch.zeros_like(observed)
     for start in range(0, n_permutations, step := max(1, _CHUNK // n)):
-        shuffled = generator.permuted(np.broadcast_to(signed, (min(step, n_permutations - start), n)), axis=1)
+        shuffled = np.empty((min(step, n_permutations - start), n))
+        for block in blocks:
+            order = generator.permuted(np.tile(np.arange(len(block)), (len(shuffled), 1)), axis=1)
+            shuffled[:, block] = signed[block[order]]
         differences = torch.from_numpy(shuffled) @ credits
         # Equal counts may differ in the last bit: as large up to rounding is as large.
         extreme += (differences.abs() >= observed.abs() - 1e-12).sum(0)

@@ -20,6 +20,7 @@ from headlens.metrics.association import (
     within_class,
 )
 from headlens.metrics.bootstrap import SMALL, Bootstrap, Measures
+from headlens.metrics.clusters import permute_attribute
 from headlens.metrics.collateral import Collateral, collateral
 from headlens.metrics.dependence import (
     Dependence,
@@ -27,7 +28,6 @@ from headlens.metrics.dependence import (
     PredictionStatistics,
     dependence,
     dependence_change,
-    permute_attribute,
 )
 from headlens.metrics.disparities import (
     demographic_parity_difference,

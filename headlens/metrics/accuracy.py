@@ -347,8 +347,7 @@ def _prepare(
     """Whether each prediction is correct, the groups as codes with their names, and the clusters."""
     correct, group = is_correct(y_true, y_pred, groups)
     codes, names = pd.factorize(group, sort=True)
-    clusters = None if cluster is None else Clusters.of(as_columns(groups=groups, cluster=cluster)[1])
-    return correct, codes, [str(name) for name in names], clusters
+    return correct, codes, [str(name) for name in names], Clusters.beside(cluster, groups=groups)
 
 
 def _by_name(weighting: Weighting) -> Weighting:

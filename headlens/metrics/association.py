@@ -27,8 +27,8 @@ from scipy.stats.contingency import association
 
 from headlens.errors import MetricError
 from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval
-from headlens.metrics.clusters import Clusters
-from headlens.metrics.columns import Column, as_columns
+from headlens.metrics.clusters import Clusters, permutations
+from headlens.metrics.columns import Column, as_columns, cells_of
 from headlens.metrics.intervals import pair, proportion, v_interval
 
 _MEASURES = ("cramers_v", "corrected", "accuracy")
@@ -182,8 +182,8 @@ def association_change(
     n_values, n_classes = int(values.max()) + 1, int(max(column.max() for column in predicted)) + 1
     correct = [column == true for column in predicted]
     # Only cells that occur: a table of every combination would be classes² wide.
-    cells, of_image = np.unique(np.stack([values, *predicted, *correct]), axis=1, return_inverse=True)
-    clusters = None if cluster is None else Clusters.of(as_columns(attribute=values, cluster=cluster)[1])
+    cells, of_image = cells_of(values, *predicted, *(one.astype(np.int64) for one in correct))
+    clusters = Clusters.beside(cluster, attribute=values)
     observed = _measures(cells, np.bincount(of_image)[None].astype(float), n_values, n_classes)
     parts = [_measures(cells, part, n_values, n_classes) for part in bootstrap.cells(of_image, clusters)]
     sampled = {name: tuple(np.concatenate([part[name][i] for part in parts]) for i in (0, 1)) for name in _MEASURES}
@@ -223,6 +223,7 @@ def within_class(
     y_pred: Int[np.ndarray, "image"],
     *,
     attribute: Int[np.ndarray, "image"],
+    cluster: Column | None = None,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> WithinClass:
@@ -235,6 +236,8 @@ def within_class(
         y_true: the true class of each image, as an index.
         y_pred: the predicted class of each image, as an index.
         attribute: the attribute's value of each image, as an index.
+        cluster: the person or scene that each image shows, where several show the same; see
+            `headlens.metrics.permute_attribute`.
         n_permutations: how many permutations.
         seed: the same seed gives the same permutations.
 
@@ -249,7 +252,12 @@ def within_class(
     np.add.at(table, (values, predicted), 1)
     generator = np.random.default_rng(seed)
     drawn = np.zeros((n_permutations, n_values, n_classes))
-    for label in np.unique(true):
+    clusters = Clusters.beside(cluster, attribute=values)
+    if clusters is not None:
+        permuted = permutations(true, values, clusters.codes, n_permutations, generator)
+        for one, held in zip(drawn, permuted, strict=True):
+            np.add.at(one, (held, predicted), 1)
+    for label in np.unique(true) if clusters is None else ():
         here = true == label
         rows, columns = np.bincount(values[here], minlength=n_values), np.bincount(predicted[here], minlength=n_classes)
         drawn += permuted_tables(generator, rows, columns, n_permutations)

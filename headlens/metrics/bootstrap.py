@@ -7,12 +7,15 @@ cells are group × (first correct?) × (second correct?), which keeps the pairin
 
 The group sizes vary from draw to draw as they would from data set to data set. A group that a draw leaves empty has no
 accuracy in that draw; it is left out of that draw's worst group and of the mean over groups.
+
+Where several images show one person or scene, whole clusters are drawn: how many of each, and with them their images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -55,20 +58,21 @@ class Bootstrap:
         if not 0 < self.level < 1:
             raise MetricError(f"Level {self.level} is not between 0 and 1.", "Pass level=0.95, for example.")
 
-    def resample(self, counts: _Array) -> _Array:
-        """The cell counts of resampled data sets: [draw, *counts.shape]."""
-        total = int(counts.sum())
-        drawn = np.random.default_rng(self.seed).multinomial(total, counts.ravel() / total, size=self.n_bootstrap)
-        return drawn.reshape(self.n_bootstrap, *counts.shape)
+    def tables(self, columns: Sequence[_Array], shape: tuple[int, ...], clusters: Clusters | None = None) -> _Array:
+        """Counts of resampled data sets, [draw, *shape]; each column is an index of every image along one axis."""
+        of_image = np.ravel_multi_index([np.asarray(column, dtype=np.int64) for column in columns], shape)
+        drawn = np.concatenate(list(self.cells(of_image, clusters, prod(shape))))
+        return drawn.reshape(len(drawn), *shape)
 
-    def cells(self, of_image: _Array, clusters: Clusters | None = None) -> Iterator[_Array]:
+    def cells(self, of_image: _Array, clusters: Clusters | None = None, size: int = 0) -> Iterator[_Array]:
         """Counts of resampled data sets, [draw cell], a few draws at a time.
 
         Args:
             of_image: the cell of each image, counted from 0.
             clusters: which images are drawn together.
+            size: how many cells there are, if more than occur.
         """
-        counts = np.bincount(of_image)
+        counts = np.bincount(of_image, minlength=size)
         generator = np.random.default_rng(self.seed)
         of_cluster = None
         if clusters is not None:
@@ -82,11 +86,13 @@ class Bootstrap:
                 even = np.full(of_cluster.shape[0], 1 / of_cluster.shape[0])
                 yield generator.multinomial(of_cluster.shape[0], even, size) @ of_cluster
 
-    def images(self, count: int, clusters: Clusters | None = None) -> _Array:
-        """How often each image is in each resampled data set, [draw image]; images of one cluster alike."""
+    def images(self, count: int, clusters: Clusters | None = None) -> Iterator[_Array]:
+        """How often each image is in one resampled data set after the other; images of one cluster alike."""
         units = count if clusters is None else clusters.count
-        drawn = np.random.default_rng(self.seed).multinomial(units, np.full(units, 1 / units), self.n_bootstrap)
-        return drawn if clusters is None else drawn[:, clusters.codes]
+        generator, even = np.random.default_rng(self.seed), np.full(units, 1 / units)
+        for _ in range(self.n_bootstrap):
+            drawn = generator.multinomial(units, even)
+            yield drawn if clusters is None else drawn[clusters.codes]
 
     def interval(self, samples: _Array) -> Interval:
         """The percentile interval of resampled values, draws that have none left out."""
@@ -162,9 +168,16 @@ def small(sizes: dict[str, int]) -> tuple[str, ...]:
 
 
 def bootstrap_cells(
-    counts: _Array, paired: bool, statistic: Statistic, bootstrap: Bootstrap
+    codes: Sequence[_Array],
+    shape: tuple[int, ...],
+    correct: Sequence[_Array],
+    statistic: Statistic,
+    bootstrap: Bootstrap,
+    clusters: Clusters | None = None,
 ) -> tuple[dict[str, float], dict[str, Interval], dict[str, float], dict[str, Interval]]:
-    """Values, intervals, differences and their intervals, of cells that `count_cells` counted."""
+    """Values, intervals, differences and their intervals, of the cells that `count_cells` counts; a baseline's
+    correctness first where there is one."""
+    paired = len(correct) > 1
 
     def both(c: _Array) -> tuple[dict[str, _Array], dict[str, _Array]]:
         if not paired:
@@ -173,8 +186,9 @@ def bootstrap_cells(
         before, after = statistic(c[..., 1, :].sum(-1), sizes), statistic(c[..., :, 1].sum(-1), sizes)
         return after, {name: after[name] - before[name] for name in after}
 
-    values, differences = both(counts[None])
-    drawn, drawn_differences = both(bootstrap.resample(counts))
+    values, differences = both(count_cells(codes, shape, correct)[None])
+    whole = (*shape, *[2] * len(correct))
+    drawn, drawn_differences = both(bootstrap.tables([*codes, *correct], whole, clusters))
     return (
         {name: float(v[0]) for name, v in values.items()},
         {name: bootstrap.interval(v) for name, v in drawn.items()},

@@ -2,11 +2,13 @@
 
 The number of images is divided by the design effect 1 + (m − 1)ρ (Kish 1965), m the mean size of the cluster that an
 image is in and ρ the correlation within clusters, and Student's distribution with the clusters' degrees of freedom is
-used where a normal one is without clusters.
+used where a normal one is without clusters. Resamples draw whole clusters (`headlens.metrics.bootstrap`), a mean's
+variance is that of the clusters' sums, and what is permuted is exchanged between clusters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,8 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 from scipy.stats import norm
 from scipy.stats import t as student
+
+from headlens.metrics.columns import Column, as_columns
 
 
 class Quantile:
@@ -36,6 +40,15 @@ class Clusters:
     def of(cls, cluster: Shaped[np.ndarray, "image"]) -> Clusters:
         """From names."""
         return cls(pd.factorize(cluster)[0])
+
+    @classmethod
+    def beside(cls, cluster: Column | None, **columns: Column) -> Clusters | None:
+        """From a column that must be as long as the others; None for none.
+
+        Raises:
+            MetricError: for columns of different lengths, or missing values.
+        """
+        return None if cluster is None else cls.of(as_columns(**columns, cluster=cluster)[-1])
 
     @property
     def count(self) -> int:
@@ -76,3 +89,64 @@ class Clusters:
         """What a number of images is multiplied by, so that a normal quantile has the width of Student's."""
         tail = (1 - level) / 2
         return float(norm.isf(tail) / self.quantile(tail)) ** 2
+
+
+def variance_of_sum(
+    parts: Float[np.ndarray, "image *value"], clusters: Shaped[np.ndarray, "image"] | None = None
+) -> Float[np.ndarray, "*value"]:
+    """The variance of Σ_i u_i, of parts u_i with mean zero: Σ u² over images, or over the clusters' sums, then times
+    m / (m − 1) for m clusters."""
+    sums = parts
+    if clusters is not None:
+        codes = Clusters.of(clusters).codes
+        sums = np.zeros((int(codes.max()) + 1, *parts.shape[1:]))
+        np.add.at(sums, codes, parts)
+    few = 1.0 if clusters is None else len(sums) / max(len(sums) - 1, 1)
+    return few * np.einsum("i...,i...->...", sums, sums)
+
+
+# ---- permutations ---------------------------------------------------------------------------------------------------
+
+
+def permute_attribute(
+    labels: Int[np.ndarray, "image"],
+    values: Int[np.ndarray, "image"],
+    clusters: Int[np.ndarray, "image"] | None,
+    generator: np.random.Generator,
+) -> Int[np.ndarray, "image"]:
+    """The attribute permuted within the true classes: the null of every claim about an attribute.
+
+    Args:
+        labels: the true class of each image.
+        values: the attribute's value.
+        clusters: which images belong together. Where each cluster has one value, clusters with the same classes
+            exchange theirs; else images exchange theirs within a cluster and class.
+        generator: draws the permutation.
+    """
+    return next(permutations(labels, values, clusters, 1, generator))
+
+
+def permutations(
+    labels: Int[np.ndarray, "image"],
+    values: Int[np.ndarray, "image"],
+    clusters: Int[np.ndarray, "image"] | None,
+    n_permutations: int,
+    generator: np.random.Generator,
+) -> Iterator[Int[np.ndarray, "image"]]:
+    """So many permutations of the attribute; see `permute_attribute`."""
+    unit, held, block = np.arange(len(labels)), values, labels
+    if clusters is not None:
+        _, first, unit = np.unique(clusters, return_index=True, return_inverse=True)
+        if (values[first][unit] == values).all():
+            pairs = np.unique(np.stack([unit, labels]), axis=1)
+            classes = [tuple(part) for part in np.split(pairs[1], np.flatnonzero(np.diff(pairs[0])) + 1)]
+            held, block = values[first], pd.factorize(pd.Series(classes, dtype=object))[0]
+        else:
+            unit, block = np.arange(len(labels)), pd.factorize(pd.MultiIndex.from_arrays([unit, labels]))[0]
+    order = np.argsort(block, kind="stable")
+    blocks = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
+    for _ in range(n_permutations):
+        drawn = held.copy()
+        for rows in blocks:
+            drawn[rows] = held[generator.permutation(rows)]
+        yield drawn[unit]

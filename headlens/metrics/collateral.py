@@ -6,7 +6,7 @@ and labels of its own; before and after are compared on the same images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ import pandas as pd
 
 from headlens.errors import MetricError
 from headlens.metrics.accuracy import is_correct
-from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval, bootstrap_cells, count_cells, small
+from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval, bootstrap_cells, small
+from headlens.metrics.clusters import Clusters
 from headlens.metrics.columns import Column
 
 
@@ -74,6 +75,7 @@ def collateral(
     method: str,
     tasks: Mapping[str, tuple[Column, Column, Column]],
     *,
+    cluster: Mapping[str, Column] | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> Collateral:
     """Accuracy of other tasks before and after a correction, with paired bootstrap intervals of the differences.
@@ -82,6 +84,7 @@ def collateral(
         method: the correction's name.
         tasks: for each task (other classes, or an attribute's own values) the true classes, the predictions after, and
             the predictions before, over the same images.
+        cluster: for each task the person or scene that each of its images shows, where several show the same.
         bootstrap: resamples of each task's images.
 
     Raises:
@@ -99,13 +102,18 @@ def collateral(
     sizes: dict[str, int] = {}
     for name, (y_true, y_pred, baseline) in tasks.items():
         correct = [is_correct(y_true, one, y_true)[0] for one in (baseline, y_pred)]
-        counts = count_cells([np.zeros(len(correct[0]), dtype=int)], (1,), correct)
-        _, _, changes, ends = bootstrap_cells(counts, True, accuracy, bootstrap)
+        clusters = None if cluster is None else Clusters.beside(cluster[name], y_true=y_true)
+        _, _, changes, ends = bootstrap_cells(one_cell(correct), (1,), correct, accuracy, bootstrap, clusters)
         before[name], after[name] = (float(c.mean()) for c in correct)
         difference[name], intervals[name], sizes[name] = changes["accuracy"], ends["accuracy"], len(correct[0])
     return Collateral(
         method, before, after, difference, intervals, sizes, small(sizes), bootstrap.level, bootstrap.n_bootstrap
     )
+
+
+def one_cell(correct: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Every image in one cell, for `bootstrap_cells`."""
+    return [np.zeros(len(correct[0]), dtype=int)]
 
 
 def accuracy(correct: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:

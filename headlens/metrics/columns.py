@@ -37,6 +37,15 @@ def as_array(column: Column, name: str) -> np.ndarray:
     return array
 
 
+def cells_of(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The combinations of some columns of indices that occur, [column cell] in order, and the cell of each image."""
+    lowest = [int(column.min()) for column in columns]
+    shape = [int(column.max()) - low + 1 for column, low in zip(columns, lowest, strict=True)]
+    codes = np.ravel_multi_index([column - low for column, low in zip(columns, lowest, strict=True)], shape)
+    occurring, of_image = np.unique(codes, return_inverse=True)
+    return np.stack(np.unravel_index(occurring, shape)) + np.asarray(lowest)[:, None], of_image
+
+
 def as_columns(**columns: Column) -> list[np.ndarray]:
     """Several columns over the same images.
 

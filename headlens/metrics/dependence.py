@@ -33,11 +33,12 @@ from scipy.special import chdtri, chndtrinc
 from headlens.errors import MetricError
 from headlens.metrics.association import permuted_tables, v_of_tables
 from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval
-from headlens.metrics.clusters import Clusters
-from headlens.metrics.columns import Column, as_columns
+from headlens.metrics.clusters import Clusters, permutations
+from headlens.metrics.columns import Column, as_columns, cells_of
 from headlens.metrics.random_heads import TOLERANCE
 
 _CELLS = 20_000_000  # counts held at once
+_DENSE = 10_000  # entries below which a sparse matrix is slower
 Counts = Float[np.ndarray, "draw cell"]
 
 
@@ -54,11 +55,11 @@ class Strata:
         values: Int[np.ndarray, "image"],
         predictions: Int[np.ndarray, "image"],
     ):
-        cells, self.of_image = np.unique(np.stack([labels, values, predictions]), axis=1, return_inverse=True)
+        cells, self.of_image = cells_of(labels, values, predictions)
         self.labels, self.values, self.predictions = cells
         self.classes, self._class = np.unique(self.labels, return_inverse=True)
-        self.groups, self._row = np.unique(cells[:2], axis=1, return_inverse=True)
-        columns, self._column = np.unique(cells[[0, 2]], axis=1, return_inverse=True)
+        self.groups, self._row = cells_of(*cells[:2])
+        columns, self._column = cells_of(*cells[[0, 2]])
         self._row_class = np.searchsorted(self.classes, self.groups[0])
         self._column_class = np.searchsorted(self.classes, columns[0])
 
@@ -93,7 +94,9 @@ class Strata:
         return np.asarray(parts.sum(1) / n.sum(1))
 
 
-def _indicator(of: Int[np.ndarray, "cell"], size: int) -> csr_array:
+def _indicator(of: Int[np.ndarray, "cell"], size: int) -> csr_array | Float[np.ndarray, "cell part"]:
+    if len(of) * size <= _DENSE:
+        return (of[:, None] == np.arange(size)).astype(float)
     return csr_array((np.ones(len(of)), (np.arange(len(of)), of)), shape=(len(of), size))
 
 
@@ -193,7 +196,7 @@ def _codes(
     labels = both[: len(true)]
     if len(kinds) < 2:
         raise MetricError(f"All images have the attribute value {kinds[0]!r}.", "Score images of two values or more.")
-    clusters = None if cluster is None else Clusters.of(as_columns(attribute=attribute, cluster=cluster)[1])
+    clusters = Clusters.beside(cluster, attribute=attribute)
     return labels, values, both[len(true) :], [str(name) for name in names], clusters
 
 
@@ -224,9 +227,9 @@ def _permuted(
     """T of the attribute permuted within classes."""
     total = np.zeros(n_permutations)
     if clusters is not None:
-        blocks = _Blocks(labels, values, clusters.codes)
-        for place in range(n_permutations):
-            strata = Strata(labels, blocks.permuted(generator), predictions)
+        drawn = permutations(labels, values, clusters.codes, n_permutations, generator)
+        for place, permuted in enumerate(drawn):
+            strata = Strata(labels, permuted, predictions)
             total[place] = strata.chi2(strata.counts())[0].sum()
         return total
     for label in np.unique(labels):
@@ -239,48 +242,6 @@ def _permuted(
             tables = permuted_tables(generator, rows, columns, min(step, n_permutations - start))
             total[start : start + step] += ((tables - expected) ** 2 / expected).sum((-2, -1))
     return total
-
-
-def permute_attribute(
-    labels: Int[np.ndarray, "image"],
-    values: Int[np.ndarray, "image"],
-    clusters: Int[np.ndarray, "image"] | None,
-    generator: np.random.Generator,
-) -> Int[np.ndarray, "image"]:
-    """The attribute permuted within the true classes: the null of every claim about an attribute.
-
-    Args:
-        labels: the true class of each image.
-        values: the attribute's value.
-        clusters: which images belong together. Where each cluster has one value, clusters with the same classes
-            exchange theirs; else images exchange theirs within a cluster and class.
-        generator: draws the permutation.
-    """
-    return _Blocks(labels, values, clusters).permuted(generator)
-
-
-class _Blocks:
-    """Units (images, or whole clusters) that may exchange their attribute values, in blocks."""
-
-    def __init__(self, labels: np.ndarray, values: np.ndarray, clusters: np.ndarray | None):
-        unit, held, block = np.arange(len(labels)), values, labels
-        if clusters is not None:
-            _, first, unit = np.unique(clusters, return_index=True, return_inverse=True)
-            if (values[first][unit] == values).all():
-                pairs = np.unique(np.stack([unit, labels]), axis=1)
-                classes = [tuple(part) for part in np.split(pairs[1], np.flatnonzero(np.diff(pairs[0])) + 1)]
-                held, block = values[first], pd.factorize(pd.Series(classes, dtype=object))[0]
-            else:
-                unit, block = np.arange(len(labels)), pd.factorize(pd.MultiIndex.from_arrays([unit, labels]))[0]
-        order = np.argsort(block, kind="stable")
-        self._unit, self._held = unit, held
-        self._blocks = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
-
-    def permuted(self, generator: np.random.Generator) -> Int[np.ndarray, "image"]:
-        held = self._held.copy()
-        for rows in self._blocks:
-            held[rows] = self._held[generator.permutation(rows)]
-        return held[self._unit]
 
 
 # ---- before and after -----------------------------------------------------------------------------------------------
@@ -339,7 +300,7 @@ def dependence_change(
     _, _, before, _, _ = _codes(y_true, baseline, attribute, cluster)
     strata = [Strata(labels, values, predictions) for predictions in (before, after)]
     joint = np.stack([one.of_image for one in strata])
-    cells, of_image = np.unique(joint, axis=1, return_inverse=True)
+    cells, of_image = cells_of(*joint)
     maps = [_indicator(cells[i], len(one)) for i, one in enumerate(strata)]
 
     def both(counts: Counts) -> Float[np.ndarray, "model draw"]:
@@ -397,20 +358,22 @@ class PredictionStatistics:
         self.groups = tuple(str(name) for name in found)
         self._weights = np.ones((1, len(self._labels)))
         if bootstrap is not None:
-            clusters = None if cluster is None else Clusters.of(as_columns(cluster=cluster)[0])
-            drawn = bootstrap.images(len(self._labels), clusters)
-            self._weights = np.concatenate([self._weights, drawn])
+            drawn = bootstrap.images(len(self._labels), Clusters.beside(cluster, groups=names))
+            self._weights = np.concatenate([self._weights, np.stack(list(drawn))])
+        self._of_group = _indicator(self._group, len(self.groups))
+        self._images = self._weights @ self._of_group
+        self._held = self._values >= 0
+        self._held_weights = self._weights[:, self._held]
 
     def __call__(self, y_pred: Int[np.ndarray, "image"]) -> dict[str, Float[np.ndarray, "sample"]]:
         """Each statistic's value, followed by its resamples, if there are any."""
         predictions = np.asarray(y_pred)
-        correct = (self._weights * (predictions == self._labels)) @ _indicator(self._group, len(self.groups))
-        images = self._weights @ _indicator(self._group, len(self.groups))
+        correct = (self._weights * (predictions == self._labels)) @ self._of_group
+        images, held = self._images, self._held
         with np.errstate(invalid="ignore"):
             accuracy = correct / np.where(images > 0, images, np.nan)
-        held = self._values >= 0
         strata = Strata(self._labels[held], self._values[held], predictions[held])
-        counts = self._weights[:, held] @ _indicator(strata.of_image, len(strata))
+        counts = self._held_weights @ _indicator(strata.of_image, len(strata))
         tables = np.zeros((len(counts), int(self._values.max()) + 1, int(predictions.max()) + 1))
         for cell in range(len(strata)):
             tables[:, strata.values[cell], strata.predictions[cell]] += counts[:, cell]

@@ -18,6 +18,7 @@ from fairlearn import metrics as fairlearn_metrics
 from headlens.errors import MetricError
 from headlens.metrics.accuracy import is_correct
 from headlens.metrics.bootstrap import STANDARD, Bootstrap, Measures, bootstrap_cells, count_cells, small
+from headlens.metrics.clusters import Clusters
 from headlens.metrics.columns import Column, as_columns
 
 _Array = np.ndarray
@@ -64,6 +65,7 @@ def occupation_gap(
     method: str = "",
     baseline: Column | None = None,
     n_worst: int = 10,
+    cluster: Column | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> Measures:
     """mean over classes of |accuracy on one value − accuracy on the other|: "overall", and over the "worst" classes.
@@ -76,6 +78,7 @@ def occupation_gap(
         baseline: the predictions of the method that this one is compared with, such as zero-shot. The worst classes are
             those with its largest gaps; without a baseline, those of `y_pred` themselves.
         n_worst: how many classes count as worst; all where there are fewer.
+        cluster: the person or scene that each image shows, where several show the same.
         bootstrap: resamples of the images.
 
     Returns:
@@ -107,7 +110,8 @@ def occupation_gap(
         means = {"overall": _mean_of(np.abs(gap)), "worst": _mean_of(np.abs(gap[..., order]))}
         return means | {f"class.{name}": gap[..., i] for i, name in enumerate(classes)}
 
-    found = bootstrap_cells(counts, baseline is not None, statistic, bootstrap)
+    clusters = Clusters.beside(cluster, attribute=attribute)
+    found = bootstrap_cells(codes, (len(classes), 2), correct, statistic, bootstrap, clusters)
     return Measures(method, *found, sizes, small(sizes), bootstrap.level, bootstrap.n_bootstrap)
 
 
@@ -120,6 +124,7 @@ def value_gap(
     method: str = "",
     baseline: Column | None = None,
     over: Literal["images", "classes"] = "images",
+    cluster: Column | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> Measures:
     """Accuracy on the images of one value minus accuracy on those of another: the common−counter gap, for example.
@@ -133,6 +138,7 @@ def value_gap(
         baseline: the predictions of the method that this one is compared with.
         over: "images" counts every image once; "classes" takes the mean of each class's accuracy, of the classes that
             have images of the value.
+        cluster: the person or scene that each image shows, where several show the same.
         bootstrap: resamples of the images.
 
     Returns:
@@ -166,7 +172,9 @@ def value_gap(
         one, other = accuracy[..., 0], accuracy[..., 1]
         return {str(first): one, str(second): other, "gap": one - other}
 
-    found_values = bootstrap_cells(counts, baseline is not None, statistic, bootstrap)
+    clusters = Clusters.beside(cluster, attribute=attribute)
+    together = None if clusters is None else Clusters.of(clusters.codes[used])
+    found_values = bootstrap_cells(codes, (len(classes), 2), correct, statistic, bootstrap, together)
     totals = counts.reshape(len(classes), 2, -1).sum((0, 2))
     sizes = {str(first): int(totals[0]), str(second): int(totals[1])}
     return Measures(method, *found_values, sizes, small(sizes), bootstrap.level, bootstrap.n_bootstrap)

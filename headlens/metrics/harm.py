@@ -21,7 +21,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from headlens.errors import MetricError
-from headlens.metrics.bootstrap import SMALL, STANDARD, Bootstrap
+from headlens.metrics.bootstrap import SMALL, STANDARD, Bootstrap, count_cells
+from headlens.metrics.clusters import Clusters
+from headlens.metrics.columns import Column
 
 Counts = Int[np.ndarray, "value class class_predicted"]
 Indices = Int[np.ndarray, "image"]
@@ -69,6 +71,7 @@ def harm(
     attribute: Indices,
     classes: Sequence[str],
     values: Sequence[str],
+    cluster: Column | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> pd.DataFrame:
     """One row a class and value that has images: what its images meet before and after.
@@ -80,6 +83,7 @@ def harm(
         attribute: the attribute's value of each image, as an index; images of −1 are left out.
         classes: the classes' names.
         values: the values' names.
+        cluster: the person or scene that each image shows, where several show the same.
         bootstrap: resamples of each class's images, the same before and after.
 
     Returns:
@@ -95,18 +99,18 @@ def harm(
         raise MetricError(
             "The columns have different lengths.", "Take labels, predictions and values of the same rows."
         )
-    rates = {}
+    clusters, rates = Clusters.beside(cluster, y_true=y_true), {}
     for when, predicted in (("before", baseline), ("after", y_pred)):
         counts = confusion(y_true, predicted, attribute, (len(values), len(classes)))
         rates[when] = counts.sum(axis=1) / np.maximum(counts.sum(axis=(1, 2)), 1)[:, None]  # [value, class]
     rows = []
     for c, name in enumerate(classes):
         mine = (y_true == c) & (attribute >= 0)
-        cells = np.zeros((len(values), 2, 2), dtype=np.int64)  # [value, correct before?, correct after?]
-        np.add.at(cells, (attribute[mine], (baseline[mine] == c).astype(int), (y_pred[mine] == c).astype(int)), 1)
-        if not cells.any():
+        if not mine.any():
             continue
-        drawn = bootstrap.resample(cells)
+        columns = attribute[mine], baseline[mine] == c, y_pred[mine] == c
+        cells = count_cells(columns[:1], (len(values),), columns[1:])  # [value, correct before?, correct after?]
+        drawn = bootstrap.tables(columns, cells.shape, None if clusters is None else Clusters.of(clusters.codes[mine]))
         found = {"before": _compared(cells, drawn, 1), "after": _compared(cells, drawn, 2)}
         for v, value in enumerate(values):
             if images := int(cells[v].sum()):
@@ -129,7 +133,7 @@ Vector = Float[np.ndarray, "value"]
 
 
 def _compared(
-    cells: Int[np.ndarray, "value 2 2"], drawn: Int[np.ndarray, "draw value 2 2"], axis: int
+    cells: Int[np.ndarray, "value 2 2"], drawn: Float[np.ndarray, "draw value 2 2"], axis: int
 ) -> tuple[Vector, Vector, Vector, Float[np.ndarray, "draw value"]]:
     """Accuracy, difference and ratio of each value in one class, and the resampled differences."""
 
@@ -187,6 +191,7 @@ def intersections(
     *,
     baseline: Indices,
     attributes: Mapping[str, Sequence[str]],
+    cluster: Column | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> pd.DataFrame:
     """Accuracy of every combination of two attributes' values, over all classes, before and after.
@@ -194,23 +199,27 @@ def intersections(
     Args:
         y_true, y_pred, baseline: as for `harm`.
         attributes: by name, the value of every image in words; "" for none, which leaves the image out.
+        cluster: the person or scene that each image shows, where several show the same.
         bootstrap: resamples of the images.
 
     Returns:
         One row a combination that has images: the attributes' values, `images`, `small` (fewer than 30), and
         `accuracy_before`, `accuracy_after` and `change`, each with the ends of its interval.
     """
-    frame = pd.DataFrame(attributes).assign(before=baseline == y_true, after=y_pred == y_true)
+    clusters = Clusters.beside(cluster, y_true=y_true)
+    own = np.arange(len(y_true)) if clusters is None else clusters.codes
+    frame = pd.DataFrame(attributes).assign(before=baseline == y_true, after=y_pred == y_true, cluster=own)
     frame = frame[(frame[list(attributes)] != "").all(axis=1)]
     rows = []
     for names, group in frame.groupby(list(attributes), sort=True):
-        cells = np.zeros((2, 2), dtype=np.int64)
-        np.add.at(cells, (group["before"].astype(int), group["after"].astype(int)), 1)
-        images, drawn = len(group), bootstrap.resample(cells)
+        columns = group["before"].to_numpy(), group["after"].to_numpy()
+        cells, images = count_cells([], (), columns), len(group)
+        together = None if clusters is None else Clusters.of(group["cluster"].to_numpy())
+        drawn = bootstrap.tables(columns, (2, 2), together)
         row: dict[str, object] = dict(zip(attributes, names, strict=True))
         row |= {"images": images, "small": images < SMALL}
         for key, weights in _WEIGHTS.items():
-            low, high = bootstrap.interval((drawn * weights).sum((-1, -2)) / images)
+            low, high = bootstrap.interval((drawn * weights).sum((-1, -2)) / drawn.sum((-1, -2)))
             row |= {key: float((cells * weights).sum() / images), f"{key}_low": low, f"{key}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -9,7 +9,7 @@ several accuracies μ_g is bounded by what bounds each:
   better than it is).
 - *Gap.* The same for max_g (average − μ_g).
 - *Gain* of the worst group between two models on the same images: min_g a_g − min_h b_h lies between
-  max_h min_g low(a_g − b_h) and min_g max_h high(a_g − b_h), and is never below min_g (a_g − b_g).
+  max_h min_g low(a_g − b_h) and min_g max_h high(a_g − b_h), and between min_g (a_g − b_g) and max_g (a_g − b_g).
 - *V.* The noncentrality of χ² for which the observed one is at either end of its distribution (Smithson 2003), made
   wider by what the multinomial distribution varies more than the noncentral χ² does.
 
@@ -168,10 +168,10 @@ class Paired:
         z_low, z_high = (quantile(tail / few.sum(-1))[..., None, None] for few in (before, after))
         low = np.where(after[..., :, None], difference - z_low * spread, np.inf).min(-2)
         high = np.where(before[..., None, :], difference + z_high * spread, -np.inf).max(-1)
-        same = np.diagonal(difference - quantile(tail) * spread, axis1=-2, axis2=-1)
+        same_low, same_high = _same(difference, quantile(tail) * spread)
         return (
-            np.maximum(np.where(before, low, -np.inf).max(-1), np.where(after, same, np.inf).min(-1)),
-            np.where(after, high, np.inf).min(-1),
+            np.maximum(np.where(before, low, -np.inf).max(-1), np.where(after, same_low, np.inf).min(-1)),
+            np.minimum(np.where(after, high, np.inf).min(-1), np.where(before, same_high, -np.inf).max(-1)),
         )
 
     def widening(self, weights: Float[np.ndarray, "group"], tail: float, quantile: Quantile) -> Ends:
@@ -198,11 +198,19 @@ class Paired:
         z_low, z_high = (quantile(tail / few.sum(-1))[..., None, None] for few in (after, before))
         low = np.where(before[..., None, :], difference - z_low * spread, np.inf).min(-1)
         high = np.where(after[..., :, None], difference + z_high * spread, -np.inf).max(-2)
-        same = np.diagonal(difference + quantile(tail) * spread, axis1=-2, axis2=-1)
+        same_low, same_high = _same(difference, quantile(tail) * spread)
         return (
-            np.where(after, low, -np.inf).max(-1),
-            np.minimum(np.where(before, high, np.inf).min(-1), np.where(after, same, -np.inf).max(-1)),
+            np.maximum(np.where(after, low, -np.inf).max(-1), np.where(before, same_low, np.inf).min(-1)),
+            np.minimum(np.where(before, high, np.inf).min(-1), np.where(after, same_high, -np.inf).max(-1)),
         )
+
+
+def _same(
+    difference: Float[np.ndarray, "*data group group"], reach: Float[np.ndarray, "*data group group"]
+) -> tuple[Groups, Groups]:
+    """The ends of each group's own difference."""
+    low, high = (np.diagonal(end, axis1=-2, axis2=-1) for end in (difference - reach, difference + reach))
+    return low, high
 
 
 # ---- Cramér's V -----------------------------------------------------------------------------------------------------

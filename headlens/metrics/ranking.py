@@ -25,6 +25,7 @@ from torch import Tensor
 
 from headlens.errors import MetricError
 from headlens.metrics.bootstrap import STANDARD, Bootstrap, Interval, Measures, small
+from headlens.metrics.clusters import Clusters
 from headlens.metrics.columns import Column, as_array
 
 Target = Literal["uniform", "data"] | Mapping[Any, float | int]
@@ -144,6 +145,7 @@ def retrieval_skew(
     *,
     method: str = "",
     baseline: Scores | None = None,
+    cluster: Column | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> Measures:
     """Skew_g@k = ln(share of g in the top k / desired share), the mean over queries, for every value g of an attribute.
@@ -157,6 +159,7 @@ def retrieval_skew(
         target: the desired shares; see `headlens.metrics.skew`.
         method: the name to report under.
         baseline: the scores of the method that this one is compared with, over the same images and queries.
+        cluster: the person or scene that each image shows, where several show the same.
         bootstrap: resamples of the images.
 
     Returns:
@@ -195,9 +198,8 @@ def retrieval_skew(
         return np.stack(rows)
 
     observed = measured(np.ones(len(codes), dtype=np.int64))
-    generator = np.random.default_rng(bootstrap.seed)
-    uniform = np.full(len(codes), 1 / len(codes))
-    drawn = np.stack([measured(generator.multinomial(len(codes), uniform)) for _ in range(bootstrap.n_bootstrap)])
+    resamples = bootstrap.images(len(codes), Clusters.beside(cluster, attribute=attribute))
+    drawn = np.stack([measured(weights) for weights in resamples])
     sizes = {str(value): int((codes == i).sum()) for i, value in enumerate(values)}
     return _measures(method, names, observed, drawn, sizes, bootstrap)
 
@@ -210,6 +212,7 @@ def retrieval_recall(
     method: str = "",
     found: Literal["share", "any"] = "share",
     baseline: Scores | None = None,
+    cluster: Column | None = None,
     bootstrap: Bootstrap = STANDARD,
 ) -> Measures:
     """Recall@k, the mean over queries of |relevant among the k highest scored| / |relevant|, or of whether any is.
@@ -223,6 +226,7 @@ def retrieval_recall(
         found: "share", or "any" for whether at least one relevant image is there. They agree where every query has one
             image.
         baseline: the scores of the method that this one is compared with, over the same images and queries.
+        cluster: which queries belong together, such as the images of one person that are each a query.
         bootstrap: resamples of the queries.
 
     Returns:
@@ -249,8 +253,8 @@ def retrieval_recall(
         inside = np.take_along_axis(asked, top, axis=0).sum(axis=0)
         recalls.append(inside / asked.sum(axis=0) if found == "share" else (inside > 0).astype(float))
     each = np.stack(recalls)
-    picks = np.random.default_rng(bootstrap.seed).integers(queries, size=(bootstrap.n_bootstrap, queries))
-    drawn = each[:, picks].mean(-1).T[..., None]
+    resamples = bootstrap.images(queries, Clusters.beside(cluster, queries=np.arange(queries)))
+    drawn = np.stack([each @ weights / weights.sum() for weights in resamples])[..., None]
     return _measures(method, [f"recall@{k}"], each.mean(1)[:, None], drawn, {"queries": queries}, bootstrap)
 
 

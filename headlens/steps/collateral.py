@@ -153,7 +153,7 @@ def measure_collateral(data: AuditData, call: Collateral, fitted: Mapping[str, F
         TaskError: for an attribute without a column, or whose values no scored image has.
     """
     questions, notes = ask(data, call.attributes)
-    labels, seed = data.test_labels, data.question.seed
+    labels, seed, clusters = data.test_labels, data.question.seed, data.test_clusters
     classes = data.question.task.classes
     counts = np.bincount(labels, minlength=len(classes))
     by_class = [
@@ -177,7 +177,12 @@ def measure_collateral(data: AuditData, call: Collateral, fitted: Mapping[str, F
             if task.images:
                 mine = labels == number
                 found[task.name] = (labels[mine], after[mine], data.zero_shot[mine])
-        methods[method] = collateral(method, found, bootstrap=Bootstrap(call.n_bootstrap, seed=seed))
+        together = None
+        if clusters is not None:
+            truths = {one.task.name: one.truth >= 0 for one in questions}
+            truths |= {task.name: labels == number for number, task in enumerate(by_class)}
+            together = {name: clusters[truths[name]] for name in found}
+        methods[method] = collateral(method, found, cluster=together, bootstrap=Bootstrap(call.n_bootstrap, seed=seed))
     if not methods:
         notes.append("No correction was made, so that nothing elsewhere can have changed.")
     others = [one.task for one in questions if one.task.kind == "other"]
@@ -210,7 +215,8 @@ def _kept(
     before, after = (_likeness(embedding[torch.as_tensor(places)]) for embedding in (data.test.embedding, corrected))
     near = torch.zeros(before.shape, dtype=torch.bool).scatter(0, before.topk(k, dim=0).indices, value=True)
     resampling = Bootstrap(bootstrap, seed=data.question.seed)
-    return retrieval_recall(after, near, k, method=method, bootstrap=resampling)
+    together = data.clusters_of(data.splits.test[places])
+    return retrieval_recall(after, near, k, method=method, cluster=together, bootstrap=resampling)
 
 
 def _likeness(embedding: Float[Tensor, "image embed"]) -> Float[Tensor, "image image"]:

@@ -35,7 +35,7 @@ from headlens.locate import (
     decide,
     head_variance,
 )
-from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices
+from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices, cluster_indices
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
@@ -214,12 +214,8 @@ class AuditData:
 
     @cached_property
     def clusters(self) -> Int[np.ndarray, "image"] | None:
-        """Which images show one person or scene, by the manifest's column `cluster`; an image without an entry stands
-        for itself. None without that column."""
-        if "cluster" not in self.store.manifest.columns:
-            return None
-        codes = pd.factorize(as_text(self.store.manifest["cluster"]))[0]
-        return np.where(codes < 0, len(codes) + np.arange(len(codes)), codes)
+        """Which images show one person or scene; see `headlens.manifest.cluster_indices`."""
+        return cluster_indices(self.store.manifest)
 
     def clusters_of(self, rows: Int[np.ndarray, "some_image"]) -> Int[np.ndarray, "some_image"] | None:
         """The same of some rows of the store."""

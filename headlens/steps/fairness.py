@@ -254,7 +254,14 @@ def fairness(
     questions = Questions.of(asked, Asked(data.question.attribute.name, call.locator, "fairness", heads))
     rule = replace(call.verdict_rule, alpha=call.verdict_rule.alpha / len(questions))
     bias = measure_bias(data, call, before, after, rule)
-    within = within_class(labels, before, attribute=values, n_permutations=call.n_permutations, seed=seed)
+    within = within_class(
+        labels,
+        before,
+        attribute=values,
+        cluster=data.test_clusters,
+        n_permutations=call.n_permutations,
+        seed=seed,
+    )
     control = _control(data, effects, heads, call, rule.alpha)
     classes, moved = tuple(data.question.task.classes), before != after
     transitions = np.zeros((len(classes), len(classes)), dtype=np.int64)

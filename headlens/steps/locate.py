@@ -129,7 +129,11 @@ class Evidence:
     @property
     def margins(self) -> tuple[Float[Tensor, "image layer head"], Decisions]:
         """Each head's part of the score of the predicted class minus that of the class compared with it."""
-        return self.data.scores.margins
+        margins, decisions = self.data.scores.margins
+        clusters = self.data.clusters_of(self.data.splits.reference)
+        if clusters is not None:
+            decisions = replace(decisions, clusters=torch.as_tensor(clusters).to(decisions.correct.device))
+        return margins, decisions
 
     def named_by(
         self, locator: Locator, margins: Float[Tensor, "image layer head"], conflicting: Bool[Tensor, "image"]
@@ -139,16 +143,7 @@ class Evidence:
         found = locator(margins, decisions, conflicting)
         if not self._n_bootstrap:
             return found
-        clusters = self.data.clusters_of(self.data.splits.reference)
-        shares = stability(
-            locator,
-            margins,
-            decisions,
-            conflicting,
-            clusters=clusters,
-            n_bootstrap=self._n_bootstrap,
-            seed=self.seed,
-        )
+        shares = stability(locator, margins, decisions, conflicting, n_bootstrap=self._n_bootstrap, seed=self.seed)
         return replace(found, stability=shares)
 
     @property

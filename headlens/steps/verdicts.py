@@ -533,8 +533,9 @@ def against_random(control: RandomHeads | None, measure: Measure, alpha: float) 
     if found.share_at_least > alpha:
         return Condition(name, "not met", text)
     if found.p > alpha:
-        smallest = f"so few sets cannot give p below {1 / (1 + n_sets):.3f}; more sets would settle it"
-        return Condition(name, "open", f"{text}; {smallest}")
+        smallest = 1 / (1 + n_sets)
+        few = f"so few sets cannot give p below {smallest:.3f}" if smallest > alpha else "so few sets leave it open"
+        return Condition(name, "open", f"{text}; {few}; more sets would settle it")
     if (error := control.type_1_error(measure, alpha)) > alpha:
         often = f"{100 * error:.0f} % of the other sets of the located layers would seem so, too"
         return Condition(name, "open", f"{text}, but {often}; an audit of other images would settle it")
