@@ -184,7 +184,7 @@ class Evidence:
     @cached_property
     def bank_embeddings(self) -> Float[Tensor, "text embed"]:
         """Their embeddings, not normalised."""
-        return bank_embeddings(self.bank, self.texts, getattr(self.data.clip, "text", None))
+        return bank_embeddings(self.bank, self.texts, self.data.clip)
 
 
 LOCATORS: Registry[Callable[..., Located]] = Registry("locator")
