@@ -30,7 +30,7 @@ import torch
 
 from headlens.errors import HeadlensError
 from headlens.heads import HeadId
-from headlens.locate import LOCATORS, HeadEffects, calibrated, margins_of
+from headlens.locate import LOCATORS, HeadEffects, calibrated_from_margins, margins_of
 from headlens.metrics import association_change, permute_attribute
 from headlens.metrics.intervals import largest_gap, lowest, v_interval
 from headlens.steps.controls import Draw, Scored, random_head_control
@@ -47,7 +47,7 @@ from headlens.steps.verdicts import (
 
 SIZES = {"4 × 8": (4, 8), "24 × 16": (24, 16)}
 NULLS = ("permuted within class", "noise with the class", "independent noise", "class labels permuted")
-FINDERS = {**LOCATORS, "calibrated": calibrated}
+FINDERS = {**LOCATORS, "calibrated": calibrated_from_margins}
 
 
 @dataclass(frozen=True)
