@@ -38,7 +38,7 @@ from scipy.stats import norm
 import headlens as hl
 from headlens.errors import HeadlensError
 from headlens.heads import HeadId
-from headlens.locate import LOCATORS, HeadEffects, calibrated, margins_of
+from headlens.locate import LOCATORS, HeadEffects, calibrated_from_margins, margins_of
 from headlens.metrics import Bootstrap, association_change, dependence_change, permute_attribute
 from headlens.metrics.clusters import Quantile
 from headlens.metrics.intervals import Paired, combination, largest_gap, lowest, proportion, v_interval
@@ -59,7 +59,7 @@ from headlens.testbed.worlds import WORLDS
 
 SIZES = ("4x8", "24x16")
 NULLS = ("permuted within class", "noise with the class", "independent noise", "class labels permuted")
-FINDERS = {**LOCATORS, "calibrated": calibrated}
+FINDERS = {**LOCATORS, "calibrated": calibrated_from_margins}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Write docs/models.md: every architecture of open_clip, its tags, and the classes of transformers.
 
     python docs/make_models.py
+    python docs/make_models.py --full    # the table of full-size towers alone, which takes minutes and 2 GB of memory
 
 Each tower is built by its own library with its own settings, shrunk (two layers, a narrow residual stream, few heads, a
 small image) so that all of them fit on a small machine, and filled with random numbers, also where weights start at
 zero or one. It is converted and compared with its original in float32 and float64, and its decomposition with its
-embedding.
+embedding. The towers of `FULL` are measured as they are, one of each family.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 
 import headlens as hl
@@ -36,6 +38,12 @@ SHRUNK: dict[str, dict[str, Any]] = {
     "vit_pe_core_tiny": {"depth": 2, "img_size": 64, "embed_dim": 48, "num_heads": 3, "attn_pool_num_heads": 2},
     "": {"depth": 2, "embed_dim": 48, "num_heads": 4},
 }
+# One tower of a family as open_clip and timm build it, without anything shrunk.
+FULL = (
+    *("ViT-B-16", "RN50", "coca_ViT-B-32", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "EVA02-B-16"),
+    *("PE-Core-B-16", "MobileCLIP-B", "ViTamin-S", "vit_base_patch14_dinov2.lvd142m", "vit_base_patch16_dinov3"),
+    *("CLIPVisionModelWithProjection", "SiglipVisionModel", "Siglip2VisionModel"),
+)
 TITLES = {
     "SigLIP2": "SigLIP 2",
     "SigLIP": "SigLIP",
@@ -87,20 +95,21 @@ def _shrunk_timm(name: str, vision: dict[str, Any]) -> nn.Module:
 
 
 @torch.no_grad()
-def measured(original: nn.Module) -> tuple[hl.HookedVisionTransformer, float, float, float]:
+def measured(original: nn.Module, images: int = 2) -> tuple[hl.HookedVisionTransformer, float, float, float]:
     """The hooked tower, its relative distance to the original in float32 and float64, and the residue in float64."""
     numbers = []
     for dtype in (torch.float32, torch.float64):
         original = original.to(dtype)
         vision = hl.HookedVisionTransformer.from_open_clip(original)
-        images = torch.randn(2, 3, *vision.cfg.image_size, generator=torch.Generator().manual_seed(0)).to(dtype)
-        expected, got = original_output(original, images), vision(images)
+        shape = (images, 3, *vision.cfg.image_size)
+        pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        expected, got = original_output(original, pixels), vision(pixels)
         scale = expected.norm(dim=-1).max()
         numbers.append(float((got - expected).norm(dim=-1).max() / scale))
     residue = 0.0
     for constants in ("separate", "spread"):
         for per_token in (False, True):
-            total = hl.decompose(vision, images, per_token, constants).total()
+            total = hl.decompose(vision, pixels, per_token, constants).total()
             residue = max(residue, float((total - got).norm(dim=-1).max() / scale))
     return vision, *numbers, residue
 
@@ -132,6 +141,28 @@ def rows_of_open_clip() -> Iterator[tuple[str, int, bool]]:
         )
 
 
+def whole(name: str) -> nn.Module:
+    """A full-size tower, by its architecture in open_clip, its name in timm, or its class in transformers."""
+    if hasattr(transformers, name):
+        kind = getattr(transformers, name)
+        return kind(kind.config_class())
+    if name in open_clip().list_models():
+        config = open_clip().get_model_config(name)
+        vision = config["vision_cfg"]
+        return open_clip().model._build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+    return open_clip().timm_model.timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def rows_of_full_size() -> Iterator[str]:
+    """A line for every tower of `FULL`; each is let go before the next is built."""
+    for name in FULL:
+        vision, single, double, residue = measured(filled(whole(name)), images=1)
+        assert max(double, residue) <= 1e-12 and single <= 1e-4, (name, single, double, residue)
+        numbers = sum(one.numel() for one in vision.parameters()) / 1e6
+        shape = f"{vision.cfg.n_layers} × {vision.cfg.n_heads}"
+        yield f"| {name} | {numbers:.0f} | {shape} | {single:.0e} | {double:.0e} | {residue:.0e} |"
+
+
 def rows_of_transformers() -> Iterator[str]:
     """A line for every class."""
     for kind, with_text in ((kind, text) for kind in ("CLIP", "Siglip", "Siglip2") for text in (True, False)):
@@ -141,11 +172,22 @@ def rows_of_transformers() -> Iterator[str]:
         yield f"| {type(original).__name__} | accepted | {single:.0e} | {double:.0e} | {residue:.0e} |"
 
 
-def page() -> str:
-    """The whole page."""
+def between(text: str, mark: str, lines: list[str]) -> str:
+    """A page with the lines between `mark` and the next end mark replaced."""
+    start, _, rest = text.partition(mark)
+    return start + mark + "\n" + "\n".join(lines) + "\n<!-- end -->" + (rest.partition("<!-- end -->")[2] or "\n")
+
+
+def full_size(text: str) -> str:
+    """The page with its table of full-size towers measured anew."""
+    head = ["| tower | million numbers | layers × heads | float32 | float64 | residue |"]
+    return between(text, "<!-- full size -->", [*head, "| --- | --- | --- | --- | --- | --- |", *rows_of_full_size()])
+
+
+def page(text: str) -> str:
+    """The page with its tables of shrunk towers measured anew."""
     found = list(rows_of_open_clip())
     tags, accepted = sum(n for _, n, _ in found), sum(n for _, n, good in found if good)
-    text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "<!-- table -->\n"
     table = [
         f"{accepted} of {tags} (architecture, tag) pairs of open_clip {open_clip().__version__} are accepted, "
         f"and {sum(good for *_, good in found)} of its {len(found)} architectures.",
@@ -158,13 +200,11 @@ def page() -> str:
         "| --- | --- | --- | --- | --- |",
         *rows_of_transformers(),
     ]
-    start, _, rest = text.partition("<!-- table -->")
-    return (
-        start + "<!-- table -->\n" + "\n".join(table) + "\n<!-- end -->" + (rest.partition("<!-- end -->")[2] or "\n")
-    )
+    return between(text, "<!-- table -->", table)
 
 
 if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, about what they build
-        PAGE.write_text(page(), encoding="utf-8")
+        write = full_size if "--full" in sys.argv else page
+        PAGE.write_text(write(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -25,14 +25,26 @@ import pandas as pd
 from headlens.errors import ManifestError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_NO_TEXT = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook",
-    b"\x1f\x8b": "a gzip archive",
-    b"PAR1": "a Parquet file",
-}
+_TEXT = "Save it as text (a table as CSV), in UTF-8."
+_LINK = "On huggingface.co the link to a file has /resolve/ in it, not /blob/."
+# What files of other kinds begin with, in small letters: what they are, and the line that helps.
+_OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git-LFS pointer, not the file itself", "Run git lfs pull in its repository."),
+    (b"<!doctype html", "a web page", _LINK),
+    (b"<html", "a web page", _LINK),
+    (b"<?xml", "an XML document, often a server's error message", "Read what it says, then fetch the file again."),
+    (b"<svg", "an SVG drawing", "Save it as PNG."),
+    (b"%pdf", "a PDF document", "Save what it shows as PNG, or its table as CSV."),
+    (b"pk\x03\x04", "an Excel workbook or a zip archive", _TEXT),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook", _TEXT),
+    (b"par1", "a Parquet file", "Give it the suffix .parquet."),
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it: gunzip, or tar xzf."),
+)
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 _JOINTS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
+_NO_WORDS = {"yes", "no", "true", "false", "none", "nan", "na", "n/a", "null", "unknown", "other", "others"}
+# A letter with or without a number; WordNet's numbers and those of lists, before a word or alone.
+_CODE = re.compile(r"[A-Za-z]\d*$|n\d{8}\b|\d+\s*[:.)]\s")
 _FLOATS = (float, np.floating)
 _SHOWN = 5
 _HEADER = 1 << 16  # characters in which the header is looked for
@@ -58,6 +70,18 @@ def as_text(column: pd.Series) -> pd.Series:
     else:
         texts = [cell_text(value) for value in cells]
     return pd.Series(texts, index=column.index, name=column.name, dtype=object)
+
+
+def other_kind(head: bytes) -> tuple[str, str] | None:
+    """What a file is that is not what was expected, by what it begins with, and the line that helps."""
+    start = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next(((what, remedy) for first, what, remedy in _OTHER_KINDS if start.startswith(first)), None)
+
+
+def is_code(name: str) -> bool:
+    """Whether a name is a code or begins with one, which says nothing in a prompt: '0', '20-29', 'm', 'c3', 'yes',
+    'Latino_Hispanic', 'n01440764 tench', '0: tench'."""
+    return "_" in name or name.casefold() in _NO_WORDS or bool(_CODE.match(name)) or not any(map(str.isalpha, name))
 
 
 def spelling(text: str) -> str:
@@ -98,11 +122,16 @@ def read_csv(content: bytes, where: str, columns: Sequence[str]) -> pd.DataFrame
 
     Raises:
         ManifestError: the file is not text, has no line, does not read as CSV, names a column twice, or has a row with
-            more or fewer cells than the header. (Whether the columns are there is for the caller to check.)
+            more or fewer cells than the header, or one that repeats it. (Whether the columns are there is for the
+            caller to check.)
     """
     text = read_text(content, where)
     if sep := re.match(r'"?sep=(.)"?[ \t]*(\r\n|\r|\n)', text):  # what Excel writes for itself
         text = text[sep.end() :]
+    if text.lstrip()[:1] in ("{", "["):
+        raise ManifestError(
+            f"{where} is JSON, not CSV.", "Save it as CSV: pandas.read_json(path).to_csv(…), with lines=True for JSONL."
+        )
     delimiter, quote = _dialect(text, columns)
     rows: list[tuple[int, list[str]]] = []
     reader = _reader(text, delimiter, quote)
@@ -125,6 +154,10 @@ def read_csv(content: bytes, where: str, columns: Sequence[str]) -> pd.DataFrame
             f"{where} has the column {twice[0]!r} {header.count(twice[0])} times ({how}).",
             "Rename or remove all but one of them.",
         )
+    if again := next((line for line, cells in rows if cells == header), None):
+        raise ManifestError(
+            f"Line {again} of {where} names the columns once more, as in tables that were joined.", "Remove it."
+        )
     frame = pd.DataFrame([cells for _, cells in rows], columns=header, dtype=object)
     frame.index = pd.Index([line for line, _ in rows], dtype="int64")
     return frame
@@ -140,9 +173,8 @@ def read_text(content: bytes, where: str) -> str:
     Raises:
         ManifestError: it is not text in one of these.
     """
-    for mark, kind in _NO_TEXT.items():
-        if content.startswith(mark):
-            raise ManifestError(f"{where} is {kind}, not a text file.", "Save it as text (a table as CSV), in UTF-8.")
+    if kind := other_kind(content):
+        raise ManifestError(f"{where} is {kind[0]}.", kind[1])
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)

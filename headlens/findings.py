@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from headlens.cells import as_text, nearest
+from headlens.cells import as_text, is_code, nearest
 from headlens.images import is_url
-from headlens.manifest import image_files, is_code
+from headlens.manifest import image_files
 
 Rows = Int[np.ndarray, "row"]
 

@@ -30,7 +30,7 @@ def fingerprint(module: nn.Module, settings: object, preprocess: object) -> str:
     Args:
         module: the tower whose weights are meant.
         settings: a dataclass of its settings. A field that has its default value does not count, so that a field
-            which a later version adds leaves the fingerprint of every model without it as it was.
+            which a later version adds leaves the fingerprint of every model without it as it was. None for none.
         preprocess: what turns a picture into pixels; memory addresses in its `repr` are left out.
     """
     digest = hashlib.sha256()
@@ -60,6 +60,8 @@ def weights_state(module: nn.Module) -> tuple[object, ...]:
 
 
 def _settings(settings: Any) -> dict[str, object]:
+    if settings is None:
+        return {}
     return {
         one.name: getattr(settings, one.name)
         for one in fields(settings)

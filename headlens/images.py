@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from headlens.cells import other_kind
 from headlens.errors import HeadlensError, ImageError, ManifestError
 
 # Chosen by name, since some of Pillow's other readers run external programs.
@@ -81,10 +82,20 @@ def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None =
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(where, str(error).split(",")[0]) from error
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
+        if isinstance(source, Path) and (kind := _other_kind(source)):
+            raise ImageError(f"The image {where} is {kind[0]}.", kind[1]) from error
         raise ImageError(
             f"The image {where} cannot be read: {str(error) or type(error).__name__}.",
             f"Replace the file, save it again as PNG or JPEG, or leave its row out. (Read are {', '.join(FORMATS)}.)",
         ) from error
+
+
+def _other_kind(path: Path) -> tuple[str, str] | None:
+    try:
+        with path.open("rb") as file:
+            return other_kind(file.read(512))
+    except OSError:
+        return None
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:

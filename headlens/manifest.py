@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from headlens.cells import as_text, cell_text, listed, near_equal, nearest, read_csv, read_text
+from headlens.cells import as_text, cell_text, is_code, listed, near_equal, nearest, read_csv, read_text
 from headlens.errors import ManifestError, TaskError
 from headlens.images import fetch, is_url
 
@@ -499,11 +499,6 @@ def _rows(text: pd.Series, value: object) -> str:
 def _reason(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else None
     return (reason or str(error) or type(error).__name__).lower().rstrip(".")
-
-
-def is_code(name: str) -> bool:
-    """Whether a name is a number or an identifier such as 'Latino_Hispanic', which no caption would hold."""
-    return bool(re.fullmatch(r"[-+]?\d+([.,]\d+)?", name)) or "_" in name
 
 
 def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str, Sequence[str]]]:

@@ -69,6 +69,13 @@ def unpack(saved: Any, kind: type[T] | Any, arrays: Mapping[str, Tensor]) -> T:
     return _converter(dict(arrays)).structure(saved, kind)
 
 
+def reasons(error: BaseException) -> str:
+    """What went wrong in `unpack`, from the innermost errors of a group."""
+    if inside := getattr(error, "exceptions", ()):
+        return "; ".join(map(reasons, inside))
+    return str(error) if isinstance(error, HeadlensError) else f"{type(error).__name__}: {error}"
+
+
 def digest(value: object) -> str:
     """A SHA-256 of a value: a dataclass by its class and every field, arrays by data type, shape and bytes.
 

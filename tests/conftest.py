@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test must never wait for a network that it must not use
 os.environ["HEADLENS_PROGRESS"] = "0"
+os.environ["HEADLENS_CACHE"] = "0"  # what one run embeds must not answer the next
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the arrays are small: threads cost more than they give
 
 from jaxtyping import install_import_hook

@@ -2,7 +2,8 @@
 
 Inside `pretended()` a tensor that is made on "cuda" or sent there is a `Pretended`, which says that it is there. As on
 a GPU, an operation that is given tensors of both devices is an error (except for single numbers, copies and indices),
-and so are `.numpy()` and a CPU generator for numbers of the device. What is computed is what the CPU computes.
+and so are `.numpy()` and a CPU generator for numbers of the device. What is computed is what the CPU computes, and so
+are gradients.
 """
 
 from __future__ import annotations
@@ -31,13 +32,27 @@ class Pretended(torch.Tensor):
     def __new__(cls, inner: torch.Tensor) -> Pretended:
         out = torch.Tensor._make_wrapper_subclass(
             cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
-            layout=inner.layout, device=DEVICE, requires_grad=False,
+            layout=inner.layout, device=inner.device, requires_grad=False,
         )  # fmt: skip
         out.inner = inner
         return out
 
     def __init__(self, inner: torch.Tensor):
         pass
+
+    # For Python alone: to torch itself it lies on the CPU, or gradients would ask for the real device.
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return DEVICE
+
+    @property
+    def is_cuda(self) -> bool:  # type: ignore[override]
+        return True
+
+    def numpy(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
+
+    __array__ = numpy
 
     def __repr__(self, **_: Any) -> str:
         return f"Pretended({self.inner!r})"
@@ -88,48 +103,53 @@ class _Factories(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
+class _Moved(torch.autograd.Function):
+    """A copy on the other device, whose gradient goes back to the first."""
+
+    @staticmethod
+    def forward(ctx: Any, one: torch.Tensor) -> torch.Tensor:
+        return one.inner.clone() if isinstance(one, Pretended) else Pretended(one.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return _Moved.apply(gradient)
+
+
 class _Functions(TorchFunctionMode):
-    """What asks for the device's own kernels or guards before it can be dispatched: fused attention, indexing."""
+    """What sends a tensor to another device: torch itself takes both for the CPU, and would leave it where it is."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.nn.functional.scaled_dot_product_attention and isinstance(args[0], Pretended):
-            return _attention(*args, **kwargs)
+        kwargs = dict(kwargs or {})
         if func is torch.Tensor.pin_memory:  # which belongs to the real device's memory
             return args[0]
-        try:
-            return func(*args, **kwargs)
-        except RuntimeError as error:
-            if "not linked with support for cuda" not in str(error):
-                raise
-        return _outright(func, args, kwargs)
+        if func in (torch.Tensor.cpu, torch.Tensor.cuda):
+            return _sent(args[0], torch.device(func.__name__))
+        if func in (torch.Tensor.to, torch.as_tensor):
+            one, *rest = args
+            if rest and isinstance(rest[0], torch.Tensor):
+                rest = [rest[0].device, rest[0].dtype, *rest[1:]]
+            if rest and isinstance(rest[0], str | int | torch.device):
+                kwargs["device"] = rest.pop(0)
+            rest = [each for each in rest if isinstance(each, torch.dtype)]  # without non_blocking and copy
+            target = kwargs.pop("device", None)
+            if isinstance(one, torch.Tensor):
+                one = one if target is None else _sent(one, torch.device(target))
+                return one.to(*rest, **kwargs) if rest or kwargs else one
+            return torch.as_tensor(one, *rest, **kwargs | ({} if target is None else {"device": target}))
+        return func(*args, **kwargs)
 
 
-def _outright(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """What asks for the device's guard before it is dispatched (an index, a value that is read), by the same rules."""
-    name = getattr(func, "__name__", str(func))
-    tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
-    if name != "__getitem__" and any(one.ndim and not isinstance(one, Pretended) for one in tensors):
-        raise RuntimeError(f"Expected all tensors to be on the same device, but {name} got some on {DEVICE} and cpu")
-    out = func(*tree_map(_unwrapped, args), **tree_map(_unwrapped, kwargs))
-    return tree_map(lambda one: Pretended(one) if isinstance(one, torch.Tensor) else one, out)
+def _sent(one: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return one if isinstance(one, Pretended) == (device.type == "cuda") else _Moved.apply(one)
 
 
 def _unwrapped(one: Any) -> Any:
     return one.inner if isinstance(one, Pretended) else one
 
 
-def _attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False) -> Any:
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    assert not dropout_p and not is_causal
-    if attn_mask is not None:
-        scores = scores + attn_mask
-    return scores.softmax(-1) @ v
-
-
 @contextmanager
 def pretended() -> Iterator[torch.device]:
-    """Inside, "cuda" is a device that is there; without gradients, for which torch wants the real one."""
+    """Inside, "cuda" is a device that is there."""
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # `Module.to` then makes new parameters
     try:
@@ -137,7 +157,6 @@ def pretended() -> Iterator[torch.device]:
             patch("torch.cuda._lazy_init", lambda: None),
             patch.object(torch.inference_mode, "__enter__", lambda self: None),  # its tensors cannot be wrapped
             patch.object(torch.inference_mode, "__exit__", lambda self, *error: None),
-            torch.no_grad(),
             _Functions(),
             _Factories(),
         ):

@@ -1,6 +1,9 @@
 """The small parts of an audit: splits, verdict, controls, remembered texts, the registry of methods."""
 
+import re
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import headlens as hl
 from headlens.correct import Correction, MeanAblation
-from headlens.errors import CorrectionError, ManifestError, ModelError, UnknownNameError
+from headlens.errors import CorrectionError, HeadlensWarning, ManifestError, ModelError, UnknownNameError
 from headlens.heads import HeadId
 from headlens.metrics import Dependence, DependenceChange
 from headlens.prompts import TextBank
@@ -19,7 +23,7 @@ from headlens.serialization import pack, unpack
 from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics, random_head_control
 from headlens.steps.data import choose_splits
 from headlens.steps.methods import METHODS, Ingredients, method
-from headlens.steps.texts import TextEmbeddings, bank_embeddings
+from headlens.steps.texts import _BANKS, TextEmbeddings, bank_embeddings, cache_folder
 from headlens.steps.verdicts import Condition, Judged, Measured, against_random, judge, signed_gap
 
 GROUPS = ["a/x"] * 11 + ["a/y"] * 7 + ["b/x"] * 5
@@ -310,20 +314,91 @@ def test_a_control_of_one_role_keeps_the_located_heads_of_the_other() -> None:
     assert not {head for cast in seen for head in cast["spurious"]} & set(located["salient"])
 
 
+class Bank:
+    """The testbed's model, a bank of texts in its words, and how many texts reach the model."""
+
+    def __init__(self) -> None:
+        self.clip = hl.load("testbed")
+        self.bank = TextBank(("a red bird", "a blue bird", "a bird on water", "a bird on land"), ("x",) * 4)
+        self.asked: list[int] = []
+        encode = self.clip.encode_text
+
+        def counting(texts: list[str]) -> torch.Tensor:
+            self.asked.append(len(texts))
+            return encode(texts)
+
+        self.clip.encode_text = counting
+
+    def embedded(self, texts: TextEmbeddings | None = None) -> torch.Tensor:
+        return bank_embeddings(self.bank, TextEmbeddings(None) if texts is None else texts, self.clip)
+
+
+def in_a_new_process() -> None:
+    _BANKS.clear()
+
+
 def test_a_bank_is_embedded_once_a_text_tower() -> None:
-    asked: list[int] = []
+    here, again = Bank(), TextEmbeddings(None)
+    made = here.embedded()
+    assert here.embedded(again) is made and here.asked == [4]
+    assert again.known()[0] == list(here.bank.texts)  # so that a saved audit has them
+    next(here.clip.text.parameters()).data += 0.01  # which torch does not count
+    assert not torch.equal(here.embedded(), made) and here.asked == [4, 4]
+    remembered = TextEmbeddings(None)
+    remembered.remember(here.bank.texts, made)
+    assert torch.equal(bank_embeddings(here.bank, remembered, None), made)
 
-    def encode(prompts: list[str]) -> torch.Tensor:
-        asked.append(len(prompts))
-        return torch.randn(len(prompts), 5)
 
-    bank, tower = TextBank(("a", "b", "c"), ("x",) * 3), torch.nn.Linear(2, 3)
-    first, again = TextEmbeddings(encode), TextEmbeddings(encode)
-    made = bank_embeddings(bank, first, tower)
-    assert bank_embeddings(bank, again, tower) is made and asked == [3]
-    assert again.known()[0] == ["a", "b", "c"]  # so that a saved audit has them
-    with torch.no_grad():
-        tower.weight += 1
-    bank_embeddings(bank, TextEmbeddings(encode), tower)
-    bank_embeddings(bank, TextEmbeddings(encode), None)
-    assert asked == [3, 3, 3]
+def test_a_bank_is_kept_in_the_cache_folder_for_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADLENS_CACHE", str(tmp_path / "cache"))
+    made = Bank().embedded()
+    (kept,) = (tmp_path / "cache" / "texts").iterdir()
+    in_a_new_process()
+    later = Bank()
+    assert torch.equal(later.embedded(), made) and later.asked == [2]  # the two that it is checked by
+
+    content = bytearray(kept.read_bytes())
+    content[-7] ^= 1
+    for damage in (bytes(content), content[:100], b""):
+        in_a_new_process()
+        kept.write_bytes(damage)
+        with pytest.warns(HeadlensWarning, match=re.escape(str(kept)) + " cannot be used .*embedded again"):
+            assert torch.equal(Bank().embedded(), made)
+        in_a_new_process()
+        assert torch.equal(Bank().embedded(), made)  # whole again, and without a warning
+
+
+@pytest.mark.parametrize("change", ["weights", "texts", "code", "precision"])
+def test_kept_embeddings_are_never_those_of_another_tower_or_other_texts(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADLENS_CACHE", str(tmp_path))
+    Bank().embedded()
+    other = Bank()
+    if change == "weights":
+        next(other.clip.text.parameters()).data += 0.01
+    elif change == "texts":
+        other.bank = TextBank(tuple(reversed(other.bank.texts)), ("x",) * 4)
+    elif change == "precision":
+        other.clip.double()
+    else:  # neither weights nor modules show it
+        encode = other.clip.encode_text
+        other.clip.encode_text = lambda texts: encode(texts).roll(1, dims=-1)
+    expected = other.clip.encode_text(list(other.bank.texts))
+    with pytest.warns(HeadlensWarning, match="gives other embeddings") if change == "code" else nullcontext():
+        assert torch.equal(other.embedded(), expected)
+
+
+def test_where_embeddings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() is None  # turned off in these tests, by HEADLENS_CACHE=0
+    monkeypatch.delenv("HEADLENS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "headlens"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "headlens"
+    (tmp_path / "home").write_text("a file where a folder should be")
+    with pytest.warns(HeadlensWarning, match="cannot be kept in .*HEADLENS_CACHE"):
+        Bank().embedded()

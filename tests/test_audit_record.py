@@ -10,11 +10,13 @@ import fairness_example
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 import headlens as hl
+from headlens.cli.app import app
 from headlens.correct import MeanAblation, PrototypeAblation, ZeroAblation
 from headlens.errors import CorrectionError, HeadlensWarning, OutputError, UnknownNameError
 from headlens.serialization import digest
@@ -202,6 +204,66 @@ def test_a_damaged_or_older_audit_is_one_sentence(example: hl.Audit, tmp_path, d
     with pytest.raises(OutputError, match=said) as error:
         hl.Audit.load(tmp_path, store=example.store)
     assert error.value.remedy
+
+
+def older(**changes: object):
+    """`audit.json` as a version before this one might have written it."""
+    return lambda saved: saved | {"headlens": "0.0.7"} | changes
+
+
+def of_another_question(saved: dict) -> dict:
+    return older(question=saved["question"] | {"strictness": 3})(saved)
+
+
+def without_a_field(saved: dict) -> dict:
+    return older(question={name: value for name, value in saved["question"].items() if name != "bank"})(saved)
+
+
+def with_another_result(saved: dict) -> dict:
+    step = saved["record"][0]
+    return older(record=[step | {"result": step["result"] | {"gone": 1}}, *saved["record"][1:]])(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        older(format=3),
+        older(format=None),
+        older(format=5),
+        of_another_question,
+        without_a_field,
+        with_another_result,
+    ],
+)
+def test_an_audit_of_another_version_is_one_sentence_and_nothing_is_lost(
+    example: hl.Audit, tmp_path: Path, change
+) -> None:
+    audit = fresh(example)
+    audit.locate("concept", rule=hl.locate.ConceptRule(0, 0, 0.5, 0))
+    audit.save(tmp_path)
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(OutputError, match=r"saved by headlens 0\.0\.7") as error:
+        hl.Audit.load(tmp_path, store=example.store)
+    assert "\n" not in str(error.value) and "Run the audit again from its store" in error.value.remedy
+    shell = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert shell.exit_code != 0 and "saved by headlens 0.0.7" in str(shell.exception)
+    other = hl.Audit.of(AuditData(replace(audit.question, seed=3), example.store, None, example.data.texts))
+    with pytest.raises(OutputError, match="overwrite=True"):
+        other.save(tmp_path)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    other.save(tmp_path, overwrite=True)
+    same(hl.Audit.load(tmp_path, store=example.store), other)
+
+
+def test_a_field_that_a_later_version_added_has_its_default(example: hl.Audit, tmp_path: Path) -> None:
+    audit = fresh(example)
+    audit.save(tmp_path)
+    saved = json.loads((tmp_path / "audit.json").read_text())
+    del saved["question"]["skip_unlabelled"], saved["asked"]
+    (tmp_path / "audit.json").write_text(json.dumps(saved | {"headlens": "0.0.7"}))
+    same(hl.Audit.load(tmp_path, store=example.store), audit)
 
 
 # ---- any order of calls ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headlens.correct import RoboShot, basis_of_pairs, calibrate_classifier, inject, reject
+from headlens.correct import RoboShot, basis_of_pairs, calibrate_classifier, inject, leading_pairs, reject
 from headlens.errors import CorrectionError
 
 
@@ -138,7 +138,7 @@ def test_unusable_pairs(change, match, dtype):
 
 
 def test_more_pairs_than_dimensions():
-    with pytest.raises(CorrectionError, match="pair 5"):
+    with pytest.raises(CorrectionError, match=r"7 pairs .* 5 numbers"):
         inject(normal(0, 7, 5), normal(1, 7, 2, 5))
 
 
@@ -190,3 +190,27 @@ def test_roboshot_needs_pairs_and_whole_embeddings():
         RoboShot()
     with pytest.raises(CorrectionError, match=r"Tensor of \(5, 2, 3, 13\)"):
         RoboShot(normal(0, 2, 2, 13)).apply(normal(1, 5, 2, 3, 13))
+
+
+def test_injecting_a_whole_space_changes_no_direction():
+    x, pairs = normal(0, 5, 7), normal(1, 7, 2, 7)
+    found = inject(x, pairs)
+    np.testing.assert_allclose(found, torch.nn.functional.normalize(inject(found, pairs), dim=1), atol=1e-12)
+    unit = torch.nn.functional.normalize(x, dim=1)
+    np.testing.assert_allclose(inject(unit, pairs), unit, atol=1e-12)
+
+
+def test_leading_pairs_are_the_directions_of_more_than_average_difference():
+    """Nineteen texts differ by 5, 3 and 2 along three known directions of eleven, and hardly along the others."""
+    axes = torch.linalg.qr(normal(2, 11, 11))[0]
+    spread = torch.tensor([5.0, 3.0, 2.0, *[0.1] * 8], dtype=torch.float64)
+    weights = torch.linalg.qr(normal(3, 19, 12) - normal(3, 19, 12).mean(0))[0][:, :11] * spread
+    texts = (weights - weights.mean(0)) @ axes.T + normal(4, 11)
+    found = leading_pairs(texts)
+    assert found.shape == (3, 2, 11) and not found[:, 1].any()
+    np.testing.assert_allclose((found[:, 0] @ axes[:, :3]).abs(), torch.eye(3), atol=0.05)
+    np.testing.assert_allclose(basis_of_pairs(found).abs(), found[:, 0].abs(), atol=1e-12)
+    shuffled = leading_pairs(texts[torch.randperm(19, generator=torch.Generator().manual_seed(0))])
+    np.testing.assert_allclose(shuffled[:, 0].abs(), found[:, 0].abs(), atol=1e-9)
+    with pytest.raises(CorrectionError, match="in all directions alike"):
+        leading_pairs(torch.ones(3, 5))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import headlens as hl
+from headlens.cli.inputs import class_names
 from headlens.errors import HeadlensError, ImageError, ManifestError, StoreError, TaskError
 from headlens.extraction.storage import Storage
 from headlens.images import read_image
@@ -45,6 +46,12 @@ def test_dialects_with_one_reading(tmp_path: Path, content: bytes) -> None:
         (b"path;label\na.png,cat\n", "Line 2 .*1 cells .*semicolons"),
         (b"PK\x03\x04rest", "Excel workbook or a zip"),
         (b"path,label\na\xff.png,cat\n", "not text in UTF-8"),
+        (b"path,label\na.png,cat\npath,label\nb.png,dog\n", "Line 3 .*names the columns once more"),
+        (b'{"path": "a.png", "label": "cat"}\n', "JSON, not CSV"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git-LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html></html>", "a web page"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"\x1f\x8b\x08", "compressed with gzip"),
         (b'path,label\n"a.png,cat\n', "does not read as CSV"),
     ],
 )
@@ -110,6 +117,9 @@ def test_labels_by_name_and_by_index(labels: list, classes: list[str], expected:
     [
         (["0", "1"], "place", "says nothing to a model.*place:0=a photo of"),
         (["White", "Latino_Hispanic"], "place", "'a photo of Latino_Hispanic' says nothing"),
+        (["n01440764 tench", "n01443537 goldfish"], "place", "'a photo of n01440764 tench' says nothing"),
+        (["0: cat", "1: dog"], "place", "'a photo of 0: cat' says nothing"),
+        (["yes", "no"], "place", "'a photo of no' says nothing"),
         (["0", "1"], "place:0=land,0=water", "'0' twice"),
         (["land", "water"], "plce", "Did you mean 'place'"),
         (["land", "water"], "attribute.yaml", "holds no attribute"),
@@ -128,6 +138,30 @@ def test_one_prompt_of_a_value_may_stand_alone_in_a_file(tmp_path: Path) -> None
     (tmp_path / "a.yaml").write_text("name: place\nvalues: {0: the land, 1: [the sea, the water]}\n")
     found = parse_attribute(str(tmp_path / "a.yaml"), pd.DataFrame())
     assert found == ("place", {"0": ["the land"], "1": ["the sea", "the water"]})
+
+
+def test_a_file_of_classes_is_a_txt_file(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text('["cat", "dog"]')
+    with pytest.raises(TaskError, match=r"no \.txt file"):
+        class_names(str(tmp_path / "classes.json"))
+    (tmp_path / "classes.txt").write_text("<!DOCTYPE html>")
+    with pytest.raises(ManifestError, match="a web page"):
+        class_names(str(tmp_path / "classes.txt"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git-LFS pointer.*git lfs pull"),
+        (b"<html>404</html>", "is a web page"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing"),
+        (b"%PDF-1.4", "is a PDF document"),
+    ],
+)
+def test_files_that_are_no_pictures_are_named_for_what_they_are(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=said):
+        read_image(tmp_path / "a.jpg")
 
 
 RAMP = np.arange(35, dtype=np.uint8).reshape(5, 7)

@@ -25,12 +25,25 @@ def test_the_pretended_device_catches_what_a_gpu_would():
         ):
             with pytest.raises(RuntimeError, match="same device"):
                 misplaced()
-        with pytest.raises(RuntimeError, match="numpy"):
+        with pytest.raises(TypeError, match="numpy"):
             there.numpy()
         with pytest.raises(RuntimeError, match="generator"):
             torch.randn(3, device=device, generator=torch.Generator())
         module = torch.nn.Linear(3, 2).to(device)
         assert module(there).device == device
+        leaf = torch.ones(3, requires_grad=True)
+        module(leaf.to(there)).sum().cpu().backward()
+        assert isinstance(module.weight.grad, Pretended) and not isinstance(leaf.grad, Pretended)
+        assert torch.equal(leaf.grad, module.weight.detach().sum(0).cpu())
+
+
+def _gradient(clip: hl.HookedCLIP, pixels: torch.Tensor) -> torch.Tensor:
+    """Of one head's part and of the embedding, added up, with respect to the pixels."""
+    asked = pixels.clone().requires_grad_()
+    parts = hl.decompose(clip, asked)
+    (parts.heads[:, 1, 0].square().sum() + clip.encode_image(asked, normalize=True).sum()).backward()
+    assert asked.grad is not None
+    return asked.grad
 
 
 @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")  # torch knows that there is no GPU
@@ -48,6 +61,9 @@ def test_every_step_leaves_no_tensor_on_the_other_device(tmp_path):
         assert all(isinstance(one, Pretended) for one in (plain, *cache.values()))
         with torch.no_grad():
             torch.testing.assert_close(plain.detach().cpu(), here.vision(pixels), rtol=1e-4, atol=1e-5)
+        gradients = [_gradient(*one) for one in ((clip, there), (here, pixels))]
+        assert isinstance(gradients[0], Pretended)
+        torch.testing.assert_close(gradients[0].cpu(), gradients[1], rtol=1e-3, atol=1e-5)
         clip.run_with_hooks(there, fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: z * 0)])
         for per_token in (False, True):
             parts = hl.decompose(clip.vision, there, per_token, "spread", normalize=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from headlens.errors import LocateError
-from headlens.locate import calibrated, margins_of
+from headlens.locate import calibrated, calibrated_from_margins, margins_of
 from headlens.metrics import permute_attribute
 
 
@@ -26,7 +26,7 @@ def world(seed: int, images: int = 401, planted: int = 3, strength: float = 1.2)
 def named(seed: int, values: np.ndarray | None = None, **options: float):
     heads, logits, labels, own = world(seed, **options)
     conflicting = (own if values is None else torch.from_numpy(values)) != labels
-    return calibrated(*margins_of(heads, logits, labels), conflicting)
+    return calibrated(heads, logits, labels, conflicting)
 
 
 @pytest.mark.parametrize("planted", [1, 3, 6])
@@ -53,7 +53,7 @@ def test_both_tests_agree_with_their_formulas() -> None:
     heads, logits, labels, values = world(2, images=97)
     conflicting = values != labels
     margins, decisions = margins_of(heads, logits, labels)
-    found = calibrated(margins, decisions, conflicting)
+    found = calibrated_from_margins(margins, decisions, conflicting)
     wrong, right = conflicting & ~decisions.correct, conflicting & decisions.correct
     torch.testing.assert_close(found.contrast, margins[wrong].mean(0) - margins[right].mean(0))
     rows, best = torch.arange(97), logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
@@ -71,6 +71,6 @@ def test_too_few_images_are_refused() -> None:
     conflicting = torch.zeros(len(labels), dtype=torch.bool)
     conflicting[:2] = True
     with pytest.raises(LocateError, match="3 of each"):
-        calibrated(*margins_of(heads, logits, labels), conflicting)
+        calibrated(heads, logits, labels, conflicting)
     with pytest.raises(LocateError, match="No class has 3"):
-        calibrated(*margins_of(heads, logits, labels), torch.ones(len(labels), dtype=torch.bool))
+        calibrated(heads, logits, labels, torch.ones(len(labels), dtype=torch.bool))

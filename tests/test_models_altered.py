@@ -70,6 +70,13 @@ REFUSED = {
         r"\[17, 35\] as shape of positional_embedding",
     ),
     "another kind of layer": (lambda t: set_to("c_fc", nn.Identity())(block(t).mlp), "Identity"),
+    "whole numbers": (
+        lambda t: set_to("weight", nn.Parameter(block(t).mlp.c_fc.weight.detach().to(torch.int8), requires_grad=False))(
+            block(t).mlp.c_fc
+        ),
+        r"int8 numbers for blocks\.0\.mlp\.W_in.*quantised",
+    ),
+    "no numbers yet": (lambda t: t.to("meta"), "on the device 'meta'"),
     "a stem with a bias": (lambda t: set_to("bias", nn.Parameter(torch.zeros(35)))(t.conv1), "bias"),
 }
 

@@ -79,6 +79,7 @@ NESTED = {
     "model_state_dict": lambda w: {"epoch": 1, "model_state_dict": w, "loss": 0.5},
     "deeply": lambda w: {"checkpoint": {"model": {"weights": w}}},
     "in a list": lambda w: [w, 3],
+    "as NumPy arrays": lambda w: {"params": {name: tensor.numpy() for name, tensor in w.items()}},
     "beside NumPy numbers": lambda w: {"loss": np.float64(3.2), "steps": np.int64(3), "seen": np.arange(5), "model": w},
     "in an ordered table": lambda w: {"state_dict": w, "best": np.float32(0.5), "name": np.str_("run")},
     "with a prefix": lambda w: {"state_dict": prefixed(w, "module.")},
@@ -433,6 +434,10 @@ DAMAGED = {
         lambda w, p: torch.save(w | {"visual.proj": w["visual.proj"].to(torch.int8)}, p),
         r"int8 numbers for visual\.proj",
     ),
+    "in eight bits": (
+        lambda w, p: torch.save(w | {"visual.proj": w["visual.proj"].to(torch.float8_e4m3fn)}, p),
+        r"float8_e4m3fn numbers for visual\.proj.*quantised",
+    ),
     "a text tower alone": (
         lambda w, p: save_file({n: t for n, t in w.items() if not n.startswith("visual.")}, p),
         r"lacks \d+ of \d+ tensors: visual\.",
@@ -455,6 +460,13 @@ def test_what_cannot_be_loaded_is_named_for_what_it_is(weights, tmp_path, save, 
     assert caught.value.remedy and "TorchScript" not in told and chr(27) not in told
     with pytest.raises(ModelError):
         hl.load(str(path))  # as a bare file too
+
+
+def test_an_archive_of_numpy_arrays_is_named(weights, tmp_path):
+    """`.npz` is what Google publishes SigLIP as; open_clip reads it into towers of timm alone."""
+    np.savez(tmp_path / "w.npz", **{name: tensor.numpy() for name, tensor in weights.items()})
+    with pytest.raises(ModelError, match="zip archive of NumPy arrays"):
+        hl.load(NAME, tmp_path / "w.npz")
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path):

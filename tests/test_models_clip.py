@@ -106,6 +106,12 @@ def test_gradients_are_kept_only_where_the_pixels_ask_for_them(clip, pixels):
     assert clip.encode_image(pixels.requires_grad_()).requires_grad
 
 
+def test_a_model_is_decomposed_as_its_vision_tower_is(clip, pixels):
+    parts = hl.decompose(clip, pixels)
+    assert torch.equal(parts.heads, hl.decompose(clip.vision, pixels).heads)
+    torch.testing.assert_close(parts.total(), clip.encode_image(pixels), rtol=1e-4, atol=1e-5)
+
+
 def test_a_fingerprint_names_weights_and_preprocessing(model, tokenizer, clip):
     first = clip.fingerprint
     assert first == clip.fingerprint

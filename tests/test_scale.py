@@ -1,13 +1,17 @@
 """What an audit computes in little memory equals what it would compute from the scores of all heads and classes."""
 
+import numpy as np
 import pytest
 import torch
 from tiny_clip import tiny_clip, write_images
 
 import headlens as hl
-from headlens.correct import MeanAblation
+from headlens.correct import KnowledgeInjection, MeanAblation, leading_pairs
+from headlens.document.correction import correction_notes
+from headlens.errors import TaskError
 from headlens.locate import HeadEffects, margins_of
-from headlens.steps.data import margins_along
+from headlens.steps.data import AuditData, margins_along
+from headlens.steps.texts import TextEmbeddings
 
 CLASSES = 11
 
@@ -49,3 +53,40 @@ def test_effects_keep_no_more_than_they_may(store: hl.HeadStore, classifier: tor
     assert len(effects._made) == kept
     at_once = HeadEffects.of(logits, *[store.project(classifier)] * 2)
     torch.testing.assert_close(effects.block([0, 2, 3]), at_once.block([0, 2, 3]), rtol=1e-5, atol=1e-6)
+
+
+def asked_of(store: hl.HeadStore, pairs: list[tuple[str, str]] | None = None) -> hl.Audit:
+    """An audit of more classes than the embedding is wide, with a text tower that knows every word."""
+    classes = [f"thing {number}" for number in range(CLASSES)]
+    table = store.manifest.assign(
+        label=[classes[row % CLASSES] for row in range(len(store))],
+        split=[("val", "test")[row % 2] for row in range(len(store))],
+    )
+    attribute = hl.Attribute("place", {"in": "inside", "out": "outside"})
+    task = hl.ZeroShotTask(classes, "a {}")
+    question = hl.Audit(None, store.with_manifest(table), task, attribute, pairs=pairs).question
+
+    def encode(prompts: list[str]) -> torch.Tensor:
+        rows = [np.random.default_rng(list(one.encode())).normal(size=store.embedding.shape[1]) for one in prompts]
+        return torch.tensor(np.asarray(rows)).float()
+
+    return hl.Audit.of(AuditData(question, store.with_manifest(table), None, TextEmbeddings(encode)))
+
+
+def test_injection_of_more_classes_than_the_embedding_is_wide(store: hl.HeadStore) -> None:
+    audit = asked_of(store)
+    audit.locate(spurious=[(2, 1)], salient=[(1, 3)])
+    fitted = audit.correct("ltc")
+    width = store.embedding.shape[1]
+    (injection,) = [one for one in fitted.corrections if isinstance(one, KnowledgeInjection)]
+    assert len(audit.task.classes) - 1 >= width > len(injection.pairs)
+    torch.testing.assert_close(injection.pairs, leading_pairs(audit.data.texts(audit.task.prompts())))
+    assert any("differ more than on average" in note for note in correction_notes(audit))
+    audit.evaluate(n_random_sets=2, n_null=0, total=0)
+
+
+def test_pairs_that_span_every_direction_are_refused_before_the_work(store: hl.HeadStore) -> None:
+    pairs = [(f"a {number}", f"b {number}") for number in range(store.embedding.shape[1])]
+    with pytest.raises(TaskError, match=r"7 pairs span all 7 directions .* Give fewer than 7"):
+        asked_of(store, pairs)
+    asked_of(store, pairs[1:])

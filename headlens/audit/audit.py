@@ -77,7 +77,8 @@ class Audit(Audited):
         reference: the split on which heads are located and corrections are fitted.
         test: the split that is scored.
         pairs: text pairs that distinguish the classes by true features, for knowledge injection. By default the class
-            prompts themselves, pair by pair, which is a weak stand-in.
+            prompts themselves, pair by pair, or of many classes the directions along which their prompts differ most;
+            either is a weak stand-in.
         spurious_pairs: text pairs that distinguish the attribute's values. By default the values' first prompts.
         crossed_pairs: text pairs that name one class and differ in the attribute's value, for classifier calibration.
             By default a class prompt joined with two values' prompts.

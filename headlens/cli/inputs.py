@@ -170,6 +170,8 @@ def class_names(text: str) -> list[str]:
 
     path = Path(text)
     if path.suffix != ".txt":
+        if path.is_file():
+            raise TaskError(f"The file of classes {text!r} is no .txt file.", "Write them one a line into a .txt file.")
         return listed(text)
     try:
         lines = read_text(path.read_bytes(), repr(text)).splitlines()

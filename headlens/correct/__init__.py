@@ -12,7 +12,14 @@ from headlens.correct.base import (
 )
 from headlens.correct.calibration import OrthoCali, calibrate_classifier
 from headlens.correct.compose import ByClass, ByImage, Compose, locate_then_correct
-from headlens.correct.directions import KnowledgeInjection, RoboShot, basis_of_pairs, inject, reject
+from headlens.correct.directions import (
+    KnowledgeInjection,
+    RoboShot,
+    basis_of_pairs,
+    inject,
+    leading_pairs,
+    reject,
+)
 from headlens.correct.erasure import EmbeddingErasure, Eraser, HeadErasure, fit_eraser
 from headlens.correct.head_ablation import MeanAblation, PrototypeAblation, ResampleAblation, ZeroAblation
 from headlens.correct.probes import ErmProbe, JustTrainTwice, LastLayerRetraining, Probe, balanced_rows
@@ -53,6 +60,7 @@ __all__ = [
     "calibrate_classifier",
     "fit_eraser",
     "inject",
+    "leading_pairs",
     "load_correction",
     "locate_then_correct",
     "mean_z",

@@ -43,10 +43,10 @@ from headlens.correct.views import (
     project_head,
     tower_of,
 )
-from headlens.errors import CorrectionError, HeadlensError, LocateError, OutputError
+from headlens.errors import CorrectionError, LocateError, OutputError
 from headlens.heads import HeadId, HeadLike, as_heads
 from headlens.registry import Registry
-from headlens.serialization import Arrays, family, pack, read_arrays, unpack, write_arrays, write_json
+from headlens.serialization import Arrays, family, pack, read_arrays, reasons, unpack, write_arrays, write_json
 
 CORRECTIONS: Registry[type[Correction]] = Registry("correction")
 """Every correction by its name. A subclass of `Correction` that has one is added when it is defined."""
@@ -224,16 +224,9 @@ def load_correction(folder: str | os.PathLike[str]) -> Correction:
         loaded: Correction = unpack(saved, Correction, arrays)
     except Exception as error:  # cattrs raises groups of whatever the classes raise
         raise CorrectionError(
-            f"the values of a {name!r} correction in {folder}", _reasons(error), "Save it again."
+            f"the values of a {name!r} correction in {folder}", reasons(error), "Save it again."
         ) from error
     return loaded
-
-
-def _reasons(error: BaseException) -> str:
-    """What went wrong, from the innermost errors of a group."""
-    if inside := getattr(error, "exceptions", ()):
-        return "; ".join(map(_reasons, inside))
-    return str(error) if isinstance(error, HeadlensError) else f"{type(error).__name__}: {error}"
 
 
 def _short(value: Any) -> str:

@@ -63,20 +63,53 @@ def basis_of_pairs(pairs: Float[Tensor, "pair 2 embed"]) -> Float[Tensor, "direc
         )
     if not bool(torch.isfinite(pairs).all()):
         raise CorrectionError("Pair embeddings are NaN or infinite.", "Check the texts and the text tower.")
+    if len(pairs) > pairs.shape[-1]:
+        raise CorrectionError(
+            f"{len(pairs)} pairs cannot each add a direction to embeddings of {pairs.shape[-1]} numbers.",
+            "Give fewer pairs: those that distinguish the classes by what matters most.",
+        )
     differences = pairs[:, 0] - pairs[:, 1]
     work = differences if differences.dtype in (torch.float32, torch.float64) else differences.float()
     q, r = torch.linalg.qr(work.T)
     lengths = work.norm(dim=1)
-    count = r.shape[0]
-    own = r.diagonal().abs() <= 100 * torch.finfo(work.dtype).eps * lengths[:count]
-    if count < len(work) or bool(own.any()):
-        first = int(own.nonzero()[0]) if bool(own.any()) else count
+    dependent = r.diagonal().abs() <= 100 * torch.finfo(work.dtype).eps * lengths
+    if bool(dependent.any()):
         raise CorrectionError(
             "pairs that each add a direction of their own",
-            f"pair {first} (counted from 0), whose difference lies in the span of those before it",
+            f"pair {int(dependent.nonzero()[0])} (counted from 0), whose difference lies in the span of earlier ones",
             "Remove it: its texts mean the same to the model, or repeat an earlier pair.",
         )
     return q.T
+
+
+def leading_pairs(texts: Float[Tensor, "text embed"]) -> Float[Tensor, "direction 2 embed"]:
+    """The directions along which many texts differ most, each as a pair with the zero vector: for `inject`, where the
+    texts' differences span (nearly) the whole space.
+
+    Injecting every direction of a space doubles every component, which leaves the vector's direction as it was; what
+    `inject` says, it says by the directions that it leaves alone. With t_c the texts and m their mean, the ones taken
+    are the eigenvectors of Σ_c (t_c − m)(t_c − m)ᵀ whose eigenvalue is above the mean of all, largest first: the texts
+    differ along them more than along an average direction. They do not depend on the order of the texts, and are at
+    most embed − 1. The rule is ours; the publication has two classes and a few pairs.
+
+    Args:
+        texts: embeddings, not normalised; two at least.
+
+    Raises:
+        CorrectionError: for numbers that are not finite, and texts that differ in all directions alike.
+    """
+    if not bool(torch.isfinite(texts).all()):
+        raise CorrectionError("Text embeddings are NaN or infinite.", "Check the texts and the text tower.")
+    apart = texts.double() - texts.double().mean(0)
+    values, vectors = torch.linalg.eigh(apart.T @ apart)
+    above = values > values.mean() * (1 + 1e-9)
+    if not bool(above.any()):
+        raise CorrectionError(
+            "The texts differ in all directions alike: none distinguishes them more than another.",
+            "Give pairs of texts that distinguish them by true features.",
+        )
+    found = vectors[:, above].T.flip(0).to(texts)
+    return torch.stack([found, torch.zeros_like(found)], dim=1)
 
 
 def _walk(

@@ -106,7 +106,15 @@ def correction_notes(audit: Audited) -> list[str]:
     """What to know before believing a correction's numbers."""
     if audit.question.pairs is not None:
         return []
-    return ["No text pairs were given for knowledge injection: the class prompts themselves stand in, which is weak."]
+    if not audit.data.too_many_pairs:
+        return [
+            "No text pairs were given for knowledge injection: the class prompts themselves stand in, which is weak."
+        ]
+    return [
+        f"No text pairs were given for knowledge injection: the {len(audit.data.encoded_pairs)} directions along which "
+        "the class prompts differ more than on average stand in, which is weak. All pairs of so many classes would "
+        "span more than half of the embedding space."
+    ]
 
 
 def correction_settings(audit: Audited) -> dict[str, object]:
@@ -118,6 +126,8 @@ def correction_settings(audit: Audited) -> dict[str, object]:
         if verdict is None
         else {"verdict rule": f"gain above {100 * verdict.minimum_gain:.0f} points, p at most {verdict.alpha}"}
     )
+    if audit.data.too_many_pairs:
+        return rule | {"directions for injection": len(audit.data.encoded_pairs)}
     return rule | {"pairs for injection": [list(pair) for pair in audit.data.pairs]}
 
 

@@ -26,6 +26,7 @@ from headlens.locate import concept_directions
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask, default_bank
 from headlens.states import Moments, head_moments
+from headlens.steps.texts import TextEmbeddings, bank_embeddings
 
 POLES, ENDS, TEXTS, NEIGHBOURS = 2, 6, 8, 6
 """Poles with images, images at each end, TextSpan's texts, similar heads."""
@@ -77,8 +78,7 @@ class Measured:
 
     @cached_property
     def embeddings(self) -> Float[Tensor, "text embed"]:
-        with torch.no_grad():
-            return self.clip.encode_text(list(self.bank.texts)).cpu()
+        return bank_embeddings(self.bank, TextEmbeddings(self.clip.encode_text), self.clip)
 
     @cached_property
     def explanations(self) -> dict[HeadId, Explanation]:

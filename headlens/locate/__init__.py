@@ -1,6 +1,6 @@
 """Locating heads: which of them decide correctly and incorrectly classified images, and how sure that is."""
 
-from headlens.locate.calibrated import Calibrated, calibrated
+from headlens.locate.calibrated import Calibrated, calibrated, calibrated_from_margins
 from headlens.locate.concept import (
     Candidates,
     ConceptRule,
@@ -72,6 +72,7 @@ __all__ = [
     "attribute_heads_from_margins",
     "best_set",
     "calibrated",
+    "calibrated_from_margins",
     "check_finite",
     "concept_candidates",
     "concept_directions",

@@ -42,6 +42,7 @@ from headlens.locate.contrastive import (
     contrast,
     difference_of_means,
     largest_first,
+    margins_of,
     significant,
     z_of,
 )
@@ -87,6 +88,30 @@ class Calibrated(Located):
 
 
 def calibrated(
+    head_logits: Float[Tensor, "image layer head class"],
+    logits: Float[Tensor, "image class"],
+    labels: Int[Tensor, "image"],
+    conflicting: Bool[Tensor, "image"],
+    *,
+    q: float = Q,
+    minimum_share: float = SHARE,
+) -> Calibrated:
+    """`calibrated_from_margins` of what `contrastive` takes: every head's and the whole embedding's class scores.
+
+    Args:
+        head_logits: `store.project(classifier)`.
+        logits: `store.embedding @ classifier.T`.
+        labels: the true class of each image, numbered as the classifier's rows.
+        conflicting, q, minimum_share: see there.
+
+    Raises:
+        LocateError: as there, and as `margins_of`.
+    """
+    margins = margins_of(head_logits, logits, labels)
+    return calibrated_from_margins(*margins, conflicting, q=q, minimum_share=minimum_share)
+
+
+def calibrated_from_margins(
     margins: Float[Tensor, "image layer head"],
     decisions: Decisions,
     conflicting: Bool[Tensor, "image"],

@@ -16,21 +16,17 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from headlens.cells import other_kind
 from headlens.errors import ModelError
 from headlens.models.description import Nonlinearity
 from headlens.models.state_dicts import Weights, read_weights
 from headlens.models.torchscript import BROKEN_ZIP, read_torchscript
 
 _AGAIN = "Fetch it again."
-# What files of other kinds begin with: what they are, and the line that helps.
+# What files of other kinds begin with, beside those of `other_kind`: what they are, and the line that helps.
 _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git-LFS pointer, not the file itself", "Run git lfs pull in its repository."),
-    (b"<!doctype html", "a web page", "On huggingface.co the link to a file has /resolve/ in it, not /blob/."),
-    (b"<html", "a web page", "On huggingface.co the link to a file has /resolve/ in it, not /blob/."),
-    (b"<?xml", "an XML document, often a server's error message", "Read what it says, then fetch the file again."),
     (b"\x89hdf", "an HDF5 file, as Keras and TensorFlow write", "Fetch the PyTorch weights of the model."),
     (b"gguf", "a GGUF file", "Fetch the PyTorch weights of the model."),
-    (b"\x1f\x8b", "compressed with gzip", "Unpack it: gunzip, or tar xzf."),
     (b"\xfd7zxz", "compressed with xz", "Unpack it: xz -d, or tar xJf."),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it: zstd -d."),
     (b"7z\xbc\xaf", "a 7-Zip archive", "Unpack it."),
@@ -130,7 +126,8 @@ def _kind(path: Path, head: bytes) -> str:
     elif not head.strip(b"\0"):
         what, remedy = "damaged: it begins with zeros, as a download does that broke off", _AGAIN
     else:
-        found = next(((what, help_) for first, what, help_ in _OTHER_KINDS if start.startswith(first)), None)
+        own = next(((what, help_) for first, what, help_ in _OTHER_KINDS if start.startswith(first)), None)
+        found = own or other_kind(head)
         text = " ".join(start[:60].decode("ascii", "replace").split())
         if not start[:60].isascii() or not text.isprintable():
             text = ""

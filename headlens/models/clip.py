@@ -222,18 +222,28 @@ class HookedCLIP(nn.Module):
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise ModelError("There is no text to embed.", "Pass the prompts as a list of strings.")
-        assert self.tokenizer is not None
         batches = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]
         with progress("Embedding texts", len(texts), "texts") if len(batches) > 1 else nullcontext() as advance:
             rows = []
             for batch in batches:
-                tokens = self.tokenizer(batch)
-                _warn_of_cut_texts(self.tokenizer, batch, tokens)
-                tower, tokens = without_padding(text_side, tokens.to(self.device))
+                tower, tokens = without_padding(text_side, self.tokens(batch).to(self.device))
                 rows.append(tower.encode_text(tokens, normalize=normalize))
                 if advance:
                     advance(len(batch))
         return torch.cat(rows)
+
+    def tokens(self, texts: Sequence[str]) -> Int[Tensor, "text context"]:
+        """The token ids of texts. A text that is cut at the context is warned of.
+
+        Raises:
+            ModelError: for a model without a text tower.
+            VocabularyError: for a word that the tokenizer refuses.
+        """
+        self._text_side("tokens")
+        assert self.tokenizer is not None
+        ids = self.tokenizer(list(texts))
+        _warn_of_cut_texts(self.tokenizer, texts, ids)
+        return ids
 
     def corrected(self, correction: Correction | str | os.PathLike[str]) -> CorrectedCLIP:
         """This model with a correction inside its forward pass, behind open_clip's interface; see `CorrectedCLIP`.
@@ -316,7 +326,7 @@ def _warn_of_cut_texts(tokenizer: Any, texts: Sequence[str], tokens: Int[Tensor,
                 f"The text {shorten(texts[row], 60, placeholder=' …')!r} has {length} tokens, and the model reads "
                 f"{context}: its end is cut off. Shorten it.",
                 ModelWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

@@ -92,7 +92,9 @@ def load_open_clip(
     found = _find(name, pretrained, pretrained_tag)
     if pretrained_tag is not None:
         _stated_by_tag(found, pretrained_tag)
-    if found.path is not None and found.path.suffix != ".npz":
+    # Google's own archives of SigLIP, which open_clip reads by itself.
+    archive = found.path is not None and found.path.suffix == ".npz" and "timm_model_name" in found.config["vision_cfg"]
+    if found.path is not None and not archive:
         found.checkpoint = found.checkpoint or _read(found)
     quick_gelu, nonlinearity_from = _settle_nonlinearity(found, options)
     preprocessing = _settle_preprocessing(found, options)

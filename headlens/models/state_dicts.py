@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +35,7 @@ _FORMATS = {
 # What OpenAI's archives keep beside the weights, and buffers that older versions of open_clip and transformers saved.
 _BESIDE = re.compile(r"input_resolution|context_length|vocab_size|(?:.*\.)?position_ids|(?:.*\.)?attn_mask")
 _VISION = re.compile(r"visual\.")
+_EXACT = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,21 @@ class Weights:
 
 
 def tables(value: Any, name: str = "", depth: int = 4) -> Iterator[tuple[str, Tensors]]:
-    """Every table of tensors inside nested tables and lists, with the path to it, outermost first."""
+    """Every table of tensors (or NumPy arrays) inside nested tables and lists, with the path to it, outermost first."""
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))
     if not isinstance(value, Mapping) or depth == 0:
         return
+    value = {key: torch.tensor(one) if _is_numbers(one) else one for key, one in value.items()}
     if found := {str(key): one for key, one in value.items() if isinstance(one, Tensor)}:
         yield name, found
     for key, one in value.items():
         if not isinstance(one, Tensor):
             yield from tables(one, f"{name}.{key}" if name else str(key), depth - 1)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fi"
 
 
 def tensors_of(checkpoint: Any) -> Tensors:
@@ -315,7 +322,7 @@ def fit(model: Any, weights: Weights, name: str, stretch: bool) -> tuple[Stretch
         tensors["logit_bias"] = torch.zeros(own["logit_bias"])
         notes.append(f"{weights.origin} has no logit_bias, which {name} has: zero is used.")
     for one, tensor in model.state_dict().items():
-        if one in tensors and tensor.is_floating_point() and not tensors[one].is_floating_point():
+        if one in tensors and tensor.is_floating_point() and tensors[one].dtype not in _EXACT:
             raise ModelError(
                 f"{weights.origin} holds {str(tensors[one].dtype).removeprefix('torch.')} numbers for {one}.",
                 "It was quantised: load a checkpoint in float32, bfloat16 or float16.",

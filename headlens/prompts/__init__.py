@@ -3,7 +3,7 @@
 from headlens.prompts.bank import TextBank, default_bank, load_bank
 from headlens.prompts.pairs import TextPairs, cross_pairs, encode_pairs, fill_pairs, load_pairs, pair_sets
 from headlens.prompts.propose import ProposedPairs, ask_pairs, propose_pairs, question
-from headlens.prompts.task import Attribute, EncodeText, ZeroShotTask, is_code
+from headlens.prompts.task import Attribute, EncodeText, ZeroShotTask
 
 __all__ = [
     "Attribute",
@@ -17,7 +17,6 @@ __all__ = [
     "default_bank",
     "encode_pairs",
     "fill_pairs",
-    "is_code",
     "load_bank",
     "load_pairs",
     "pair_sets",

@@ -19,8 +19,6 @@ from headlens.errors import TaskError
 
 EncodeText = Callable[[list[str]], Tensor]
 
-_NO_WORDS = {"yes", "no", "true", "false", "none", "nan", "na", "n/a", "null", "unknown", "other", "others"}
-
 
 @dataclass(frozen=True, init=False)
 class ZeroShotTask:
@@ -188,13 +186,6 @@ def check_prompts(name: str, prompts: Sequence[str]) -> tuple[str, ...]:
     if not prompts:
         raise TaskError(f"There is no prompt for {name!r}.", "Write a prompt of at least one word.")
     return tuple(prompts)
-
-
-def is_code(name: str) -> bool:
-    """Whether a name is a code, which says nothing in a prompt: '0', '20-29', 'm', 'c3', 'Latino_Hispanic', 'yes'."""
-    letters = sum(map(str.isalpha, name))
-    short = letters == 0 or (name.isascii() and letters < (4 if any(map(str.isdigit, name)) else 2))
-    return short or "_" in name or name.casefold() in _NO_WORDS
 
 
 def _name(name: object, what: str) -> str:

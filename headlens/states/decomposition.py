@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headlens.errors import ModelError
+from headlens.models.clip import HookedCLIP
 from headlens.models.residual_parts import ResidualParts
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.states.kept_basis import kept_basis
@@ -42,7 +43,7 @@ class Decomposition:
 
 
 def decompose(
-    vision: HookedVisionTransformer,
+    vision: HookedVisionTransformer | HookedCLIP,
     images: Float[Tensor, "image channel height width"],
     per_token: bool = False,
     constants: str = "separate",
@@ -57,7 +58,7 @@ def decompose(
     block are held likewise. LayerScale multiplies its summand.
 
     Args:
-        vision: the tower.
+        vision: the tower, or a model, whose vision tower is then meant.
         images: preprocessed pixels.
         per_token: split each head's contribution by the token that its values come from. The result is as large as
             image × layer × head × token × embed numbers (58 MB an image for ViT-B-16 in float32).
@@ -78,6 +79,8 @@ def decompose(
     """
     if constants not in get_args(Constants):
         raise ModelError("constants to be 'separate' or 'spread'", repr(constants), "Choose one of the two.")
+    if isinstance(vision, HookedCLIP):
+        vision = vision.vision
     parts = vision.residual_parts(images, per_token)
     norm = parts.embedding.norm(dim=-1) if normalize else torch.ones_like(parts.scale[:, 0])
     wanted = torch.is_grad_enabled() and images.requires_grad

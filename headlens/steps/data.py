@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from headlens.correct import KnownLogits
+from headlens.correct import KnownLogits, leading_pairs
 from headlens.errors import LocateError, ManifestError, TaskError
 from headlens.extraction import HeadStore
 from headlens.findings import Finding, check_prompts, check_splits, check_values
@@ -165,6 +165,15 @@ class AuditData:
             attribute=None if self.inferred or question.skip_unlabelled else question.attribute.name,
             files=False,
         )
+        width = self.store.basis.shape[-1]
+        for what, pairs in (("pairs", question.pairs), ("spurious pairs", question.spurious_pairs)):
+            if pairs is not None and len(pairs) >= width:
+                raise TaskError(
+                    f"{len(pairs)} {what} span all {width} directions of the embeddings, and injecting or rejecting "
+                    "every direction distinguishes nothing.",
+                    f"Give fewer than {width}: those that matter most. Without pairs of the classes, the directions in "
+                    "which the class prompts differ most are taken.",
+                )
         _ = self.splits  # so that a split that is missing is an error now, and not after the first long step
 
     def of(self, question: Question) -> AuditData:
@@ -287,6 +296,19 @@ class AuditData:
         if question.crossed_pairs is not None:
             return question.crossed_pairs
         return as_pairs(cross_pairs(question.task, question.attribute)) or ()
+
+    @property
+    def too_many_pairs(self) -> bool:
+        """Whether the pairs of class prompts would span more than half of the embedding space."""
+        return self.question.pairs is None and 2 * len(self.pairs) > self.store.basis.shape[-1]
+
+    @cached_property
+    def encoded_pairs(self) -> Float[Tensor, "pair 2 embed"]:
+        """The embeddings of `pairs`, not normalised; where these are too many, the directions along which the class
+        prompts differ most (see `leading_pairs`)."""
+        if self.too_many_pairs:
+            return leading_pairs(self.texts(self.question.task.prompts()))
+        return self.encoded(self.pairs)
 
     def encoded(self, pairs: Pairs) -> Float[Tensor, "pair 2 embed"]:
         """The embeddings of text pairs, not normalised."""

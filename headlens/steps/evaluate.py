@@ -129,7 +129,7 @@ def ingredients(data: AuditData, located: Cast) -> Ingredients:
     return Ingredients(
         spurious=located.get("spurious", ()),
         salient=located.get("salient", ()),
-        pairs=data.encoded(data.pairs),
+        pairs=data.encoded_pairs,
         spurious_pairs=data.encoded(data.spurious_pairs),
         cross_pairs=data.encoded(data.crossed_pairs),
         classifier=data.classifier,

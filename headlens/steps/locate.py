@@ -45,7 +45,7 @@ from headlens.locate import (
     Objective,
     ObjectiveName,
     SearchResult,
-    calibrated,
+    calibrated_from_margins,
     concept_candidates,
     concept_scores,
     concept_spans,
@@ -179,7 +179,7 @@ class Evidence:
     @cached_property
     def bank_embeddings(self) -> Float[Tensor, "text embed"]:
         """Their embeddings, not normalised."""
-        return bank_embeddings(self.bank, self.texts, getattr(self.data.clip, "text", None))
+        return bank_embeddings(self.bank, self.texts, self.data.clip)
 
 
 LOCATORS: Registry[Callable[..., Located]] = Registry("locator")
@@ -314,7 +314,7 @@ def _calibrated(evidence: Evidence, q: float | int = 0.05, minimum_share: float 
             "biases the calibrated test.",
             "Name the conflicting groups, take the correlated split as reference, or locate with 'contrastive'.",
         )
-    rule = partial(calibrated, q=float(q), minimum_share=float(minimum_share))
+    rule = partial(calibrated_from_margins, q=float(q), minimum_share=float(minimum_share))
     return evidence.named_by(rule, evidence.margins[0], groups.mask)
 
 
@@ -353,7 +353,7 @@ def _spans(
     # Of two equal texts only the first can ever be chosen: the bank gives way to the attribute's own prompts.
     whole = evidence.bank.extended(list(dict.fromkeys(evidence.data.attribute_prompts)), "attribute")
     general = whole.take(i for i, category in enumerate(whole.categories) if category != "attribute")
-    texts = evidence.texts(general.texts)
+    texts = bank_embeddings(general, evidence.texts, evidence.data.clip)
     return concept_spans(moments, basis, texts, evidence.prompts, first, minimum_share, None, maximum_p)
 
 

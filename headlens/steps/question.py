@@ -33,7 +33,7 @@ class Question:
         reference: the split on which heads are located and corrections are fitted.
         test: the split that is scored.
         pairs: text pairs that distinguish the classes by true features, for knowledge injection. None: class prompts
-            themselves, pair by pair, which is a weak stand-in.
+            themselves, pair by pair (of many classes, the directions along which they differ most): a weak stand-in.
         spurious_pairs: text pairs that distinguish the attribute's values. None: the values' first prompts.
         crossed_pairs: text pairs that name one class and differ in the attribute's value, for classifier calibration.
             None: each class prompt joined with two values' prompts.

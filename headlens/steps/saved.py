@@ -36,7 +36,7 @@ from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import is_url
 from headlens.models import HookedCLIP
-from headlens.serialization import Arrays, digest, pack, read_arrays, unpack, write_arrays, write_json
+from headlens.serialization import Arrays, digest, pack, read_arrays, reasons, unpack, write_arrays, write_json
 from headlens.steps.ablate import HeadAblation
 from headlens.steps.collateral import CollateralResults
 from headlens.steps.controls import Cast
@@ -65,6 +65,9 @@ from headlens.steps.verdicts import Asked
 
 FORMAT = 5
 AUDIT = "audit.json"
+_OF_ANOTHER_VERSION = (
+    "Nothing was changed in it. Run the audit again from its store, which stays readable, or load it with that version."
+)
 _EVALUATION, _FAIRNESS = "evaluation.json", "fairness.json"
 
 
@@ -190,8 +193,14 @@ def load(
         asked: list[Asked] = [unpack(one, Asked, arrays) for one in saved.get("asked", ())]
         kept = saved["store"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, ExceptionGroup) as error:
+        if (version := saved.get("headlens")) != __version__:
+            raise OutputError(
+                f"The audit in {folder} was saved by headlens {version}, which {__version__} cannot read: "
+                f"{reasons(error)}.",
+                _OF_ANOTHER_VERSION,
+            ) from error
         raise OutputError(
-            f"The audit in {folder} is damaged: {type(error).__name__}: {error}.",
+            f"The audit in {folder} is damaged: {reasons(error)}.",
             "Restore the folder from a copy, or run the audit again; the store that it used is not affected.",
         ) from error
     if store is None:
@@ -307,8 +316,8 @@ def _read(folder: Path) -> dict[str, Any]:
         raise OutputError(f"{path} is damaged: {error}.", "Restore it from a copy, or run the audit again.") from error
     if form != FORMAT:
         raise OutputError(
-            f"The audit in {folder} was saved by headlens {version} in format {form}; this version reads {FORMAT}.",
-            "Run the audit again from its store, which stays readable, or load it with that version.",
+            f"The audit in {folder} was saved by headlens {version} in format {form}; {__version__} reads {FORMAT}.",
+            _OF_ANOTHER_VERSION,
         )
     return dict(saved)
 

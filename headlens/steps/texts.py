@@ -1,26 +1,35 @@
 """Text embeddings that an audit has asked for, kept so that it opens again without its model.
 
 Every prompt goes through here. What was embedded once is saved with the audit; a prompt that is not there needs the
-model, and without one the error says so.
+model, and without one the error says so. The texts of a bank, thousands of them, are embedded once a text tower, and
+kept in the user's cache folder.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor
 
-from headlens.errors import ModelError
+from headlens.errors import HeadlensWarning, ModelError, ModelWarning
+from headlens.fingerprint import fingerprint, weights_state
+from headlens.models import HookedCLIP
 from headlens.prompts import TextBank
+from headlens.serialization import digest, read_arrays, write_arrays
 
 Encoder = Callable[[list[str]], Tensor]
 
 # Beside the text tower, not in it: a copy that is sent to another process shall not carry it.
-_BANKS: WeakKeyDictionary[Any, tuple[list[tuple[int, int]], dict[str, Tensor]]] = WeakKeyDictionary()
+_BANKS: WeakKeyDictionary[Any, tuple[object, dict[str, Tensor]]] = WeakKeyDictionary()
+_PROBED = 2  # texts that are embedded anew before kept embeddings are trusted
 
 
 class TextEmbeddings:
@@ -52,6 +61,10 @@ class TextEmbeddings:
             self._known.update(zip(unseen, embeddings, strict=True))
         return torch.stack([self._known[prompt] for prompt in prompts])
 
+    def knows(self, prompts: Sequence[str]) -> bool:
+        """Whether all of them were embedded before."""
+        return all(prompt in self._known for prompt in prompts)
+
     def known(self) -> tuple[list[str], Float[Tensor, "text embed"]]:
         """Every prompt that was embedded, and its embedding."""
         return list(self._known), torch.stack(list(self._known.values()))
@@ -61,24 +74,86 @@ class TextEmbeddings:
         self._known.update(zip(prompts, embeddings, strict=True))
 
 
-def bank_embeddings(bank: TextBank, texts: TextEmbeddings, tower: Any) -> Float[Tensor, "text embed"]:
+def bank_embeddings(bank: TextBank, texts: TextEmbeddings, clip: HookedCLIP | None) -> Float[Tensor, "text embed"]:
     """The embeddings of a bank, not normalised: made once for each text tower, whatever is asked of it.
+
+    They are kept beside the text tower until its weights change, and for later processes in `cache_folder`, under a
+    name that is a digest of the tower's weights and modules, of the texts, and of the tokens that its tokenizer makes
+    of them. A kept file is used where its checksum is right and the tower, asked for the first two texts, still gives
+    the same; one that is damaged is made again, with a warning.
 
     Args:
         bank: the texts.
-        texts: embeds them, and remembers them.
-        tower: the text tower (`clip.text`), beside which they are kept until its weights change; None for none.
+        texts: remembers them, for the saved audit; what it knows already is taken as it stands.
+        clip: the model; None, or one without a text tower, where `texts` has to know them all.
+
+    Warns:
+        HeadlensWarning: for a kept file that is damaged, and for a cache folder that cannot be written to.
     """
-    if not isinstance(tower, torch.nn.Module):
+    if clip is None or clip.text is None or texts.knows(bank.texts):
         return texts(bank.texts)
-    weights = [(weight.data_ptr(), weight._version) for weight in tower.parameters() if not weight.is_inference()]
-    known, banks = _BANKS.get(tower, ([], {}))
-    if known != weights:
+    state, key = weights_state(clip.text), bank.digest()
+    known, banks = _BANKS.get(clip.text, (None, {}))
+    if known != state:
         banks = {}
-        _BANKS[tower] = (weights, banks)
-    key = bank.digest()
-    if key in banks:
-        texts.remember(bank.texts, banks[key])
-    else:
-        banks[key] = texts(bank.texts)
+        _BANKS[clip.text] = (state, banks)
+    if key not in banks:
+        banks[key] = _embedded(list(bank.texts), clip)
+    texts.remember(bank.texts, banks[key])
     return banks[key]
+
+
+def cache_folder() -> Path | None:
+    """Where text embeddings are kept between processes: the folder `HEADLENS_CACHE`, else `headlens` in
+    `XDG_CACHE_HOME` or in `~/.cache`; None, for nowhere, where `HEADLENS_CACHE` is 0. It can be removed at any time."""
+    named = os.environ.get("HEADLENS_CACHE")
+    if named == "0":
+        return None
+    return Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "headlens")).expanduser()
+
+
+def _embedded(texts: list[str], clip: HookedCLIP) -> Float[Tensor, "text embed"]:
+    """The embeddings of texts: those kept in the cache folder, else the model's, which are then kept there."""
+    folder = cache_folder()
+    if folder is None:
+        return clip.encode_text(texts).cpu()
+    tokens = clip.tokens(texts)  # which warns of texts that are cut, so that this is said of kept embeddings as well
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ModelWarning)
+        probe = clip.encode_text(texts[:_PROBED]).cpu()
+    tower = fingerprint(clip.text, None, repr(clip.text))
+    name = digest((tower, str(probe.dtype), texts, tokens))[:32]
+    path = folder / "texts" / f"{name}.safetensors"
+    damage = None
+    try:
+        kept = read_arrays(path)
+        if kept["checksum"].tolist() != _checksum(kept["embeddings"]).tolist():
+            damage = "its checksum is another"
+        elif not torch.allclose(kept["embeddings"][:_PROBED], probe, rtol=0.02, atol=0.02 * float(probe.abs().max())):
+            damage = "the text tower gives other embeddings"
+        else:
+            return kept["embeddings"]
+    except FileNotFoundError:
+        pass
+    except (OSError, SafetensorError, KeyError) as error:
+        damage = str(error)
+    if damage:
+        warnings.warn(f"{path} cannot be used ({damage}): the texts are embedded again.", HeadlensWarning, stacklevel=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ModelWarning)
+        embeddings = clip.encode_text(texts).cpu()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_arrays(path, {"embeddings": embeddings, "checksum": _checksum(embeddings)})
+    except OSError as error:
+        warnings.warn(
+            f"The embeddings of {len(texts)} texts cannot be kept in {path.parent} ({error.strerror or error}); the "
+            "next process makes them again. Set HEADLENS_CACHE to a folder that can be written to, or to 0.",
+            HeadlensWarning,
+            stacklevel=2,
+        )
+    return embeddings
+
+
+def _checksum(embeddings: Float[Tensor, "text embed"]) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(digest(embeddings))), dtype=torch.uint8)

@@ -80,6 +80,11 @@ def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tenso
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("stem.")} | {
             f"stem.{name}": tensor for name, tensor in stem.state_dict().items()
         }
+    if odd := [name for name, tensor in weights.items() if like[name].is_floating_point() > tensor.is_floating_point()]:
+        raise ModelError(
+            f"The vision tower has {str(weights[odd[0]].dtype).removeprefix('torch.')} numbers for {odd[0]}.",
+            "It was quantised: load it in float32, bfloat16 or float16.",
+        )
     hooked.load_state_dict(weights, assign=True)
     return hooked.eval()
 

@@ -19,8 +19,13 @@ from headlens.models.tower import Tower
 
 
 def check_finite(weights: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Raise `ModelError`, naming the tensor, for a weight that is not a finite number."""
+    """Raise `ModelError`, naming the tensor, for a weight that is not a finite number, or has no numbers yet."""
     for name, tensor in weights.items():
+        if tensor.is_meta:
+            raise ModelError(
+                f"{prefix}{name} is on the device 'meta', where tensors have no numbers.",
+                "Load the model's weights first, onto a device of its own.",
+            )
         if tensor.is_floating_point() and not tensor.isfinite().all():
             bad = int((~tensor.isfinite()).sum())
             raise ModelError(
