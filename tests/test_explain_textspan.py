@@ -87,7 +87,6 @@ def test_moments_equal_the_rows(seed: int, rank: int, batch: int) -> None:
         assert span.texts.tolist() == chosen
         np.testing.assert_allclose(span.variance, variances, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(span.reconstruct(x), said, atol=1e-9)
-        np.testing.assert_allclose(span.reconstruct_z(z[:, 0, head.head]), said, atol=1e-9)
         np.testing.assert_allclose(span.total, x.var(0, correction=0).sum(), rtol=1e-9)
         rows = textspan(x, texts, rank, None if rank == 5 else rank)
         assert rows.texts.tolist() == chosen
@@ -149,7 +148,8 @@ def test_heads_that_do_not_vary_have_no_texts() -> None:
     assert [len(span) for span in spans.values()] == [0, 0, 3]
     still = spans[0, 0]
     assert (still.total, still.explained, still.share.tolist()) == (0.0, 0.0, [])
-    torch.testing.assert_close(still.reconstruct_z(z[:, 0, 0]), z[:, 0, 0] @ basis.B[0, 0])
+    rows = z[:, 0, 0] @ basis.B[0, 0]
+    torch.testing.assert_close(still.reconstruct(rows), rows)
 
 
 def test_fewer_images_than_the_head_is_wide() -> None:
@@ -172,7 +172,7 @@ def test_a_store_is_explained_as_its_rows_are(tmp_path: Path) -> None:
         chosen, variances, said = by_rows(x.numpy(), texts.double().numpy(), 2, 2)
         assert span.texts.tolist() == chosen == spans[head].texts.tolist()
         np.testing.assert_allclose(span.variance, variances, rtol=1e-6)
-        np.testing.assert_allclose(span.reconstruct_z(store.z(*head)), said, atol=1e-6)
+        np.testing.assert_allclose(span.reconstruct(store.heads(*head)), said, atol=1e-6)
     with pytest.raises(LocateError, match="head L3H0"):
         textspan_heads(store, texts, 2, heads=[(3, 0)])
 
@@ -223,7 +223,3 @@ def test_moments_that_cannot_be_explained() -> None:
     span = head_spans(basis.B[0], moments.mean[0], moments.covariance(0, 0)[None].expand(3, 5, 5), texts, 2)[0]
     with pytest.raises(ExplainError, match=r"Shape \[31, 7\] has no rows of the embedding's width, 11"):
         span.reconstruct(torch.ones(31, 7))
-    with pytest.raises(ExplainError, match=r"Shape \[31, 7\] has no rows of the head's width, 5"):
-        span.reconstruct_z(torch.ones(31, 7))
-    with pytest.raises(ExplainError, match="contributions alone"):
-        textspan(torch.randn(31, 11), texts, 2).reconstruct_z(torch.ones(31, 5))

@@ -10,22 +10,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from headlens.errors import ExplainError
 from headlens.explain.explanation import Explanation, shares_by_category
 from headlens.explain.label import LabelRule
-from headlens.explain.poles import find_poles, shares_along
-from headlens.explain.textspan import moments_of, textspan_heads
+from headlens.explain.poles import PoleSearch
+from headlens.explain.textspan import moments_of
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId, HeadLike
-from headlens.locate.textspan import TextSpan
+from headlens.heads import HeadId, HeadLike, as_heads
+from headlens.locate.textspan import TextSpan, check_bank, project_texts
 from headlens.manifest import cluster_indices
 from headlens.progress import progress
 from headlens.states import HeadBasis, Moments, group_moments, merge_all
@@ -101,46 +101,58 @@ def explain_heads(
         moments, basis = moments_of(merge_all(parts), basis or source.basis)
     else:
         moments, basis = moments_of(source, basis)
-    chosen = None if heads is None else list(heads)
-    unit = normalize(embeddings.double(), dim=1)
-    resamples = draws if parts else 0
+    check_bank(embeddings, basis.shape[-1], count)
+    n_layers, n_heads = moments.mean.shape[:2]
+    chosen = as_heads(
+        [(i, j) for i in range(n_layers) for j in range(n_heads)] if heads is None else heads, n_layers, n_heads
+    )
     halves = _halves(categories, seed)
-    with progress("Explaining heads", 3 + resamples + len(halves), "passes") as advance:
-        spans = textspan_heads(moments, embeddings, count, rank, chosen, basis=basis)
-        advance(1)
-        random = textspan_heads(moments, _alike(embeddings, seed), min(_FIRST, count), rank, chosen, basis=basis)
-        advance(1)
-        poles = find_poles(
-            list(spans),
-            moments,
-            basis,
-            (texts, categories, embeddings),
-            chosen_on=source if isinstance(source, HeadStore) else None,
-            held_out=held_out,
-            rule=rule,
-            seed=seed,
-        )
-        advance(1)
-        again = None
-        if parts and resamples:
-            times: dict[HeadId, Counter[int]] = {head: Counter() for head in spans}
-            for sample in _resampled(parts, resamples, seed):
-                for head, span in textspan_heads(sample, embeddings, count, rank, list(spans), basis=basis).items():
-                    times[head].update(span.texts.tolist())
-                advance(1)
-            again = {head: tuple(times[head][i] / draws for i in span.texts.tolist()) for head, span in spans.items()}
-        profiles = []
-        for half in halves:
-            of_half = textspan_heads(moments, embeddings[half], min(count, len(half)), rank, chosen, basis=basis)
-            profiles.append(
-                {
-                    head: shares_by_category(
-                        tuple(categories[half[i]] for i in span.texts.tolist()), _of_explained(span)
-                    )
-                    for head, span in of_half.items()
+    search = PoleSearch(
+        (texts, categories, embeddings),
+        len(chosen),
+        chosen_on=source if isinstance(source, HeadStore) else None,
+        held_out=held_out,
+        rule=rule,
+        seed=seed,
+    )
+    samples = list(_resampled(parts, draws, seed)) if parts else []
+    own = embeddings.detach().double()
+    joined, bank_places = torch.cat([own, _alike(own, seed)]), slice(0, len(own))
+    spans: dict[HeadId, TextSpan] = {}
+    chance, along, again, profiles = {}, {}, {}, {}
+    with progress("Explaining heads", len(chosen), "heads") as advance:
+        for where, weights in basis.in_parts(chosen):
+            at = _at(chosen[where])
+            covariance = moments.scatter[at] / moments.count
+            heads_left = iter(chosen[where])
+            for few in project_texts(weights, moments.mean[at], covariance, joined.to(weights.device)):
+                group = list(islice(heads_left, len(few.total)))
+                spans |= dict(zip(group, few.spans(bank_places, count, rank), strict=True))
+                random = few.spans(slice(len(own), None), min(_FIRST, count), rank)
+                chance |= {head: tuple(one.share.cumsum(0).tolist()) for head, one in zip(group, random, strict=True)}
+                along |= dict(zip(group, few.shares(bank_places).cpu(), strict=True))
+                of_halves = [few.spans(torch.tensor(half), min(count, len(half)), rank) for half in halves]
+                profiles |= {
+                    head: [
+                        shares_by_category(tuple(categories[half[j]] for j in one.texts.tolist()), _of_explained(one))
+                        for half, one in zip(halves, of_head, strict=True)
+                    ]
+                    for head, *of_head in zip(group, *of_halves, strict=True)
                 }
-            )
-            advance(1)
+                places = _at(group)
+                times = [
+                    few.under(sample.mean[places], sample.scatter[places] / sample.count).spans(
+                        bank_places, count, rank
+                    )
+                    for sample in samples
+                ]
+                for i, head in enumerate(group):
+                    search.add(head, few, i)
+                    if samples:
+                        counted = Counter(j for sample in times for j in sample[i].texts.tolist())
+                        again[head] = tuple(counted[j] / draws for j in spans[head].texts.tolist())
+                advance(len(group))
+    poles = search.found()
     shared = Counter(text for span in spans.values() for text in span.texts.tolist())
     in_bank = {name: number / len(texts) for name, number in Counter(categories).items()}
     return {
@@ -152,24 +164,29 @@ def explain_heads(
             shared=tuple(shared[i] for i in span.texts.tolist()),
             n_heads=len(spans),
             bank=in_bank,
-            again=None if again is None else again[head],
-            bank_stability=_overlap(profiles[0][head], profiles[1][head]) if len(profiles) == 2 else None,
-            rule=rule or LabelRule(),
+            again=again.get(head),
+            bank_stability=_overlap(*profiles[head]) if len(profiles[head]) == 2 else None,
+            rule=search.rule,
             poles=poles[head],
-            chance=tuple(random[head].share.cumsum(0).tolist()),
-            along=shares_along(head, moments, basis, unit - unit.mean(0)).float(),
+            chance=chance[head],
+            along=along[head],
         )
         for head, span in spans.items()
     }
 
 
+def _at(heads: Sequence[HeadId]) -> tuple[list[int], list[int]]:
+    """Heads as an index of layers and places."""
+    return [head.layer for head in heads], [head.head for head in heads]
+
+
 def _alike(embeddings: Float[Tensor, "text embed"], seed: int) -> Float[Tensor, "text embed"]:
     """As many random directions, with the mean and the covariance of the texts."""
     generator = torch.Generator().manual_seed(seed)
-    texts = embeddings.detach().double().cpu()
-    mean = texts.mean(0)
-    mixed = torch.randn(len(texts), len(texts), generator=generator, dtype=torch.float64) / len(texts) ** 0.5
-    return mean + mixed @ (texts - mean)
+    mean = embeddings.mean(0)
+    factor = torch.linalg.qr((embeddings - mean).cpu(), mode="r").R  # RᵀR is the scatter, with no more rows than needed
+    mixed = torch.randn(len(embeddings), len(factor), generator=generator, dtype=torch.float64)
+    return mean + (mixed @ factor / len(embeddings) ** 0.5).to(mean)
 
 
 def image_parts(store: HeadStore, parts: int = _PARTS, seed: int = 0) -> list[Moments]:

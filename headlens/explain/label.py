@@ -28,4 +28,4 @@ class LabelRule:
     texts: int = 5
     nearest: int = 5
     false_discoveries: float | int = 0.05
-    draws: int = 40_000
+    draws: int = 25_000

@@ -12,11 +12,12 @@ Steps, for every head with contributions x_h = z B, z of covariance Σ:
 4. **Alignment.** The cosine of u with δ inside the space that the head can write to.
 5. **Faithfulness.** On images that chose neither the direction nor the texts, the correlation of δ·(x − x_h), the text
    score of the embedding *without this head*, with the head's own projection x_h·u.
-6. **Null.** The same for random directions of the same head's row space: each gets ends of its own by the same rule,
-   and its δ is compared with it, and with the head's projection, in the same way. The statistic is alignment times
-   faithfulness; it is standardised by the mean and deviation of the head's own draws, and all heads' standardised draws
-   together are the null distribution, so that p can be as small as many heads ask for. Benjamini-Hochberg over all
-   tested poles of all heads.
+6. **Null.** The same for random directions of the same head's row space, at right angles to its poles: each gets ends
+   of its own by the same rule, and its δ is compared with it, and with the head's projection, in the same way. (A
+   direction near a pole has the pole's texts at its ends; with such among the draws a narrow head could not pass.) The
+   statistic is alignment times faithfulness; it is standardised by the mean and deviation of the head's own draws, and
+   all heads' standardised draws together are the null distribution, so that p can be as small as many heads ask for.
+   Benjamini-Hochberg over all tested poles of all heads. A head of no more directions than poles is not tested.
 
 Where only moments are at hand, steps 2 and 5 are left out, and the statistic is the alignment.
 
@@ -30,7 +31,7 @@ texts' ranking follow the habit of naming principal directions, TextSpan stays i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import atanh, sqrt, tanh
 
@@ -45,7 +46,7 @@ from headlens.errors import ExplainError
 from headlens.explain.label import LabelRule
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
-from headlens.locate.textspan import row_space
+from headlens.locate.textspan import HeadTexts, row_space
 from headlens.states import HeadBasis, Moments
 
 MOST_IMAGES = 2_000  # held-out images behind the null's correlations; the faithfulness itself uses all
@@ -156,179 +157,186 @@ def shares_along(
     return torch.where(squares > 0, (inside @ spread * inside).sum(1) / squares.clamp_min(1e-300), 0.0)
 
 
-def find_poles(
-    heads: Sequence[HeadId],
-    moments: Moments,
-    basis: HeadBasis,
-    bank: Texts,
-    *,
-    chosen_on: HeadStore | None = None,
-    held_out: HeadStore | None = None,
-    rule: LabelRule | None = None,
-    seed: int = 0,
-) -> dict[HeadId, tuple[Pole, ...]]:
-    """The poles of heads, tested together.
-
-    Args:
-        heads: which; false discoveries are controlled over these.
-        moments: of the images that heads are explained on.
-        basis: the weights that the moments are read through.
-        bank: texts, their categories and their embeddings.
-        chosen_on: those images themselves, for the candidates and the names; None where only moments are at hand.
-        held_out: other images of the same kind, for the faithfulness; None for none.
-        rule: thresholds and counts.
-        seed: of the draws.
-
-    Returns:
-        For each head its poles with at least the rule's share of the variance, at most the rule's number; none for a
-        head that does not vary, or a bank of fewer than two candidates.
-
-    Raises:
-        ExplainError: for held-out images of which there are fewer than ten.
-    """
-    rule = rule or LabelRule()
-    if held_out is not None and len(held_out) < _FEWEST:
-        raise ExplainError(
-            f"{len(held_out)} held-out images cannot show whether a label predicts a head.",
-            f"Hold out {_FEWEST} or more, or none.",
-        )
-    search = _Search.of(bank, rule, chosen_on, held_out)
-    if search.ends == 0:
-        return dict.fromkeys(heads, ())
-    generator = torch.Generator().manual_seed(seed)
-    draws = int(np.clip(rule.draws // max(1, len(heads)), *_DRAWS))
-    found: dict[HeadId, list[Pole]] = {}
-    tested: list[tuple[HeadId, int]] = []
-    scores, null = [], []
-    for head in heads:
-        found[head] = []
-        weights, covariance = basis.of(*head).double(), moments.covariance(*head)
-        axes, spread, total = (one[0] for one in row_space(weights[None], moments.mean[head][None], covariance[None]))
-        if float(total) <= 0:
-            continue
-        inside = axes.norm(dim=1) > 0.5  # axes beyond the rank are zero
-        axes, spread = axes[inside], spread[inside][:, inside]
-        values, vectors = torch.linalg.eigh(spread)
-        shares = (values.flip(0) / total).tolist()
-        leading = [place for place, share in enumerate(shares[: rule.poles]) if share >= rule.minimum_share]
-        turned = normalize(torch.randn(len(axes), draws, generator=generator, dtype=torch.float64), dim=0)
-        for place in leading:
-            pole, own, random = search.pole(head, axes, vectors[:, -1 - place], shares[place], turned)
-            if float(random.std()) > 0:
-                tested.append((head, len(found[head])))
-                scores.append(float((own - random.mean()) / random.std()))
-                null.append(((random - random.mean()) / random.std()).numpy())
-            found[head].append(pole)
-    p = pooled_p(np.array(scores), np.concatenate(null) if null else np.zeros(0))
-    q = false_discovery_control(p) if len(p) else p
-    for (head, place), own_p, own_q in zip(tested, p.tolist(), q.tolist(), strict=True):
-        pole = found[head][place]
-        predicts = pole.faithfulness is None or pole.faithfulness.above_chance
-        clear = own_q <= rule.false_discoveries and predicts
-        found[head][place] = replace(pole, p=own_p, q=own_q, clear=clear)
-    consistent, category = _Consistency(search.categories, search.ends, seed), dict(zip(*bank[:2], strict=True))
-    return {head: tuple(consistent.of(pole, category) for pole in poles) for head, poles in found.items()}
-
-
 def pooled_p(scores: Float[np.ndarray, "pole"], null: Float[np.ndarray, "draw"]) -> Float[np.ndarray, "pole"]:
     """(1 + draws that reach the score) / (1 + draws), the draws of all poles together."""
     ordered = np.sort(null)
     return (1 + len(ordered) - np.searchsorted(ordered, scores)) / (1 + len(ordered))
 
 
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """What all heads' poles are searched with.
+class PoleSearch:
+    """The poles of heads that are tested together: `add` every head, then take what was `found`.
 
-    Attributes:
-        texts, categories: the candidates.
-        unit: their embeddings, of unit norm.
-        ends: texts at each end.
-        chosen_on, held_out: the images.
+    Args:
+        bank: texts, their categories and their embeddings.
+        n_heads: how many heads will be added.
+        chosen_on: the images that heads are explained on, for the candidates and the names; None where only moments
+            are at hand.
+        held_out: other images of the same kind, for the faithfulness; None for none.
+        rule: thresholds and counts.
+        seed: of the draws.
+
+    Raises:
+        ExplainError: for held-out images of which there are fewer than ten.
     """
 
-    texts: tuple[str, ...]
-    categories: tuple[str, ...]
-    unit: Float[Tensor, "text embed"]
-    ends: int
-    chosen_on: HeadStore | None
-    held_out: HeadStore | None
-
-    @classmethod
-    def of(cls, bank: Texts, rule: LabelRule, chosen_on: HeadStore | None, held_out: HeadStore | None) -> _Search:
+    def __init__(
+        self,
+        bank: Texts,
+        n_heads: int,
+        *,
+        chosen_on: HeadStore | None = None,
+        held_out: HeadStore | None = None,
+        rule: LabelRule | None = None,
+        seed: int = 0,
+    ):
+        if held_out is not None and len(held_out) < _FEWEST:
+            raise ExplainError(
+                f"{len(held_out)} held-out images cannot show whether a label predicts a head.",
+                f"Hold out {_FEWEST} or more, or none.",
+            )
+        self.rule = rule or LabelRule()
+        self.chosen_on, self.held_out, self.seed = chosen_on, held_out, seed
+        self.few = None if held_out is None else held_out.subset(np.arange(min(len(held_out), MOST_IMAGES)))
         texts, categories, embeddings = bank
-        nearest = rule.nearest if chosen_on is not None else 0
-        kept = candidate_texts(embeddings if chosen_on is None else chosen_on.embedding, embeddings, nearest)
-        return cls(
-            tuple(texts[i] for i in kept.tolist()),
-            tuple(categories[i] for i in kept.tolist()),
-            normalize(embeddings[kept].float(), dim=1),
-            min(rule.texts, len(kept) // 2),
-            chosen_on,
-            held_out,
-        )
+        nearest = self.rule.nearest if chosen_on is not None else 0
+        self.kept = candidate_texts(embeddings if chosen_on is None else chosen_on.embedding, embeddings, nearest)
+        self.ends = min(self.rule.texts, len(self.kept) // 2)
+        self.texts = tuple(texts[i] for i in self.kept.tolist())
+        self.categories = tuple(categories[i] for i in self.kept.tolist())
+        lengths = embeddings.float().norm(dim=1)
+        self.lengths, self.unit = lengths, normalize(embeddings[self.kept].float(), dim=1)
+        self.draws = int(np.clip(self.rule.draws // max(1, n_heads), *_DRAWS))
+        self.generator = torch.Generator().manual_seed(seed)
+        self._poles: dict[HeadId, list[Pole]] = {}
+        self._tested: list[tuple[HeadId, int]] = []
+        self._scores: list[float] = []
+        self._null: list[np.ndarray] = []
 
-    def pole(
+    def add(self, head: HeadId, few: HeadTexts, place: int) -> None:
+        """Find a head's poles; it is the one at `place` of heads along which the bank's texts come first."""
+        self._poles[head] = []
+        total = float(few.total[place])
+        if self.ends == 0 or total <= 0:
+            return
+        values, vectors = torch.linalg.eigh(few.spread[place])
+        shares = (values.flip(0) / total)[: self.rule.poles].tolist()
+        shares = [share for share in shares if share >= self.rule.minimum_share]
+        if not shares:
+            return
+        inside = few.axes[place]
+        inside = inside[:, inside.norm(dim=0) > 0.5]  # axes beyond the rank are zero
+        wide = inside.shape[1] > len(shares)  # else no direction is at right angles to the poles
+        turned = torch.randn(self.draws, inside.shape[1], generator=self.generator, dtype=torch.float64) @ inside.mT
+        poles = vectors.mT.flip(0)[: len(shares)]
+        turned = turned - turned @ poles.mT @ poles
+        directions = torch.cat([poles, normalize(turned, dim=1)]).float()
+        placed = few.along[place][:, self.kept] / self.lengths[self.kept].clamp_min(_LEAST)
+        placed = placed - placed.mean(1, keepdim=True)
+        along = directions @ placed
+        own = slice(0, len(shares))
+        turn = torch.where(along[own].amax(1) < -along[own].amin(1), -1.0, 1.0)[:, None]
+        directions[own], along[own] = directions[own] * turn, along[own] * turn  # the furthest text is at the high end
+        high, low = along.topk(self.ends, dim=1), (-along).topk(self.ends, dim=1)
+        apart = (placed[:, high.indices].mean(2) - placed[:, low.indices].mean(2)).mT
+        size = (apart @ inside.float()).norm(dim=1)
+        alignment = (apart * directions).sum(1) / size.clamp_min(_LEAST)
+        written = directions[own] @ few.frame[place].float()
+        names = self._names(head, written, high.indices[own], low.indices[own])
+        predicted = self._predicted(head, written, high.indices, low.indices)
+        for i, share in enumerate(shares):
+            statistic, faithfulness = alignment, None
+            if predicted is not None:
+                statistic, faithfulness = alignment * predicted[i][0], predicted[i][1]
+            # Against the draws, whatever the number of poles before this one.
+            random = statistic[len(shares) :].double()
+            if wide and float(random.std()) > 0:
+                self._tested.append((head, i))
+                self._scores.append(float((statistic[i] - random.mean()) / random.std()))
+                self._null.append(((random - random.mean()) / random.std()).numpy())
+            ends = [[self.texts[j] for j in end.indices[i].tolist()] for end in (high, low)]
+            self._poles[head].append(
+                Pole(
+                    direction=(directions[i].double() @ few.frame[place]),
+                    share=share,
+                    high=tuple(ends[0]),
+                    low=tuple(ends[1]),
+                    high_scores=tuple(high.values[i].tolist()),
+                    low_scores=tuple((-low.values[i]).tolist()),
+                    name=names[i],
+                    alignment=float(alignment[i]),
+                    faithfulness=faithfulness,
+                    p=float("nan"),
+                )
+            )
+
+    def found(self) -> dict[HeadId, tuple[Pole, ...]]:
+        """For each head its poles with at least the rule's share of the variance, at most the rule's number, tested.
+
+        A head that does not vary has none, and none has any with a bank of fewer than two candidates.
+        """
+        p = pooled_p(np.array(self._scores), np.concatenate(self._null) if self._null else np.zeros(0))
+        q = false_discovery_control(p) if len(p) else p
+        for (head, place), own_p, own_q in zip(self._tested, p.tolist(), q.tolist(), strict=True):
+            pole = self._poles[head][place]
+            predicts = pole.faithfulness is None or pole.faithfulness.above_chance
+            clear = own_q <= self.rule.false_discoveries and predicts
+            self._poles[head][place] = replace(pole, p=own_p, q=own_q, clear=clear)
+        if self.ends == 0:
+            return dict.fromkeys(self._poles, ())
+        consistent, category = (
+            _Consistency(self.categories, self.ends, self.seed),
+            dict(zip(self.texts, self.categories, strict=True)),
+        )
+        return {head: tuple(consistent.of(pole, category) for pole in poles) for head, poles in self._poles.items()}
+
+    def _predicted(
         self,
         head: HeadId,
-        axes: Float[Tensor, "axis embed"],
-        vector: Float[Tensor, "axis"],
-        share: float,
-        turned: Float[Tensor, "axis draw"],
-    ) -> tuple[Pole, Float[Tensor, ""], Float[Tensor, "draw"]]:
-        """One pole, its statistic, and that of random directions."""
-        projected = (self.unit - self.unit.mean(0)) @ axes.float().mT
-        directions = torch.cat([vector[:, None], turned], dim=1).float()
-        placed = (projected @ directions).mT.contiguous()
-        high, low = placed.topk(self.ends, dim=1), (-placed).topk(self.ends, dim=1)
-        if float(low.values[0, 0]) > float(high.values[0, 0]):  # the furthest text is at the high end
-            vector, directions = -vector, torch.cat([-directions[:, :1], directions[:, 1:]], dim=1)
-            high.values[0], low.values[0] = low.values[0].clone(), high.values[0].clone()
-            high.indices[0], low.indices[0] = low.indices[0].clone(), high.indices[0].clone()
-        inside = projected[high.indices].mean(1) - projected[low.indices].mean(1)
-        alignment = (inside * directions.mT).sum(1) / inside.norm(dim=1).clamp_min(_LEAST)
-        direction = axes.mT @ vector
-        statistic, faithfulness = alignment, None
-        if self.held_out is not None:
-            apart = self.unit[high.indices].mean(1) - self.unit[low.indices].mean(1)
-            part = slice(0, MOST_IMAGES)
-            along, rest = self._of_images(self.held_out, head, direction)
-            together = correlation(rest[part] @ apart.mT, along[part])
-            statistic = alignment * together
-            faithfulness = faithful((rest @ apart[0]).numpy(), along.numpy(), together[1:].numpy())
-        ends = [[self.texts[i] for i in end.indices[0].tolist()] for end in (high, low)]
-        pole = Pole(
-            direction=direction,
-            share=share,
-            high=tuple(ends[0]),
-            low=tuple(ends[1]),
-            high_scores=tuple(high.values[0].tolist()),
-            low_scores=tuple((-low.values[0]).tolist()),
-            name=self._name(head, direction, high.indices[0], low.indices[0]),
-            alignment=float(alignment[0]),
-            faithfulness=faithfulness,
-            p=float("nan"),
-        )
-        return pole, statistic[0].double(), statistic[1:].double()
+        poles: Float[Tensor, "pole embed"],
+        high: Int[Tensor, "direction end"],
+        low: Int[Tensor, "direction end"],
+    ) -> list[tuple[Float[Tensor, "direction"], Faithfulness]] | None:
+        """For each pole the correlations of all directions' text scores with it, and its own faithfulness."""
+        if self.held_out is None or self.few is None:
+            return None
+        apart = self.unit[high].mean(1) - self.unit[low].mean(1)
+        own, scores = _without_head(self.held_out, head, poles, apart[: len(poles)])
+        along, random = own[: len(self.few)], _without_head(self.few, head, poles, apart[len(poles) :])[1]
+        together = torch.cat([scores[: len(self.few)], random], dim=1)
+        found = []
+        for i in range(len(poles)):
+            correlations = correlation(together, along[:, i])
+            seen = faithful(scores[:, i].numpy(), own[:, i].numpy(), correlations[len(poles) :].numpy())
+            found.append((correlations, seen))
+        return found
 
-    def _name(
-        self, head: HeadId, direction: Float[Tensor, "embed"], high: Int[Tensor, "end"], low: Int[Tensor, "end"]
-    ) -> tuple[str, str]:
-        place = 0
+    def _names(
+        self,
+        head: HeadId,
+        poles: Float[Tensor, "pole embed"],
+        high: Int[Tensor, "pole end"],
+        low: Int[Tensor, "pole end"],
+    ) -> list[tuple[str, str]]:
+        """For each pole the pair of texts, one from each end, whose difference goes along best with the head."""
+        best = [0] * len(poles)
         if self.chosen_on is not None:
-            along, rest = self._of_images(self.chosen_on, head, direction)
-            scores = rest @ torch.cat([self.unit[high], self.unit[low]]).mT
-            pairs = (scores[:, : self.ends, None] - scores[:, None, self.ends :]).flatten(1)
-            place = int(correlation(pairs, along).argmax())
-        return self.texts[int(high[place // self.ends])], self.texts[int(low[place % self.ends])]
+            texts = self.unit[torch.cat([high, low], dim=1)]
+            own, scores = _without_head(self.chosen_on, head, poles, texts.flatten(0, 1))
+            for i, ends in enumerate(scores.unflatten(1, texts.shape[:2]).unbind(1)):
+                pairs = (ends[:, : self.ends, None] - ends[:, None, self.ends :]).flatten(1)
+                best[i] = int(correlation(pairs, own[:, i]).argmax())
+        pairs_of = [divmod(place, self.ends) for place in best]
+        return [
+            (self.texts[int(high[i, one])], self.texts[int(low[i, other])]) for i, (one, other) in enumerate(pairs_of)
+        ]
 
-    @staticmethod
-    def _of_images(
-        store: HeadStore, head: HeadId, direction: Float[Tensor, "embed"]
-    ) -> tuple[Float[Tensor, "image"], Float[Tensor, "image embed"]]:
-        """The head's projection, and the embedding without the head."""
-        own = store.heads(*head).float()
-        return own @ direction.float(), store.embedding.float() - own
+
+def _without_head(
+    store: HeadStore, head: HeadId, poles: Float[Tensor, "pole embed"], texts: Float[Tensor, "text embed"]
+) -> tuple[Float[Tensor, "image pole"], Float[Tensor, "image text"]]:
+    """The head's projections on its poles, and the texts' scores of the embedding without the head."""
+    own = store.project_head(*head, torch.cat([poles, texts])).float()
+    return own[:, : len(poles)], store.embedding.float() @ texts.mT - own[:, len(poles) :]
 
 
 def correlation(scores: Float[Tensor, "image score"], along: Float[Tensor, "image"]) -> Float[Tensor, "score"]:

@@ -61,7 +61,7 @@ def textspan(
     centred = z - mean
     covariance = centred.mT @ centred / len(z)
     (span,) = head_spans(axes[None], mean[None], covariance[None], texts.to(rows.device), count, rank)
-    return TextSpan(span.texts, span.variance, span.total, span.mean, span.directions)
+    return span
 
 
 def textspan_heads(

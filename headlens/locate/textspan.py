@@ -17,7 +17,9 @@ Gandelsman, Efros, Steinhardt 2024, *Interpreting CLIP's Image Representation vi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,7 +33,7 @@ _STILL = 1e-24  # of the second moment: variance below it is the rounding of equ
 _LEAST = 1e-300  # what a head that does not vary is divided by
 _TIE = 1e-12  # equal texts may differ in the last bit of a product
 _ROUNDING = 1e-6  # of the most that a text could vary: ten times what float32 gets wrong in practice
-_NUMBERS = 2_000_000  # of projected texts at a time: every step reads them again, so they should stay in the cache
+_NUMBERS = 4_000_000  # of projected texts at a time: every step reads them again, so they should stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,6 @@ class TextSpan:
         total: the contributions' total variance (the trace of their covariance, over images).
         mean: the mean contribution.
         directions: the orthonormal directions that were removed, one a text.
-        fold: the directions seen from the head's own coordinates, B uᵀ; None where only contributions were given.
     """
 
     texts: Int[Tensor, "text"]
@@ -52,7 +53,6 @@ class TextSpan:
     total: float
     mean: Float[Tensor, "embed"]
     directions: Float[Tensor, "text embed"]
-    fold: Float[Tensor, "d_head text"] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -73,32 +73,13 @@ class TextSpan:
         Raises:
             ExplainError: for another width.
         """
-        self._check_width(x, len(self.mean), "embedding")
-        centred = x.double() - self.mean
-        return (self.mean + centred @ self.directions.mT @ self.directions).to(x.dtype)
-
-    def reconstruct_z(self, z: Float[Tensor, "image d_head"]) -> Float[Tensor, "image embed"]:
-        """The same from the head's own coordinates: equals `reconstruct(z @ B)`, which is never made.
-
-        Raises:
-            ExplainError: for another width, or a span that was made from contributions alone.
-        """
-        if self.fold is None:
+        if x.ndim != 2 or x.shape[1] != len(self.mean):
             raise ExplainError(
-                "This span was made from contributions alone, without the head's weights.",
-                "Use reconstruct, or make it with textspan_heads.",
-            )
-        self._check_width(z, len(self.fold), "head")
-        along = z.double() @ self.fold - self.directions @ self.mean
-        return (self.mean + along @ self.directions).to(z.dtype)
-
-    @staticmethod
-    def _check_width(x: Tensor, width: int, what: str) -> None:
-        if x.ndim != 2 or x.shape[1] != width:
-            raise ExplainError(
-                f"Shape {list(x.shape)} has no rows of the {what}'s width, {width}.",
+                f"Shape {list(x.shape)} has no rows of the embedding's width, {len(self.mean)}.",
                 "Pass what the span was made from.",
             )
+        centred = x.double() - self.mean
+        return (self.mean + centred @ self.directions.mT @ self.directions).to(x.dtype)
 
 
 def head_spans(
@@ -125,23 +106,8 @@ def head_spans(
             outside 1 … the width of a head.
     """
     check_bank(texts, weights.shape[2], count)
-    for name, values in (("weights", weights), ("means", mean), ("covariances", covariance)):
-        check_finite(values, name)
-    most = min(weights.shape[1:])
-    if rank is not None and not 1 <= rank <= most:
-        raise ExplainError(
-            f"Rank {rank} is not from 1 to {most}, the most directions that contributions of this shape have.",
-            "Leave it out for the numerical rank.",
-        )
-    bank = texts.detach().double()
-    rough = bank.float().mT.contiguous()
-    step = max(1, _NUMBERS // (most * len(texts)))
-    spans: list[TextSpan] = []
-    for start in range(0, len(weights), step):
-        part = slice(start, start + step)
-        heads = weights[part].detach().double(), mean[part].double(), covariance[part].double()
-        spans += _batch(*heads, bank, rough, count, rank)
-    return spans
+    parts = project_texts(weights, mean, covariance, texts)
+    return [span for few in parts for span in few.spans(slice(None), count, rank)]
 
 
 def check_bank(texts: Float[Tensor, "text embed"], embed: int, count: int) -> None:
@@ -160,48 +126,126 @@ def check_bank(texts: Float[Tensor, "text embed"], embed: int, count: int) -> No
 
 def check_finite(values: Tensor, name: str) -> None:
     """Raise `ExplainError` where a number is NaN or infinite."""
-    if not bool(torch.isfinite(values).all()):
+    # Minimum and maximum are NaN where anything is, and finite where everything is: no mask is made.
+    if values.numel() and not bool(torch.isfinite(torch.stack(values.aminmax())).all()):
         bad = int((~torch.isfinite(values)).sum())
         raise ExplainError(f"{bad} of the {name} are NaN or infinite.", "Find and leave out what made them.")
 
 
-def _batch(
+@dataclass(frozen=True, eq=False)
+class HeadTexts:
+    """A few heads, and texts along what each can write to: where every question about heads and texts begins.
+
+    Attributes:
+        weights: B of each head.
+        frame: orthonormal rows that span those of B.
+        triangle: R of B = Rᵀ frame.
+        texts: the texts, float64.
+        along: the texts along the frame, float32.
+        mean: the mean contribution.
+        spread: the covariance of the contributions along the frame.
+        total: its trace; zero for a head that does not vary, whose `spread` is zero too.
+        axes: the eigenvectors of the second moment along the frame, as columns, smallest first; zero beyond the rank.
+    """
+
+    weights: Float[Tensor, "head d_head embed"]
+    frame: Float[Tensor, "head axis embed"]
+    triangle: Float[Tensor, "head axis d_head"]
+    texts: Float[Tensor, "text embed"]
+    along: Float[Tensor, "head axis text"]
+    mean: Float[Tensor, "head embed"]
+    spread: Float[Tensor, "head axis axis_too"]
+    total: Float[Tensor, "head"]
+    axes: Float[Tensor, "head axis axis_too"]
+
+    def under(
+        self, mean: Float[Tensor, "head d_head"], covariance: Float[Tensor, "head d_head d_head_too"]
+    ) -> HeadTexts:
+        """The same heads and texts under other moments of the heads; nothing is projected again."""
+        spread, total, axes = _along_frame(self.triangle, mean.double(), covariance.double())
+        centre = (mean.double()[:, None] @ self.weights)[:, 0]
+        return replace(self, mean=centre, spread=spread, total=total, axes=axes)
+
+    def shares(self, part: slice) -> Float[Tensor, "head part"]:
+        """The share of every head's variance along each text t̂ − t̄, t̂ of unit norm and t̄ the mean of this part.
+
+        With P the projection on the space that the head can write to and C the covariance of its contributions,
+        tᵀCt / (‖Pt‖² tr C); zero where Pt is. In float32.
+        """
+        placed = self.along[:, :, part] / self.texts[part].norm(dim=1).clamp_min(_LEAST).float()
+        placed = placed - placed.mean(2, keepdim=True)
+        onto = self._onto(None)
+        placed = placed if onto is None else onto.float() @ placed
+        return (placed * (self._unit @ placed)).sum(1) / placed.square().sum(1).clamp_min(1e-30)
+
+    @cached_property
+    def _unit(self) -> Float[Tensor, "head axis axis_too"]:
+        """The spread of a total of one: float32 has no room for small squares."""
+        return (self.spread / self.total.clamp_min(_LEAST)[:, None, None]).float()
+
+    def _onto(self, rank: int | None) -> Float[Tensor, "head axis axis_too"] | None:
+        """The projection on the leading axes, along the frame; None where these are all."""
+        axes = self.axes if rank is None else self.axes[:, :, -rank:]
+        full = bool((axes.square().sum((1, 2)) > axes.shape[1] - 0.5).all())
+        return None if full else axes @ axes.mT
+
+    def spans(self, part: slice | Int[Tensor, "part"], count: int, rank: int | None = None) -> list[TextSpan]:
+        """The span of every head by a part of the texts; places are within it. For `rank` see `head_spans`."""
+        most = min(self.weights.shape[1:])
+        if rank is not None and not 1 <= rank <= most:
+            raise ExplainError(
+                f"Rank {rank} is not from 1 to {most}, the most directions that contributions of this shape have.",
+                "Leave it out for the numerical rank.",
+            )
+        bank, onto = self.texts[part], self._onto(rank)
+        projected = self.along[:, :, part]
+        projected = projected if onto is None else onto.float() @ projected
+        texts, lives, sure = choose(projected, self._unit, count)
+        unsure = (~sure).nonzero()[:, 0]
+        if len(unsure):
+            exact = _project(self.frame[unsure], bank.mT)
+            exact = exact if onto is None else onto[unsure] @ exact
+            texts[unsure], lives[unsure], _ = choose(exact, self.spread[unsure], count)
+        # The directions of the chosen texts are computed anew in float64: they are what QR makes of these in order.
+        columns = self.frame @ bank[texts].mT
+        directions, triangle = torch.linalg.qr(columns if onto is None else onto @ columns)
+        directions = (directions * triangle.diagonal(dim1=1, dim2=2).sign()[:, None]).mT
+        variance = (directions @ self.spread * directions).sum(2)
+        directions = directions @ self.frame
+        return [
+            TextSpan(
+                texts=texts[head, :length],
+                variance=variance[head, :length],
+                total=float(self.total[head]),
+                mean=self.mean[head],
+                directions=directions[head, :length],
+            )
+            for head, length in enumerate(lives.sum(1).tolist())
+        ]
+
+
+def project_texts(
     weights: Float[Tensor, "head d_head embed"],
     mean: Float[Tensor, "head d_head"],
     covariance: Float[Tensor, "head d_head d_head_too"],
-    bank: Float[Tensor, "text embed"],
-    rough: Float[Tensor, "embed text"],
-    count: int,
-    rank: int | None,
-) -> list[TextSpan]:
-    axes, spread, total = row_space(weights, mean, covariance, rank)
-    unit = (spread / total.clamp_min(_LEAST)[:, None, None]).float()  # float32 has no room for small squares
-    chosen, alive, sure = choose(_project(axes.float(), rough), unit, count)
-    unsure = (~sure).nonzero()[:, 0]
-    if len(unsure):
-        exact = _project(axes[unsure], bank.mT)
-        chosen[unsure], alive[unsure], _ = choose(exact, spread[unsure], count)
-    # Of the chosen texts alone the directions are computed anew in float64: they are what QR makes of them in order.
-    columns = (bank[chosen] @ axes.mT)[:, : axes.shape[1]].mT
-    directions, triangle = torch.linalg.qr(columns)
-    directions = (directions * triangle.diagonal(dim1=1, dim2=2).sign()[:, None]).mT
-    variance = (directions @ spread * directions).sum(2)
-    directions = directions @ axes
-    folds = weights @ directions.mT
-    means = (mean[:, None] @ weights)[:, 0]
-    spans = []
-    for head, length in enumerate(alive.sum(1).tolist()):
-        spans.append(
-            TextSpan(
-                texts=chosen[head, :length],
-                variance=variance[head, :length],
-                total=float(total[head]),
-                mean=means[head],
-                directions=directions[head, :length],
-                fold=folds[head, :, :length],
-            )
-        )
-    return spans
+    texts: Float[Tensor, "text embed"],
+) -> Iterator[HeadTexts]:
+    """A few heads at a time, in order, with the texts along each.
+
+    Raises:
+        ExplainError: for weights, means or covariances that are not finite.
+    """
+    for name, values in (("weights", weights), ("means", mean), ("covariances", covariance)):
+        check_finite(values, name)
+    bank = texts.detach().double()
+    rough = bank.float().mT.contiguous()
+    step = max(1, _NUMBERS // (min(weights.shape[1:]) * len(texts)))
+    for start in range(0, len(weights), step):
+        own, centre, spread = (one[start : start + step].detach().double() for one in (weights, mean, covariance))
+        frame, triangle = torch.linalg.qr(own.mT)
+        rows = frame.mT.contiguous()
+        along, means = _project(rows.float(), rough), (centre[:, None] @ own)[:, 0]
+        yield HeadTexts(own, rows, triangle, bank, along, means, *_along_frame(triangle, centre, spread))
 
 
 def row_space(
@@ -215,6 +259,18 @@ def row_space(
     Axes beyond the rank (see `head_spans`) are zero. Everything is zero for a head that does not vary.
     """
     frame, triangle = torch.linalg.qr(weights.mT)
+    spread, total, vectors = _along_frame(triangle, mean, covariance)
+    if rank is not None:
+        vectors = vectors * (torch.arange(vectors.shape[2], device=vectors.device) >= vectors.shape[2] - rank)
+    return vectors.mT @ frame.mT, vectors.mT @ spread @ vectors, total
+
+
+def _along_frame(
+    triangle: Float[Tensor, "head axis d_head"],
+    mean: Float[Tensor, "head d_head"],
+    covariance: Float[Tensor, "head d_head d_head_too"],
+) -> tuple[Float[Tensor, "head axis axis_too"], Float[Tensor, "head"], Float[Tensor, "head axis axis_too"]]:
+    """Covariance along the frame, its trace, and the eigenvectors of the second moment within the numerical rank."""
     spread = triangle @ covariance @ triangle.mT
     total = spread.diagonal(dim1=1, dim2=2).sum(1)
     centre = (triangle @ mean[:, :, None])[:, :, 0]
@@ -223,10 +279,7 @@ def row_space(
     spread, total = torch.where(still[:, None, None], 0.0, spread), torch.where(still, 0.0, total)
     values, vectors = torch.linalg.eigh(moment)
     keep = values > RANK_TOLERANCE**2 * values[:, -1:].clamp_min(0)
-    if rank is not None:
-        keep[:, : keep.shape[1] - rank] = False
-    vectors = vectors * keep[:, None, :]
-    return vectors.mT @ frame.mT, vectors.mT @ spread @ vectors, total
+    return spread, total, vectors * keep[:, None, :]
 
 
 def choose(
@@ -263,11 +316,13 @@ def choose(
         else:
             text = (left >= (top * (1 - _TIE))[:, None]).byte().argmax(1)
         goes_on = top > floor
-        direction = _without(projected[every, :, text][:, None], before)
+        direction = projected[every, :, text][:, None]
+        for _ in range(2 if step else 0):  # once leaves rounding that grows with the steps
+            direction = direction - direction @ before.mT @ before
         length = direction.norm(dim=2, keepdim=True)
         direction = torch.where(goes_on[:, None, None], direction / length.clamp_min(1e-30), 0.0)
         seen = direction @ spread
-        pair = torch.cat([direction, _without(seen, before)], dim=1) @ projected
+        pair = torch.cat([direction, seen - seen @ before.mT @ before], dim=1) @ projected
         along = (seen * direction).sum(2) * pair[:, 0] - 2 * pair[:, 1]
         left = torch.addcmul(left, pair[:, 0], along)
         chosen[:, step], directions[:, step], alive[:, step] = text, direction[:, 0], goes_on
@@ -278,12 +333,3 @@ def _project(
     axes: Float[Tensor, "head axis embed"], bank: Float[Tensor, "embed text"]
 ) -> Float[Tensor, "head axis text"]:
     return (axes.flatten(0, 1) @ bank).unflatten(0, axes.shape[:2])  # one large product
-
-
-def _without(
-    vectors: Float[Tensor, "head vector axis"], directions: Float[Tensor, "head choice axis"]
-) -> Float[Tensor, "head vector axis"]:
-    """Vectors less their part in the span of their head's orthonormal directions."""
-    for _ in range(2):  # once leaves rounding that grows with the steps
-        vectors = vectors - vectors @ directions.mT @ directions
-    return vectors
