@@ -29,6 +29,7 @@ from headlens.cli.options import (
     arguments,
     check_known,
     command,
+    listed,
     of_call,
     option,
     out,
@@ -443,6 +444,49 @@ def report(typed: Typed) -> None:
     card = _write_card(one, typed["card"] or folder / "card.md")
     _facts({"audit": str(folder), "report": str(page), "card": str(card)}, typed["as_json"])
     if typed["open_report"]:
+        _open_in_browser(page)
+
+
+@command(
+    app,
+    "compare",
+    (click.RichArgument(["first"], type=_PLACE), click.RichArgument(["second"], type=_PLACE)),
+    option("--out -o", "The page to write; Markdown where the name ends in .md.", "Output", type=_PLACE),
+    option("--names", "What to call the two audits: FIRST,SECOND; by default the names of their folders.", "Output"),
+    JSON,
+    OPEN,
+    example="headlens compare audit/ audit-other-prompts/ --out compared.html",
+)
+def compare(typed: Typed) -> None:
+    """Put two saved audits side by side: questions, verdicts, heads, and accuracies with their differences.
+
+    Differences are SECOND minus FIRST. Nothing is run again, and no model is loaded.
+    """
+    from headlens.cli.inputs import check_folder
+
+    names = listed(typed["names"] or "")
+    if typed["names"] is not None and len(names) != 2:
+        raise TaskError(
+            f"{typed['names']!r} is not two names, FIRST,SECOND.", "Write for example --names before,after."
+        )
+    for folder in (typed["first"], typed["second"]):
+        check_folder(folder)
+    from headlens import steps
+    from headlens.document import markdown, show, write
+    from headlens.document.comparison import comparison_document
+
+    found, page = steps.compare(typed["first"], typed["second"], names), typed["out"]
+    document = comparison_document(found)
+    if page is not None and page.suffix == ".md":
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(markdown(document), encoding="utf-8", errors="backslashreplace")
+    elif page is not None:
+        write(document, page)
+    if typed["as_json"]:
+        _json(found.to_dict())
+    else:
+        show(document, [] if page is None else [f"report: {page}"])
+    if page is not None and typed["open_report"]:
         _open_in_browser(page)
 
 
