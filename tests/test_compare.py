@@ -140,9 +140,7 @@ def test_newcombe_s_example_of_two_proportions() -> None:
     one, other = (pair(proportion(np.array(k), np.array(n), 0.025)) for k, n in ((56.0, 70.0), (48.0, 80.0)))
     difference, low, high = independent_difference((q, other), (p, one))
     assert difference == pytest.approx(0.2)
-    assert (low, high) == pytest.approx(
-        (0.0524, 0.3339), abs=0.02
-    )
+    assert (low, high) == pytest.approx((0.0524, 0.3339), abs=0.02)
     assert low < 0.0524
     assert high > 0.3339
     backwards = independent_difference((p, one), (q, other))

@@ -10,8 +10,9 @@ from report_page import HOSTILE, Page
 from tiny_clip import tiny_clip
 
 import headlens as hl
-from headlens.document import render
+from headlens.document import Document, render
 from headlens.document.audit import audit_document as content
+from headlens.document.intersections import intersection_sections
 from headlens.metrics.harm import transitions_by_fate
 from headlens.steps import AuditData, Step
 
@@ -98,6 +99,38 @@ def test_who_is_harmed_has_every_class_and_value_before_and_after(audit, page):
     text = "".join(Page(render(page)).text)
     assert "Save as CSV" in text
     assert "Headline numbers" in render(page)
+
+
+def test_a_second_attribute_is_crossed_with_the_first_and_small_cells_are_marked(audit):
+    found, manifest = audit.fairness_results, audit.store.manifest
+    hostile, number = HOSTILE[1], np.arange(len(manifest))
+    edited = manifest.assign(
+        **{hostile: np.where(number % 7 < 3, "young", "old")},
+        nested=manifest["label"] + " house",  # settled by the class, so that it crosses nothing
+        name=number.astype(str),
+    )
+    edited.loc[:9, hostile] = ""
+    other = hl.Audit.of(AuditData(audit.question, audit.store.with_manifest(edited), None, audit.data.texts))
+    (crossed,) = intersection_sections(other, found.predictions["before"], found.predictions["after"], "ablation")
+    assert crossed.title == f"presentation crossed with {hostile}"
+    assert intersection_sections(audit, found.predictions["before"], found.predictions["after"], "ablation") == []
+    table, data = crossed.table, other.data
+    scored = data.test.manifest
+    assert table["images"].astype(int).sum() == scored[hostile].notna().sum() < len(scored)
+    for _, row in table.iterrows():
+        age = row[hostile].removesuffix(" (under 30 images)")
+        mine = (
+            (scored["label"] == row["class"])
+            & (scored["presentation"] == row["presentation"])
+            & (scored[hostile] == age)
+        ).to_numpy()
+        assert mine.sum() == int(row["images"])
+        assert (row[hostile] != age) == (mine.sum() < 30)
+        right = found.predictions["after"][mine] == data.test_labels[mine]
+        assert row["accuracy with ablation, %"].startswith(f"{100 * right.mean():.1f} [")
+    page = Page(render(Document(title="a", verdict="b", sections=[crossed])))
+    assert not page.open
+    assert len(page.all("img")) == 0
 
 
 def test_random_heads_and_shares_are_told(audit, page):

@@ -19,9 +19,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from scipy.stats import norm
 
 from headlens.errors import MetricError
-from headlens.metrics.bootstrap import SMALL, STANDARD, Bootstrap
+from headlens.metrics.bootstrap import SMALL, STANDARD, Bootstrap, count_cells
+from headlens.metrics.intervals import Paired, proportion
 
 Counts = Int[np.ndarray, "value class class_predicted"]
 Indices = Int[np.ndarray, "image"]
@@ -173,44 +175,42 @@ def parity(before: Counts, after: Counts, classes: Sequence[str]) -> pd.DataFram
     return pd.DataFrame(columns)
 
 
-# What a cell [correct before?, correct after?] adds.
-_WEIGHTS = {
-    "accuracy_before": np.array([[0, 0], [1, 1]]),
-    "accuracy_after": np.array([[0, 1], [0, 1]]),
-    "change": np.array([[0, 1], [-1, 0]]),
-}
-
-
 def intersections(
     y_true: Indices,
     y_pred: Indices,
     *,
     baseline: Indices,
-    attributes: Mapping[str, Sequence[str]],
-    bootstrap: Bootstrap = STANDARD,
+    attributes: Mapping[str, Sequence[str] | np.ndarray],
+    level: float = 0.95,
 ) -> pd.DataFrame:
-    """Accuracy of every combination of two attributes' values, over all classes, before and after.
+    """Accuracy of every combination of several attributes' values, before and after.
 
     Args:
         y_true, y_pred, baseline: as for `harm`.
-        attributes: by name, the value of every image in words; "" for none, which leaves the image out.
-        bootstrap: resamples of the images.
+        attributes: by name, the value of every image in words; "" for none, which leaves the image out. The true class
+            may be one of them.
+        level: of the intervals.
 
     Returns:
         One row a combination that has images: the attributes' values, `images`, `small` (fewer than 30), and
-        `accuracy_before`, `accuracy_after` and `change`, each with the ends of its interval.
+        `accuracy_before`, `accuracy_after` and `change`, each with the ends of its interval: Clopper and Pearson's of
+        an accuracy, the paired one of `headlens.metrics.paired_difference` of a change.
+
+    Limits: the more attributes are crossed, the fewer images a cell has, and the more cells stand out by chance.
     """
-    frame = pd.DataFrame(attributes).assign(before=baseline == y_true, after=y_pred == y_true)
-    frame = frame[(frame[list(attributes)] != "").all(axis=1)]
-    rows = []
-    for names, group in frame.groupby(list(attributes), sort=True):
-        cells = np.zeros((2, 2), dtype=np.int64)
-        np.add.at(cells, (group["before"].astype(int), group["after"].astype(int)), 1)
-        images, drawn = len(group), bootstrap.resample(cells)
-        row: dict[str, object] = dict(zip(attributes, names, strict=True))
-        row |= {"images": images, "small": images < SMALL}
-        for key, weights in _WEIGHTS.items():
-            low, high = bootstrap.interval((drawn * weights).sum((-1, -2)) / images)
-            row |= {key: float((cells * weights).sum() / images), f"{key}_low": low, f"{key}_high": high}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(attributes)
+    held = (frame != "").all(axis=1).to_numpy()
+    cells = frame[held].groupby(list(attributes), sort=True)
+    found = cells.size().reset_index(name="images")
+    correct = [np.asarray(one == y_true)[held] for one in (baseline, y_pred)]
+    counts = count_cells([cells.ngroup().to_numpy()], (len(found),), correct).astype(float)
+    images, tail = counts.sum((-1, -2)), (1 - level) / 2
+    found["small"] = found["images"] < SMALL
+    for when, right in (("before", counts[:, 1].sum(-1)), ("after", counts[:, :, 1].sum(-1))):
+        ends = proportion(right, images, tail)
+        found[f"accuracy_{when}"] = right / images
+        found[f"accuracy_{when}_low"], found[f"accuracy_{when}_high"] = ends
+    found["change"] = found["accuracy_after"] - found["accuracy_before"]
+    alone = Paired.of(counts[:, None]).change(np.ones(1), float(norm.isf(tail)))
+    found["change_low"], found["change_high"] = alone
+    return found
