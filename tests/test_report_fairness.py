@@ -112,7 +112,7 @@ def test_a_second_attribute_is_crossed_with_the_first_and_small_cells_are_marked
     edited.loc[:9, hostile] = ""
     other = hl.Audit.of(AuditData(audit.question, audit.store.with_manifest(edited), None, audit.data.texts))
     (crossed,) = intersection_sections(other, found.predictions["before"], found.predictions["after"], "ablation")
-    assert crossed.title == f"presentation crossed with {hostile}"
+    assert crossed.title == f"Two attributes: presentation and {hostile}"
     assert intersection_sections(audit, found.predictions["before"], found.predictions["after"], "ablation") == []
     table, data = crossed.table, other.data
     scored = data.test.manifest

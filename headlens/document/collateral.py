@@ -32,7 +32,11 @@ def elsewhere_section(audit: Audited) -> Section:
     named = " and ".join(others) if len(others) < 3 else listed(others)
     asked = f"were asked for {named} as well" if others else "are counted class by class"
     itself = [task.name for task in found.tasks if task.kind == "attribute"]
-    meant = f" That {itself[0]} itself is told less well is meant, where it is taken out." if itself else ""
+    meant = (
+        f" A correction that takes {itself[0]} out is meant to make {itself[0]} itself harder to tell."
+        if itself
+        else ""
+    )
     paragraphs = [
         "A correction changes the embedding of an image, which serves other questions too. So the same scored images "
         f"{asked}, with and without it. Only a change whose 95 % interval leaves zero is called a rise or a fall."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from headlens import plots
 from headlens.document.blocks import Document, Section, Tile
-from headlens.document.formatting import few
+from headlens.document.formatting import few, today
 from headlens.plots.style import shorten
 from headlens.steps.audited import Audited
 from headlens.steps.compare import Comparison
@@ -42,7 +41,7 @@ def compare(first: Audited | str | Path, second: Audited | str | Path, names: Se
         OutputError: for a folder without an audit.
     """
     found = compare_audits(first, second, names)
-    return comparison_document(found, date=datetime.now(UTC).strftime("%Y-%m-%d"))
+    return comparison_document(found, date=today())
 
 
 def comparison_document(found: Comparison, date: str = "") -> Document:

@@ -95,7 +95,7 @@ def _crossed(
         for called, one in (("zero-shot", before), (method, after))
     ]
     return Section(
-        f"{name} crossed with {second}",
+        f"Two attributes: {name} and {second}",
         f"{sentence} A disparity may lie in one combination while each attribute by itself shows none. {few} of "
         f"{len(cells)} combinations have fewer than {SMALL} images and are marked; of many combinations, some stand "
         "out by chance.",

@@ -443,7 +443,8 @@ def confusion(
     figure.update_yaxes(title_text="true class", col=1)
     figure.update_annotations(font_size=13)
     left = len(classes) - len(drawn)
-    side = 30 if len(names) <= 12 else 20  # pixels of a cell
+    # Pixels of a cell: on a wide page four matrices stand side by side without a scroll bar.
+    side = min(30, max(24, 896 // (len(counts) * len(names)))) if len(names) <= 12 else 20
     told = [
         f"{name}: " + ", ".join(f"{classes[i]} {shares[name][i, i]:.0%}" for i in drawn if matrix[i].sum())
         for name, matrix in counts.items()
