@@ -133,6 +133,15 @@ def test_a_second_attribute_is_crossed_with_the_first_and_small_cells_are_marked
     assert len(page.all("img")) == 0
 
 
+def test_the_data_has_every_group_s_images_in_both_parts(audit, page):
+    table = section(page, "The data").table.set_index("group")
+    groups = audit.data.groups
+    assert set(table.index) == set(groups)
+    for name, rows in (("reference", audit.splits.reference), ("scored", audit.splits.test)):
+        assert table[f"{name} images"].sum() == len(rows)
+        assert all(table.loc[group, f"{name} images"] == (groups[rows] == group).sum() for group in table.index)
+
+
 def test_random_heads_and_shares_are_told(audit, page):
     found = audit.fairness_results
     compared = found.control.comparison("cramers_v")

@@ -139,7 +139,7 @@ def _data(audit: Audited) -> Section:
     """The images of each group in both parts."""
     parts = {"reference": audit.splits.reference, "scored": audit.splits.test}
     counts = {name: pd.Series(audit.data.groups[rows]).value_counts() for name, rows in parts.items()}
-    groups = sorted(set().union(*counts.values()), key=str)
+    groups = sorted(set().union(*(count.index for count in counts.values())), key=str)
     table = pd.DataFrame({"group": groups})
     for name, count in counts.items():
         table[f"{name} images"] = [int(count.get(group, 0)) for group in groups]

@@ -53,7 +53,10 @@ def groups(
     lowest = {name: min(one.groups[name] for one in evaluations) for name in first.groups}
     names = list(first.groups)
     if len(names) > most:
-        names = sorted(names, key=lambda name: lowest[name])[:most]
+        # Each method's worst group is marked, so that it is drawn whatever ties with it.
+        marked = {_worst(one) for one in evaluations}
+        drawn = sorted(names, key=lambda name: (name not in marked, lowest[name]))[:most]
+        names = sorted(drawn, key=lambda name: lowest[name])
     over = "all images" if first.weighting == "images" else f"average over {first.weighting}"
     rows = [style.label(over)] * average + [_sized(name, first.sizes[name], name in first.small) for name in names]
     figure = go.Figure()
