@@ -16,6 +16,7 @@ from . import (
 from ._version import __version__
 from .audit import Audit
 from .baking import bake, baking_distance
+from .document import compare
 from .errors import HeadlensError
 from .extraction import HeadStore, MomentStore, extract, extract_moments
 from .head_atlas import atlas
@@ -46,6 +47,7 @@ __all__ = [
     "bake",
     "baking_distance",
     "benchmark",
+    "compare",
     "correct",
     "datasets",
     "decompose",

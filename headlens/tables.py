@@ -22,7 +22,7 @@ Kind = Literal["text", "head", "count", "percent", "points", "number", "change",
 
 "percent" is a fraction in per cent, "points" a signed difference of fractions, "number" and "change" a measure such as
 Cramér's V and its signed difference, both to three decimals. "value" and "difference" are one or the other row by row,
-by the frame's column `unit`: "percent" or "number"; the first column then names the row's unit.
+by the frame's column `unit`: "percent" or "number"; the last column of text then names the row's unit.
 """
 
 MISSING = "–"
@@ -156,13 +156,14 @@ class Table:
     def rows(self) -> list[list[str]]:
         """Every cell as text."""
         units = self.frame["unit"] if "unit" in self.frame else [""] * len(self.frame)
-        columns = []
-        for name, column in self._shown().items():
+        shown, columns = self._shown(), []
+        for name, column in shown.items():
             kinds = [_BY_UNIT.get(column.kind, {}).get(unit, column.kind) for unit in units]
             parts = [self.frame[part] for part in (name, *(column.interval or ()))]
             columns.append([_cell(values, kind) for kind, *values in zip(kinds, *parts, strict=True)])
-        if columns:
-            columns[0] = [cell + _UNITS.get(unit, "") for cell, unit in zip(columns[0], units, strict=True)]
+        if "unit" in self.frame:
+            place = max(i for i, column in enumerate(shown.values()) if column.kind == "text")
+            columns[place] = [cell + _UNITS.get(unit, "") for cell, unit in zip(columns[place], units, strict=True)]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def text(self) -> pd.DataFrame:

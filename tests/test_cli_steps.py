@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import headlens as hl
 from headlens.cli import app
+from headlens.document.audit import audit_document
 from headlens.errors import HeadlensWarning, StoreWarning
 from headlens.serialization import digest
 
@@ -185,6 +186,20 @@ def test_an_audit_that_locates_nothing_ends_with_a_report_and_the_command_that_g
     assert told(*locating)["spurious"]
     again = told(*evaluating, *few)
     assert "random heads (ltc)" in [one["method"] for one in again["methods"]]
+
+
+def test_a_report_without_heads_says_why_and_how_the_groups_fare(located: Path) -> None:
+    audit = hl.Audit.load(located).asking(seed=7)
+    audit.locate(spurious=(), source="No heads were located. There is no mistake.")
+    audit.evaluate([], n_bootstrap=20)
+    page = audit_document(audit, images=0)
+    zero_shot = audit.results.evaluations["zero-shot"]
+    assert page.sentences[0] == "No verdict: no heads were located."
+    assert f"{100 * zero_shot.worst_group:.1f} % of its answers are right" in page.sentences[1]
+    assert [tile.name for tile in page.tiles] == ["Verdict", "Worst group", "Average accuracy"]
+    texts = {section.title: section.text for section in page.sections}
+    assert texts["Which heads"].startswith("No heads were located. There is no mistake.")
+    assert texts["What it cost elsewhere"] == "Nothing was corrected, so that nothing changed elsewhere."
 
 
 def test_people_get_tables(located: Path) -> None:

@@ -55,7 +55,7 @@ def of_harm(labels, before, after, values, cluster, **_):
 
 def of_intersections(labels, before, after, values, other, cluster, **_):
     attributes = {"value": np.asarray(["x", "y"])[values].tolist(), "other": other.tolist()}
-    found = intersections(labels, after, baseline=before, attributes=attributes, cluster=cluster, bootstrap=BOOTSTRAP)
+    found = intersections(labels, after, baseline=before, attributes=attributes, cluster=cluster)
     return found[["change_low", "change_high"]].to_numpy().tolist()
 
 

@@ -13,8 +13,10 @@ from headlens.metrics import (
     confusion,
     demographic_parity_difference,
     equalized_odds_difference,
+    evaluate,
     harm,
     intersections,
+    paired_difference,
     parity,
     transitions,
     transitions_by_fate,
@@ -140,9 +142,7 @@ def test_intersections_count_every_labelled_image_once_and_mark_small_cells():
     true, before, after, value = columns(5)
     presentation = [VALUES[v] for v in value]
     age = ["young" if i % 17 == 0 else "old" if i % 19 else "" for i in range(len(true))]
-    frame = intersections(
-        true, after, baseline=before, attributes={"presentation": presentation, "age": age}, bootstrap=FEW
-    )
+    frame = intersections(true, after, baseline=before, attributes={"presentation": presentation, "age": age})
     assert frame["images"].sum() == sum(one != "" for one in age)
     assert frame["small"].tolist() == (frame["images"] < 30).tolist()
     assert {True, False} == set(frame["small"])
@@ -150,4 +150,10 @@ def test_intersections_count_every_labelled_image_once_and_mark_small_cells():
     mask = np.array([p == "feminine" and a == "old" for p, a in zip(presentation, age, strict=True)])
     assert row["accuracy_before"] == pytest.approx((before == true)[mask].mean())
     assert row["change"] == pytest.approx((after == true)[mask].mean() - (before == true)[mask].mean())
-    assert row["change_low"] <= row["change"] <= row["change_high"]
+    whole = paired_difference(
+        true, after, baseline=before, groups=[f"{p} {a}" for p, a in zip(presentation, age, strict=True)]
+    )
+    assert (row["change_low"], row["change_high"]) == pytest.approx(whole.interval["groups.feminine old"])
+    alone = evaluate(true, before, groups=[f"{p} {a}" for p, a in zip(presentation, age, strict=True)])
+    ends = (row["accuracy_before_low"], row["accuracy_before_high"])
+    assert ends == pytest.approx(alone.interval["groups.feminine old"])

@@ -77,6 +77,20 @@ def test_of_many_groups_the_worst_are_drawn_and_the_figure_says_so():
     assert figure.layout.height < 900
 
 
+def test_the_worst_group_of_each_method_is_drawn_among_many_that_tie():
+    names = [f"group {i:02}" for i in range(41)]
+
+    def one(method, worst):
+        groups = dict.fromkeys(names, 0.0 if method == "zero-shot" else 0.5) | {worst: 0.0 if method != "ltc" else 0.4}
+        return Evaluation(method, 0.5, min(groups.values()), 0.1, groups, dict.fromkeys(names, 53), {})
+
+    figure = plots.groups([one("zero-shot", names[-1]), one("ltc", names[-3])], average=False)
+    ticks = [text.split()[1] for text in figure.layout.yaxis.ticktext]
+    assert len(ticks) == 20
+    assert "38" in ticks
+    assert ticks[round(figure.data[2].y[1])] == "38"
+
+
 def test_what_cannot_be_compared_is_refused():
     other = Evaluation("m", 0.5, 0.5, 0.0, {"land": 0.5}, {"land": 31}, {})
     with pytest.raises(HeadlensError, match="on other groups"):
@@ -166,6 +180,15 @@ def test_a_small_picture_is_kept_and_a_large_one_made_small():
     (noise,) = pictures(1, 336, 300)
     assert decoded(data_uri(noise, 224)).size == (200, 224)
     assert len(data_uri(noise, 224)) < 80_000
+
+
+def test_titles_stand_over_the_middle_of_their_images():
+    images = [np.zeros((13, 13, 3), np.uint8)] * 5
+    figure = plots.tokens(images, {}, [f"image {i}" for i in range(5)])
+    titles = [one for one in figure.layout.annotations if one.text.startswith("image")]
+    assert [one.xanchor for one in titles] == ["center"] * 5
+    middles = [np.mean(figure.layout[f"xaxis{i or ''}"].domain) for i in ("", 2, 3, 4, 5)]
+    np.testing.assert_allclose([one.x for one in titles], middles, atol=1e-6)
 
 
 def test_maps_and_titles_have_to_be_as_many_as_the_images():

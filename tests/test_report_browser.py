@@ -57,7 +57,11 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for audit in (birds, figures):
         audit.explain(audit.location.spurious)
         audit.collateral(n_bootstrap=20)
-    return {name: audit.report(folder / f"{name}.html", images=2) for name, audit in audits.items()}
+    compared = hl.compare(audits["hostile"], audits["hostile"], names=(text, f"other {text}"))
+    return {
+        **{name: audit.report(folder / f"{name}.html", images=2) for name, audit in audits.items()},
+        "compared": hl.document.write(compared, folder / "compared.html"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +156,7 @@ def test_a_link_in_the_contents_opens_what_is_folded(opened: Any) -> None:
     assert page.locator("nav").evaluate("(nav) => getComputedStyle(nav).position") == "fixed"
 
 
-def in_order(page: Any, scheme: str) -> None:
+def in_order(page: Any, scheme: str, figures: int = 7) -> None:
     """Every figure is there, has marks and words, fits its place, and stands on the page's own paper."""
     page.wait_for_function(
         "(paper) => getComputedStyle(document.querySelector('.main-svg')).backgroundColor === paper", arg=PAPER[scheme]
@@ -160,7 +164,7 @@ def in_order(page: Any, scheme: str) -> None:
     fitting = "() => Array.from(document.querySelectorAll('.plot')).every((p) => p.scrollWidth <= p.clientWidth + 1)"
     page.wait_for_function(fitting)
     drawn = page.evaluate(DRAWN)
-    assert len(drawn) == page.locator("script.figure").count() == page.locator("figure").count() >= 7
+    assert len(drawn) == page.locator("script.figure").count() == page.locator("figure").count() >= figures
     for one in drawn:
         assert not one["empty"], one
         assert one["marks"] > 0, one
@@ -224,14 +228,15 @@ def test_all_of_it_is_reached_by_key_in_the_order_of_the_page(opened: Any) -> No
     playwright.expect(page.get_by_role("heading", name="What it cost elsewhere")).to_be_in_viewport()
 
 
-def test_a_manifest_full_of_markup_is_text_and_runs_nothing(opened: Any) -> None:
-    page = opened("hostile")
+@pytest.mark.parametrize(("name", "figures"), [("hostile", 7), ("compared", 1)])
+def test_a_manifest_full_of_markup_is_text_and_runs_nothing(opened: Any, name: str, figures: int) -> None:
+    page = opened(name)
     for text in HOSTILE:
         plain = " ".join(text.split())
         assert plain in " ".join(page.locator("main dd").all_inner_texts())
     assert page.locator("[onerror], [onmouseover], [src='x'], a[href^='javascript']").count() == 0
     assert page.locator("script:not([type])").count() == 2
-    in_order(page, "light")
+    in_order(page, "light", figures)
     page.mouse.move(400, 400)
     labels = page.evaluate("() => Array.from(document.querySelectorAll('.plot text'), (text) => text.textContent)")
     assert any("<img" in label or "<script" in label or "</scri" in label for label in labels)

@@ -10,8 +10,9 @@ from report_page import HOSTILE, Page
 from tiny_clip import tiny_clip
 
 import headlens as hl
-from headlens.document import render
+from headlens.document import Document, render
 from headlens.document.audit import audit_document as content
+from headlens.document.intersections import intersection_sections
 from headlens.metrics.harm import transitions_by_fate
 from headlens.steps import AuditData, Step
 
@@ -101,12 +102,45 @@ def test_who_is_harmed_has_every_class_and_value_before_and_after(audit, page):
     assert "Headline numbers" in render(page)
 
 
-def test_the_data_are_counted_by_group_in_both_parts(audit, page):
+def test_a_second_attribute_is_crossed_with_the_first_and_small_cells_are_marked(audit):
+    found, manifest = audit.fairness_results, audit.store.manifest
+    hostile, number = HOSTILE[1], np.arange(len(manifest))
+    edited = manifest.assign(
+        **{hostile: np.where(number % 7 < 3, "young", "old")},
+        nested=manifest["label"] + " house",  # settled by the class, so that it crosses nothing
+        name=number.astype(str),
+    )
+    edited.loc[:9, hostile] = ""
+    other = hl.Audit.of(AuditData(audit.question, audit.store.with_manifest(edited), None, audit.data.texts))
+    (crossed,) = intersection_sections(other, found.predictions["before"], found.predictions["after"], "ablation")
+    assert crossed.title == f"Two attributes: presentation and {hostile}"
+    assert intersection_sections(audit, found.predictions["before"], found.predictions["after"], "ablation") == []
+    table, data = crossed.table.text(), other.data
+    scored = data.test.manifest
+    assert table["images"].astype(int).sum() == scored[hostile].notna().sum() < len(scored)
+    for _, row in table.iterrows():
+        age = row[hostile].removesuffix(" (under 30 images)")
+        mine = (
+            (scored["label"] == row["class"])
+            & (scored["presentation"] == row["presentation"])
+            & (scored[hostile] == age)
+        ).to_numpy()
+        assert mine.sum() == int(row["images"])
+        assert (row[hostile] != age) == (mine.sum() < 30)
+        right = found.predictions["after"][mine] == data.test_labels[mine]
+        assert row["accuracy with ablation, %"].startswith(f"{100 * right.mean():.1f} [")
+    page = Page(render(Document(title="a", verdict="b", sections=[crossed])))
+    assert not page.open
+    assert len(page.all("img")) == 0
+
+
+def test_the_data_has_every_group_s_images_in_both_parts(audit, page):
     table = section(page, "The data").table.frame.set_index("group")
-    for part, rows in (("reference", audit.splits.reference), ("scored", audit.splits.test)):
-        names, counts = np.unique(audit.data.groups[rows], return_counts=True)
-        assert table[f"{part} images"][names].tolist() == counts.tolist()
-        assert table[f"{part} images"].sum() == len(rows)
+    groups = audit.data.groups
+    assert set(table.index) == set(groups)
+    for name, rows in (("reference", audit.splits.reference), ("scored", audit.splits.test)):
+        assert table[f"{name} images"].sum() == len(rows)
+        assert all(table.loc[group, f"{name} images"] == (groups[rows] == group).sum() for group in table.index)
 
 
 def test_random_heads_and_shares_are_told(audit, page):

@@ -29,6 +29,7 @@ from headlens.cli.options import (
     arguments,
     check_known,
     command,
+    listed,
     of_call,
     option,
     out,
@@ -39,6 +40,7 @@ from headlens.progress import stages
 if TYPE_CHECKING:
     from headlens.audit import Audit
     from headlens.cli.inputs import Checked
+    from headlens.document import Document
     from headlens.steps.requirements import Requirement
 
 _WORLDS = {"birds": "testbed", "figures": "testbed-figures"}
@@ -446,6 +448,50 @@ def report(typed: Typed) -> None:
         _open_in_browser(page)
 
 
+@command(
+    app,
+    "compare",
+    (click.RichArgument(["first"], type=_PLACE), click.RichArgument(["second"], type=_PLACE)),
+    option("--out -o", "The page to write; Markdown where the name ends in .md.", "Output", type=_PLACE),
+    option("--names", "What to call the two audits: FIRST,SECOND; by default the names of their folders.", "Output"),
+    JSON,
+    OPEN,
+    example="headlens compare audit/ audit-other-prompts/ --out compared.html",
+)
+def compare(typed: Typed) -> None:
+    """Put two saved audits side by side: questions, verdicts, heads, and accuracies with their differences.
+
+    Differences are SECOND minus FIRST. Nothing is run again, and no model is loaded.
+    """
+    from headlens.cli.inputs import check_folder
+
+    names = listed(typed["names"] or "")
+    if typed["names"] is not None and len(names) != 2:
+        raise TaskError(
+            f"{typed['names']!r} is not two names, FIRST,SECOND.", "Write for example --names before,after."
+        )
+    for folder in (typed["first"], typed["second"]):
+        check_folder(folder)
+    from headlens import steps
+    from headlens.document import markdown, show, write
+    from headlens.document.comparison import comparison_document
+    from headlens.document.formatting import today
+
+    found, page = steps.compare(typed["first"], typed["second"], names), typed["out"]
+    document = comparison_document(found, today())
+    if page is not None and page.suffix == ".md":
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(markdown(document), encoding="utf-8", errors="backslashreplace")
+    elif page is not None:
+        write(document, page)
+    if typed["as_json"]:
+        _json(found.to_dict())
+    else:
+        show(document, [] if page is None else [f"report: {page}"])
+    if page is not None and typed["open_report"]:
+        _open_in_browser(page)
+
+
 # ---- what the commands share ----------------------------------------------------------------------------------------
 
 
@@ -539,8 +585,9 @@ def _finish(
     name: str = "",
 ) -> None:
     """Save, write report and card, print the record as JSON, or the audit and `more`; exit as was required."""
-    from headlens.document import show
+    from headlens.document import show, write
     from headlens.document.audit import audit_document
+    from headlens.document.formatting import today
     from headlens.serialization import write_json
     from headlens.steps.requirements import check_requirements
 
@@ -549,15 +596,16 @@ def _finish(
     found = record()
     if name:
         write_json(folder / name, found)
-    page = one.report(folder / "report.html")
-    _write_card(one, folder / "card.md")
+    document = audit_document(one, date=today())
+    page = write(document, folder / "report.html")
+    _write_card(one, folder / "card.md", document)
     outcomes = check_requirements(one.results, one.fairness_results, required)
     if outcomes:
         found |= {"requirements": [{"required": str(each.requirement), **asdict(each)} for each in outcomes]}
     if typed["as_json"]:
         _json(found)
     else:
-        show(audit_document(one, images=0), [*more, f"report: {page}"])
+        show(document, [*more, f"report: {page}"])
     if _wants_report(typed):
         _open_in_browser(page)
     for outcome in outcomes:
@@ -566,9 +614,11 @@ def _finish(
         raise Exit(EXIT_MISSED)
 
 
-def _write_card(one: Audit, path: Path) -> Path:
+def _write_card(one: Audit, path: Path, document: Document | None = None) -> Path:
+    from headlens.document.markdown import card
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(one.card(), encoding="utf-8", errors="backslashreplace")
+    path.write_text(card(one, document=document), encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -31,7 +31,6 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from headlens.correct.base import LEARNT, ClassifierCorrection
@@ -43,14 +42,6 @@ Option = TypeVar("Option")
 STRENGTH = 0.316
 
 # ---- training --------------------------------------------------------------------------------------------------------
-
-
-# scikit-learn 1.8 renamed the choice of penalty.
-_LASSO: dict[str, Any] = (
-    {"penalty": "l1"}
-    if getattr(inspect.signature(LogisticRegression).parameters.get("penalty"), "default", None) == "l2"
-    else {"l1_ratio": 1.0}
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +69,8 @@ def ridge_classifier(
     Raises:
         CorrectionError: for a class without an image.
     """
+    from sklearn.linear_model import LogisticRegression
+
     _check_classes(labels, n_classes)
     model = LogisticRegression(C=strength, max_iter=1000, random_state=0).fit(x, labels, sample_weight=weights)
     return _two_rows(model.coef_, model.intercept_)
@@ -89,10 +82,15 @@ def lasso_classifier(x: np.ndarray, labels: np.ndarray, n_classes: int, strength
     Raises:
         CorrectionError: for a class without an image.
     """
+    from sklearn.linear_model import LogisticRegression
+
     _check_classes(labels, n_classes)
+    # scikit-learn 1.8 renamed the choice of penalty.
+    named = getattr(inspect.signature(LogisticRegression).parameters.get("penalty"), "default", None) == "l2"
+    lasso: dict[str, Any] = {"penalty": "l1"} if named else {"l1_ratio": 1.0}
     rows, biases = [], []
     for number in [1] if n_classes == 2 else range(n_classes):
-        model = LogisticRegression(C=strength, solver="liblinear", max_iter=1000, random_state=seed, **_LASSO)
+        model = LogisticRegression(C=strength, solver="liblinear", max_iter=1000, random_state=seed, **lasso)
         model.fit(x, labels == number)
         rows.append(model.coef_[0])
         biases.append(model.intercept_[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ from headlens.document.fairness import (
     fairness_tiles,
     fairness_verdict,
 )
-from headlens.document.formatting import attribute_name, counted, few
+from headlens.document.formatting import attribute_name, counted, few, today
 from headlens.document.html import write
 from headlens.errors import CorrectionError
 from headlens.plots.style import shorten
@@ -51,7 +50,7 @@ LIMITS = (
 
 def write_report(audit: Audited, path: Path, images: int) -> Path:
     """See `Audit.report`."""
-    return write(audit_document(audit, images, date=datetime.now(UTC).strftime("%Y-%m-%d")), path)
+    return write(audit_document(audit, images, date=today()), path)
 
 
 def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from headlens.steps.audited import Audited
 
 TITLE = "What it cost elsewhere"
+_NOTHING_CORRECTED = "Nothing was corrected, so that nothing changed elsewhere."
 _NOT_MEASURED = "Whether the correction costs other tasks was not measured."
 
 
 def elsewhere_section(audit: Audited) -> Section:
     """Everything that `audit.collateral()` found, or that it was not called."""
     found = audit.collateral_results
+    if found is None and not audit.corrections and audit.fairness_results is None:
+        return Section(TITLE, _NOTHING_CORRECTED, brief=(_NOTHING_CORRECTED,))
     if found is None:
         none = f"{_NOT_MEASURED} audit.collateral() does that."
         return Section(TITLE, none, brief=(none,))

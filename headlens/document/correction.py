@@ -32,10 +32,15 @@ def correction_verdict(audit: Audited) -> list[str]:
     """The verdict, the same in plain words with its cost, and what stands beside it."""
     assert audit.results is not None
     results = audit.results
+    before = results.evaluations["zero-shot"]
     if results.verdict is None:
-        return []
+        return [
+            f"No verdict: {_unjudged(audit)}.",
+            f"In plain words: the model does worst on {_worst(before)}, where {percent(before.worst_group)} % of its "
+            f"answers are right. Over all images {percent(before.average)} % are right.",
+        ]
     name = results.verdict.method
-    before, after = results.evaluations["zero-shot"], results.evaluations[name]
+    after = results.evaluations[name]
     there = "" if _worst(before) == _worst(after) else f"it does worst on {_worst(after)}, where "
     plain = (
         f"In plain words: the model does worst on {_worst(before)}, where {percent(before.worst_group)} % of its "
@@ -48,10 +53,17 @@ def correction_verdict(audit: Audited) -> list[str]:
 def correction_tiles(audit: Audited) -> list[Tile]:
     """The headline numbers of the judged method."""
     results = audit.results
-    if results is None or results.verdict is None:
+    if results is None:
         return []
+    before = results.evaluations["zero-shot"]
+    if results.verdict is None:
+        return [
+            Tile("Verdict", "none", _unjudged(audit)),
+            Tile("Worst group", f"{percent(before.worst_group)} %", _worst(before)),
+            Tile("Average accuracy", f"{percent(before.average)} %", "over all images"),
+        ]
     verdict, name = results.verdict, results.verdict.method
-    before, after = results.evaluations["zero-shot"], results.evaluations[name]
+    after = results.evaluations[name]
     control = results.controls.get(name)
     tiles = [
         Tile("Verdict", verdict.word, f"of {name}"),
@@ -62,6 +74,13 @@ def correction_tiles(audit: Audited) -> list[Tile]:
     if control is not None:
         tiles.append(Tile("p, random heads", f"{control.comparison().p:.3f}", f"{len(control.sets)} sets"))
     return tiles
+
+
+def _unjudged(audit: Audited) -> str:
+    """Why there is no verdict on a correction."""
+    located = audit.location
+    nothing = located is not None and not (located.spurious or located.salient)
+    return "no heads were located" if nothing else "no correction was judged"
 
 
 def _worst(evaluation: Evaluation) -> str:

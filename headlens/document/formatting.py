@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headlens.locate import Located
@@ -11,6 +12,11 @@ from headlens.tables import listed
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
+
+
+def today() -> str:
+    """The date that a document carries."""
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def few(sizes: Mapping[str, int], what: str = "Groups") -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from headlens import plots
 from headlens.document.blocks import Section
 from headlens.document.formatting import attribute_name
+from headlens.document.intersections import intersection_sections
 from headlens.metrics import SMALL
 from headlens.metrics.harm import confusion, harm, parity
 from headlens.tables import Column, Kind, Table, percent
@@ -52,6 +53,7 @@ def harm_sections(
         _by_value(rows, name, method),
         _parity(parity(tables["zero-shot"], tables[method], classes), method),
         _confusion(matrices, classes, name),
+        *intersection_sections(audit, before, after, method),
     ]
 
 

@@ -219,6 +219,9 @@ def heads_section(audit: Audited) -> Section:
         return replace(_decisions(location), brief=brief, brief_table=True)
     if isinstance(location, Candidates) and (location.concept is not None or location.spans is not None):
         return replace(_candidates(location, attribute_name(audit)), brief=brief, brief_table=True)
+    if not (location.spurious or location.salient):
+        none = audit.location_note or "No heads were located."
+        return Section(TITLE, none, brief=(none,), brief_table=True)
     salient = f" Salient heads: {listed(location.salient, 40)}." if location.salient else ""
     how = location.method if location.method == "transferred" else f"by the locator {location.method}"
     return Section(TITLE, f"Heads {how}: {listed(location.spurious, 40)}.{salient}", brief=brief, brief_table=True)

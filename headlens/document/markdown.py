@@ -26,14 +26,15 @@ _OPENING = re.compile(r"^(?:[#+=-]+|\d{1,9}[.)])(?=\s|$)")  # what would begin a
 _KEPT = ("headlens", "model", "model fingerprint", "audit", "splits", "locate", "seed")
 
 
-def card(audit: Audited, level: int = 2) -> str:
+def card(audit: Audited, level: int = 2, document: Document | None = None) -> str:
     """An audit's section of a model card. Steps that were not taken are named.
 
     Args:
         audit: the results of `evaluate`, of `fairness`, or of both are shown.
         level: of the section's heading, from 1 to 5; the headings within it are one level lower.
+        document: the audit's, where it is there already; a card shows none of its pictures.
     """
-    document = audit_document(audit, images=0)
+    document = document or audit_document(audit, images=0)
     return markdown(
         replace(
             document,

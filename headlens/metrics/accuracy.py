@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import MetricFrame, count
-from sklearn.metrics import accuracy_score
 
 from headlens.errors import MetricError
 from headlens.metrics.bootstrap import Interval, count_cells, small
@@ -21,6 +19,9 @@ from headlens.metrics.columns import Column, as_array, as_columns
 from headlens.metrics.intervals import Ends, Paired, combination, largest_gap, lowest, pair, proportion
 from headlens.tables import Column as Cells
 from headlens.tables import Kind, Shown, Table
+
+if TYPE_CHECKING:
+    from fairlearn.metrics import MetricFrame
 
 Weighting = Literal["images", "groups"] | Mapping[Any, float | int]
 _Array: TypeAlias = np.ndarray
@@ -56,6 +57,10 @@ def is_correct(y_true: Column, y_pred: Column, groups: Column) -> tuple[_Array, 
 
 def metric_frame(y_true: Column, y_pred: Column, *, groups: Column) -> MetricFrame:
     """fairlearn's frame with `accuracy` and `count` for each group, all images in `.overall`."""
+    # Slow to import, and audits count for themselves.
+    from fairlearn.metrics import MetricFrame, count
+    from sklearn.metrics import accuracy_score
+
     true, predicted, group = outcomes(y_true, y_pred, groups)
     return MetricFrame(
         metrics={"accuracy": accuracy_score, "count": count},

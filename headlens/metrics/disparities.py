@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from fairlearn import metrics as fairlearn_metrics
 
 from headlens.errors import MetricError
 from headlens.metrics.accuracy import is_correct
@@ -34,6 +33,8 @@ def demographic_parity_difference(y_true: Column, y_pred: Column, *, attribute: 
     """
     _, predicted, values = as_columns(y_true=y_true, y_pred=y_pred, attribute=attribute)
     chosen = (predicted == positive).astype(int)
+    from fairlearn import metrics as fairlearn_metrics
+
     difference = fairlearn_metrics.demographic_parity_difference(chosen, chosen, sensitive_features=values)
     return float(difference)
 
@@ -54,6 +55,8 @@ def equalized_odds_difference(y_true: Column, y_pred: Column, *, attribute: Colu
                 "Leave the value out, or use demographic_parity_difference.",
             )
     chosen = (predicted == positive).astype(int)
+    from fairlearn import metrics as fairlearn_metrics
+
     return float(fairlearn_metrics.equalized_odds_difference(actual, chosen, sensitive_features=values))
 
 

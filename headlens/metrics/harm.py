@@ -21,9 +21,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from headlens.errors import MetricError
+from headlens.metrics.accuracy import evaluate, paired_difference
 from headlens.metrics.bootstrap import SMALL, STANDARD, Bootstrap, count_cells
 from headlens.metrics.clusters import Clusters
-from headlens.metrics.columns import Column
+from headlens.metrics.columns import Column, as_array
 
 Counts = Int[np.ndarray, "value class class_predicted"]
 Indices = Int[np.ndarray, "image"]
@@ -177,49 +178,43 @@ def parity(before: Counts, after: Counts, classes: Sequence[str]) -> pd.DataFram
     return pd.DataFrame(columns)
 
 
-# What a cell [correct before?, correct after?] adds.
-_WEIGHTS = {
-    "accuracy_before": np.array([[0, 0], [1, 1]]),
-    "accuracy_after": np.array([[0, 1], [0, 1]]),
-    "change": np.array([[0, 1], [-1, 0]]),
-}
-
-
 def intersections(
     y_true: Indices,
     y_pred: Indices,
     *,
     baseline: Indices,
-    attributes: Mapping[str, Sequence[str]],
+    attributes: Mapping[str, Sequence[str] | np.ndarray],
     cluster: Column | None = None,
-    bootstrap: Bootstrap = STANDARD,
 ) -> pd.DataFrame:
-    """Accuracy of every combination of two attributes' values, over all classes, before and after.
+    """Accuracy of every combination of several attributes' values, before and after.
 
     Args:
         y_true, y_pred, baseline: as for `harm`.
-        attributes: by name, the value of every image in words; "" for none, which leaves the image out.
+        attributes: by name, the value of every image in words; "" for none, which leaves the image out. The true class
+            may be one of them.
         cluster: the person or scene that each image shows, where several show the same.
-        bootstrap: resamples of the images.
 
     Returns:
         One row a combination that has images: the attributes' values, `images`, `small` (fewer than 30), and
-        `accuracy_before`, `accuracy_after` and `change`, each with the ends of its interval.
+        `accuracy_before`, `accuracy_after` and `change`, each with the ends of its interval, as
+        `headlens.metrics.evaluate` and `paired_difference` have it.
+
+    Limits: the more attributes are crossed, the fewer images a cell has, and the more cells stand out by chance.
     """
-    clusters = Clusters.beside(cluster, y_true=y_true)
-    own = np.arange(len(y_true)) if clusters is None else clusters.codes
-    frame = pd.DataFrame(attributes).assign(before=baseline == y_true, after=y_pred == y_true, cluster=own)
-    frame = frame[(frame[list(attributes)] != "").all(axis=1)]
-    rows = []
-    for names, group in frame.groupby(list(attributes), sort=True):
-        columns = group["before"].to_numpy(), group["after"].to_numpy()
-        cells, images = count_cells([], (), columns), len(group)
-        together = None if clusters is None else Clusters.of(group["cluster"].to_numpy())
-        drawn = bootstrap.tables(columns, (2, 2), together)
-        row: dict[str, object] = dict(zip(attributes, names, strict=True))
-        row |= {"images": images, "small": images < SMALL}
-        for key, weights in _WEIGHTS.items():
-            low, high = bootstrap.interval((drawn * weights).sum((-1, -2)) / drawn.sum((-1, -2)))
-            row |= {key: float((cells * weights).sum() / images), f"{key}_low": low, f"{key}_high": high}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(attributes)
+    held = (frame != "").all(axis=1).to_numpy()
+    cells = frame[held].groupby(list(attributes), sort=True)
+    found = cells.size().reset_index(name="images")
+    found["small"] = found["images"] < SMALL
+    true, before, after = y_true[held], baseline[held], y_pred[held]
+    groups, own = cells.ngroup().to_numpy(), None if cluster is None else as_array(cluster, "cluster")[held]
+    for when, predicted in (("before", before), ("after", after)):
+        one = evaluate(true, predicted, groups=groups, cluster=own)
+        ends = [one.interval[f"groups.{cell}"] for cell in one.groups]
+        found[f"accuracy_{when}"] = list(one.groups.values())
+        found[[f"accuracy_{when}_low", f"accuracy_{when}_high"]] = ends
+    both = paired_difference(true, after, baseline=before, groups=groups, cluster=own)
+    cells_of = [f"groups.{cell}" for cell in one.groups]
+    found["change"] = [both.difference[name] for name in cells_of]
+    found[["change_low", "change_high"]] = [both.interval[name] for name in cells_of]
+    return found

@@ -95,6 +95,21 @@ def combination(
     return ends if np.ndim(weights) > 1 else (ends[0][..., 0], ends[1][..., 0])
 
 
+def independent_difference(first: tuple[float, Interval], second: tuple[float, Interval]) -> tuple[float, float, float]:
+    """Two estimates from different images: the second minus the first, and its interval (Zou and Donner 2008).
+
+    For estimates p, q with intervals [l, u] and [m, v], the difference q − p lies between
+    q − p − √((q − m)² + (u − p)²) and q − p + √((v − q)² + (p − l)²); of proportions this is Newcombe's (1998).
+
+    Args:
+        first: an estimate and its interval.
+        second: another, from images that are not the first's, with an interval of the same level.
+    """
+    (p, (low, high)), (q, (lower, higher)) = first, second
+    below, above = np.hypot(q - lower, high - p), np.hypot(higher - q, p - low)
+    return q - p, float(q - p - below), float(q - p + above)
+
+
 def largest_gap(correct: Groups, images: Groups, weights: Float[np.ndarray, "group"], level: float = 0.95) -> Ends:
     """The interval of the average minus the lowest proportion.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from sklearn.metrics import average_precision_score
 
 from headlens.errors import MetricError
 
@@ -46,6 +45,8 @@ def segmentation_scores(
         MetricError: for maps and masks of other shapes, numbers that are not finite, no image, or a mask without a
             pixel of foreground, or of background.
     """
+    from sklearn.metrics import average_precision_score
+
     if maps.shape != masks.shape or maps.size == 0:
         raise MetricError(
             f"masks of the maps' shape, {list(maps.shape)}", f"{list(masks.shape)}", "Resize the masks to the maps."

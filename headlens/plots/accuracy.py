@@ -53,7 +53,10 @@ def groups(
     lowest = {name: min(one.groups[name] for one in evaluations) for name in first.groups}
     names = list(first.groups)
     if len(names) > most:
-        names = sorted(names, key=lambda name: lowest[name])[:most]
+        # Each method's worst group is marked, so that it is drawn whatever ties with it.
+        marked = {_worst(one) for one in evaluations}
+        drawn = sorted(names, key=lambda name: (name not in marked, lowest[name]))[:most]
+        names = sorted(drawn, key=lambda name: lowest[name])
     over = "all images" if first.weighting == "images" else f"average over {first.weighting}"
     rows = [style.label(over)] * average + [_sized(name, first.sizes[name], name in first.small) for name in names]
     figure = go.Figure()
@@ -443,7 +446,8 @@ def confusion(
     figure.update_yaxes(title_text="true class", col=1)
     figure.update_annotations(font_size=13)
     left = len(classes) - len(drawn)
-    side = 30 if len(names) <= 12 else 20  # pixels of a cell
+    # Pixels of a cell: on a wide page four matrices stand side by side without a scroll bar.
+    side = min(30, max(24, 896 // (len(counts) * len(names)))) if len(names) <= 12 else 20
     told = [
         f"{name}: " + ", ".join(f"{classes[i]} {shares[name][i, i]:.0%}" for i in drawn if matrix[i].sum())
         for name, matrix in counts.items()

@@ -172,7 +172,10 @@ def tokens(
     note = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12}}
     for col, text in enumerate(titles):
         x = (col * (_CELL + _GAP) + _CELL / 2) / width
-        figure.add_annotation(x=x, y=1, yanchor="bottom", yshift=4, text=style.lines(text, 20), **note)
+        # By itself plotly anchors a text near an edge by that edge, and titles of neighbours would overlap.
+        figure.add_annotation(
+            x=x, y=1, xanchor="center", yanchor="bottom", yshift=4, text=style.lines(text, 20), **note
+        )
     for row, name in enumerate(layers, start=1):
         y = 1 - (row * (cell + _GAP) + cell / 2) / height
         figure.add_annotation(x=0, xshift=-8, xanchor="right", y=y, text=style.lines(name, 11), **note)

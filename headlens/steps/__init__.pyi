@@ -1,5 +1,6 @@
 from .ablate import HeadAblation
 from .collateral import CANDIDATES, CollateralResults, OtherTask
+from .compare import Comparison, compare
 from .controls import RandomHeads
 from .data import AuditData, Splits
 from .evaluate import Evaluated, Fitted
@@ -18,6 +19,7 @@ __all__ = [
     "AuditData",
     "ClassEffect",
     "CollateralResults",
+    "Comparison",
     "Evaluated",
     "Evidence",
     "FairnessResults",
@@ -37,5 +39,6 @@ __all__ = [
     "Step",
     "TotalEffect",
     "Verdict",
+    "compare",
     "method",
 ]

@@ -521,14 +521,15 @@ def against_random(control: RandomHeads | None, measure: Measure, alpha: float) 
         return Condition(name, "open", "there are no random heads to compare with; drawing random sets would settle it")
     found, n_sets = control.comparison(measure), len(control.sets)
     reached = round(found.share_at_least * n_sets)
-    low, high = found.effect_interval
     unit = 100 if measure == "worst_group" else 1
+    # A distance of 1e-14 is rounding.
+    effect, low, high = (round(unit * value, 9) + 0.0 for value in (found.effect, *found.effect_interval))
     sets = f"all {n_sets}" if control.exhaustive else f"{n_sets} random"
     do = "does" if reached <= 1 else "do"
     text = (
         f"{reached or 'none'} of {sets} head sets of the same pattern {do} as well "
-        f"(p = {found.p:.3f}), and the located ones are better than their mean by {unit * found.effect:.3g} "
-        f"({unit * low:.3g} to {unit * high:.3g}{' points' if unit > 1 else ''})"
+        f"(p = {found.p:.3f}), and the located ones are better than their mean by {effect:.3g} "
+        f"({low:.3g} to {high:.3g}{' points' if unit > 1 else ''})"
     )
     if found.share_at_least > alpha:
         return Condition(name, "not met", text)

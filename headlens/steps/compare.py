@@ -1,0 +1,436 @@
+"""Two audits side by side: what differs in what they ask, and what differs in what they found.
+
+Accuracies of the same groups are subtracted. Where both audits scored the same images, with the same groups, the
+interval of a difference is the paired one of `headlens.metrics.paired_difference`; elsewhere that of two independent
+samples, from the interval of each (Zou and Donner 2008).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from headlens.heads import HeadId
+from headlens.metrics import Evaluation, evaluate, paired_difference
+from headlens.metrics.intervals import independent_difference
+from headlens.steps import reproduce
+from headlens.steps.audited import Audited
+from headlens.steps.collateral import CANDIDATES
+from headlens.steps.evaluate import ZERO_SHOT
+from headlens.steps.saved import load
+from headlens.tables import Column, Kind, Shown, Table, listed, plain
+
+_OWN = ("headlens", "audit")
+"""Settings that say nothing on what was asked: the version that reads, and the digest of all others."""
+_LONG = 160
+_MEASURES = {"average": "average", "worst_group": "worst group", "gap": "gap"}
+
+Names = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Shown):
+    """Two audits beside each other. Differences are the second minus the first; accuracies are fractions.
+
+    Attributes:
+        names: what the audits are called.
+        asked: each audit's question in a line.
+        settings: the settings that differ: `setting`, `first`, `second`.
+        shared: those that are the same, name and value.
+        verdicts: `audit`, `on`, `verdict`, `in words`.
+        heads: `head`, `located_in` ("both" or one of `names`), and each audit's `role_…` and `encodes_…`.
+        accuracy: one row a method and measure: each audit's accuracy with its interval, and the difference with its own
+            where both have the same groups.
+        evaluations: each audit's methods, where both have the same groups.
+        fairness: measures before and after the ablation of each audit's candidates; empty without a fairness audit.
+        collateral: what the judged correction of each audit changes elsewhere; empty where neither measured it.
+        paired: whether both scored the same images in the same groups.
+        same_groups: whether both have the same groups.
+        same_model: whether both audit one model.
+        main: the row of `accuracy` that a reader looks for first: the worst group with the judged corrections.
+    """
+
+    names: Names
+    asked: tuple[str, str]
+    settings: pd.DataFrame
+    shared: dict[str, str]
+    verdicts: pd.DataFrame
+    heads: pd.DataFrame
+    accuracy: pd.DataFrame
+    evaluations: tuple[Evaluation, ...]
+    fairness: pd.DataFrame
+    collateral: pd.DataFrame
+    paired: bool
+    same_groups: bool
+    same_model: bool
+    main: int | None
+
+    def shown(self) -> Table:
+        """Accuracies and their differences."""
+        return self.accuracy_table()
+
+    def accuracy_table(self) -> Table:
+        """Accuracy by method and group, with intervals; the first column is the method."""
+        first, second = self.names
+        columns: dict[str, Kind | Column] = {
+            "method": "text",
+            "measure": "text",
+            "first": Column("percent", first),
+            "second": Column("percent", second),
+        }
+        if self.same_groups:
+            columns["difference"] = Column("points", f"{second} − {first}")
+        how = "paired" if self.paired else "of two independent samples"
+        return Table(self.accuracy, columns, f"Accuracy with 95 % intervals; that of the difference is {how}")
+
+    def settings_table(self) -> Table:
+        """The settings that differ."""
+        first, second = (Column("text", name) for name in self.names)
+        return Table(self.settings, {"setting": "text", "first": first, "second": second}, "Settings that differ")
+
+    def heads_table(self) -> Table:
+        """Every head that either audit located, its role, and what it encodes."""
+        columns: dict[str, Kind | Column] = {"head": "head", "located_in": Column("text", "located in")}
+        for what in ("role", "encodes"):
+            for key, name in zip(("first", "second"), self.names, strict=True):
+                columns[f"{what}_{key}"] = Column("text", f"{what}, {name}")
+        return Table(self.heads, columns, "Every head that either audit located, its role, and what it encodes")
+
+    def fairness_table(self) -> Table:
+        """Each audit's measures before and after the ablation of its candidates, with the change's interval."""
+        columns: dict[str, Kind | Column] = {
+            "audit": "text",
+            "measure": "text",
+            "before": "value",
+            "after": "value",
+            "difference": Column("difference", "change"),
+        }
+        return Table(self.fairness, columns, "Before and after the ablation of each audit's own candidates")
+
+    def collateral_table(self) -> Table:
+        """What the judged corrections change elsewhere."""
+        columns: dict[str, Kind | Column] = {
+            "task": "text",
+            "first": Column("points", self.names[0]),
+            "second": Column("points", self.names[1]),
+        }
+        return Table(self.collateral, columns, "Change of accuracy elsewhere, with 95 % intervals")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a number that is not there is None."""
+        tables = {
+            name: _records(getattr(self, name))
+            for name in ("settings", "verdicts", "heads", "accuracy", "fairness", "collateral")
+        }
+        return {
+            "first": self.names[0],
+            "second": self.names[1],
+            "asked": list(self.asked),
+            "paired": self.paired,
+            "same_groups": self.same_groups,
+            "same_model": self.same_model,
+            **tables,
+        }
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            name: str(value)
+            if isinstance(value, HeadId)
+            else None
+            if isinstance(value, float) and np.isnan(value)
+            else value
+            for name, value in row.items()
+        }
+        for row in frame.to_dict("records")
+    ]
+
+
+def compare(first: Audited | str | Path, second: Audited | str | Path, names: Sequence[str] = ()) -> Comparison:
+    """Put two audits beside each other; neither is run again, and no model is loaded.
+
+    Args:
+        first, second: audits, or the folders that they were saved to.
+        names: what to call them; by default the names of their folders.
+
+    Raises:
+        OutputError: for a folder without an audit.
+
+    Limits: where the audits scored different images, the difference mixes what the models do with which images they
+    met. Where some images are in both, without being all of them, the interval is wider than it need be.
+    """
+    first, second = (one if isinstance(one, Audited) else _opened(Path(one)) for one in (first, second))
+    return _compared(first, second, _names(first, second, names))
+
+
+def _opened(folder: Path) -> Audited:
+    data, record, asked = load(folder)
+    audit = Audited(data, record)
+    audit.folder, audit.asked = folder, asked
+    return audit
+
+
+def _names(first: Audited, second: Audited, names: Sequence[str]) -> Names:
+    if len(names) == 2 and names[0] != names[1]:
+        return plain(names[0]), plain(names[1])
+    if first.folder is not None and second.folder is not None:
+        for one, other in (
+            (first.folder.resolve().name, second.folder.resolve().name),
+            (str(first.folder), str(second.folder)),
+        ):
+            if one != other:
+                return plain(one), plain(other)
+    return "first", "second"
+
+
+def _compared(first: Audited, second: Audited, names: Names) -> Comparison:
+    same_groups = set(first.data.test_groups) == set(second.data.test_groups)
+    order = _same_images(first, second) if same_groups else None
+    answers = [_answers(first), _answers(second)]
+    settings, shared = _settings(first, second)
+    rows, main = _accuracy(first, second, answers, same_groups, order)
+    drawn = [
+        replace(one, method=f"{method}, {name}")
+        for method in answers[0]
+        if method in answers[1]
+        for audit, found, name in zip((first, second), answers, names, strict=True)
+        for one in [_evaluation(audit, found[method])]
+    ]
+    return Comparison(
+        names=names,
+        asked=(_asked(first), _asked(second)),
+        settings=settings,
+        shared=shared,
+        verdicts=pd.DataFrame(
+            [row for audit, name in zip((first, second), names, strict=True) for row in _verdicts(audit, name)],
+            columns=["audit", "on", "verdict", "in words"],
+        ),
+        heads=_heads(first, second, names),
+        accuracy=rows,
+        evaluations=tuple(drawn) if same_groups else (),
+        fairness=_fairness(first, second, names),
+        collateral=_collateral(first, second),
+        paired=order is not None,
+        same_groups=same_groups,
+        same_model=first.store.fingerprint == second.store.fingerprint,
+        main=main,
+    )
+
+
+# ---- what was asked -------------------------------------------------------------------------------------------------
+
+
+def _asked(audit: Audited) -> str:
+    return (
+        f"{audit.store.model_name}: {listed(audit.task.classes)} by {audit.attribute.name}; "
+        f"{len(audit.splits.reference)} reference and {len(audit.splits.test)} scored images"
+    )
+
+
+def _settings(first: Audited, second: Audited) -> tuple[pd.DataFrame, dict[str, str]]:
+    both = [reproduce.settings(audit.data, audit.record) for audit in (first, second)]
+    every = [name for name in {**both[0], **both[1]} if name not in _OWN]
+    rows = []
+    for name in every:
+        mine, theirs = (one.get(name, "not done") for one in both)
+        if mine != theirs:
+            rows.append((name, *_apart(mine, theirs)))
+    shared = {name: both[0][name] for name in every if name in both[0] and both[0][name] == both[1].get(name)}
+    return pd.DataFrame(rows, columns=["setting", "first", "second"]), shared
+
+
+def _apart(first: str, second: str) -> tuple[str, str]:
+    """Two texts; of long lists, the entries that only one has."""
+    if max(len(first), len(second)) <= _LONG:
+        return first, second
+    entries = [re.split(r"(?<=[,;]) ", text) for text in (first, second)]
+    bare = [{entry.rstrip(",;") for entry in one} for one in entries]
+    only = []
+    for mine, others in zip(entries, reversed(bare), strict=True):
+        own = [entry for entry in mine if entry.rstrip(",;") not in others]
+        text = " ".join(own).rstrip(",;")
+        left = "" if len(own) == len(mine) else f" (and {len(mine) - len(own)} that both have)"
+        only.append(f"{text or 'nothing more'}{left}")
+    return only[0], only[1]
+
+
+# ---- what was found -------------------------------------------------------------------------------------------------
+
+
+def _verdicts(audit: Audited, name: str) -> list[tuple[str, str, str, str]]:
+    rows = []
+    if (found := audit.fairness_results) is not None:
+        rows.append((name, f"bias by {audit.attribute.name}", found.verdict.word, found.verdict.sentence))
+    if audit.results is not None and (judged := audit.results.verdict) is not None:
+        rows.append((name, f"correction by {judged.method}", judged.word, judged.sentence))
+    return rows or [(name, "–", "none yet", "No step of this audit gives a verdict.")]
+
+
+def _roles(audit: Audited) -> dict[HeadId, str]:
+    found: dict[HeadId, list[str]] = {}
+    if (located := audit.location) is not None:
+        for role in ("spurious", "salient"):
+            for head in getattr(located, role):
+                found.setdefault(HeadId(*head), []).append(role)
+    if audit.fairness_results is not None:
+        for head in audit.fairness_results.candidates:
+            found.setdefault(head, []).append("candidate")
+    return {head: ", ".join(roles) for head, roles in found.items()}
+
+
+def _heads(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
+    roles = [_roles(first), _roles(second)]
+    rows = []
+    for head in sorted({*roles[0], *roles[1]}):
+        held = [one.get(head, "") for one in roles]
+        where = "both" if all(held) else names[0] if held[0] else names[1]
+        labels = [
+            audit.explanations[head].label if head in audit.explanations else "not explained"
+            for audit in (first, second)
+        ]
+        rows.append((head, where, *(one or "–" for one in held), *labels))
+    columns = ["head", "located_in", "role_first", "role_second", "encodes_first", "encodes_second"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+Answers = dict[str, Int[np.ndarray, "_"]]
+"""Of each audit's own images, so that the lengths of two need not be the same."""
+
+
+def _answers(audit: Audited) -> Answers:
+    """The predicted classes of the scored images by method; zero-shot comes first."""
+    found: Answers = {} if audit.results is None else dict(audit.results.predictions)
+    if (fairness := audit.fairness_results) is not None:
+        found.setdefault(ZERO_SHOT, fairness.predictions["before"])
+        if fairness.candidates:
+            found[CANDIDATES] = fairness.predictions["after"]
+    return found or {ZERO_SHOT: audit.data.zero_shot}
+
+
+def _judged(audit: Audited) -> str:
+    """The method that the audit's verdict is about."""
+    if audit.results is not None and audit.results.verdict is not None:
+        return audit.results.verdict.method
+    return CANDIDATES
+
+
+def _evaluation(audit: Audited, predicted: Int[np.ndarray, "image"]) -> Evaluation:
+    data = audit.data
+    return evaluate(data.test_labels, predicted, groups=data.test_groups, cluster=data.test_clusters)
+
+
+def _correct(audit: Audited, predicted: Int[np.ndarray, "image"]) -> Bool[np.ndarray, "image"]:
+    return np.asarray(predicted == audit.data.test_labels)
+
+
+def _same_images(first: Audited, second: Audited) -> Int[np.ndarray, "image"] | None:
+    """The order of the second audit's scored images in which they are the first's; None where they are others, or in
+    other groups."""
+    mine, theirs = first.splits.test, second.splits.test
+    if len(mine) != len(theirs):
+        return None
+    where = first.store.places_of(second.store.manifest)[theirs]
+    order = np.argsort(where, kind="stable")
+    if not np.array_equal(where[order], np.sort(mine)):
+        return None
+    order = order[np.argsort(np.argsort(mine, kind="stable"), kind="stable")]
+    return order if np.array_equal(second.data.test_groups[order], first.data.test_groups) else None
+
+
+def _accuracy(
+    first: Audited,
+    second: Audited,
+    answers: list[Answers],
+    same_groups: bool,
+    order: Int[np.ndarray, "image"] | None,
+) -> tuple[pd.DataFrame, int | None]:
+    """The rows, and which of them is the judged corrections' worst group."""
+    pairs = [(method, method) for method in answers[0] if method in answers[1]]
+    judged = (_judged(first), _judged(second))
+    if judged not in pairs and judged[0] in answers[0] and judged[1] in answers[1]:
+        pairs.append(judged)
+    rows: list[dict[str, Any]] = []
+    main = None
+    for mine, theirs in pairs:
+        before, after = answers[0][mine], answers[1][theirs]
+        both = [_evaluation(first, before), _evaluation(second, after)]
+        differences = _differences(first, second, before, after, both, order) if same_groups else {}
+        groups = list(both[0].groups) if same_groups else []
+        for key in (*_MEASURES, *(f"groups.{name}" for name in groups)):
+            if key == "worst_group" and (mine, theirs) == judged:
+                main = len(rows)
+            row: dict[str, Any] = {
+                "method": mine if mine == theirs else f"judged: {mine}; {theirs}",
+                "measure": _MEASURES.get(key, key.removeprefix("groups.")),
+            }
+            for name, one in zip(("first", "second"), both, strict=True):
+                low, high = one.interval[key]
+                row |= {name: _value(one, key), f"{name}_low": low, f"{name}_high": high}
+            value, low, high = differences.get(key, (np.nan, np.nan, np.nan))
+            rows.append(row | {"difference": value, "difference_low": low, "difference_high": high})
+    return pd.DataFrame(rows), main
+
+
+def _value(one: Evaluation, key: str) -> float:
+    return one.groups[key.removeprefix("groups.")] if key.startswith("groups.") else float(getattr(one, key))
+
+
+def _differences(
+    first: Audited,
+    second: Audited,
+    before: Int[np.ndarray, "image"],
+    after: Int[np.ndarray, "other_image"],
+    both: list[Evaluation],
+    order: Int[np.ndarray, "image"] | None,
+) -> Mapping[str, tuple[float, float, float]]:
+    """The second minus the first, with the interval's ends, by measure."""
+    if order is None:
+        one, other = both
+        return {
+            key: independent_difference((_value(one, key), one.interval[key]), (_value(other, key), ends))
+            for key, ends in other.interval.items()
+        }
+    mine, theirs = _correct(first, before), _correct(second, after)[order]
+    found = paired_difference(
+        np.ones(len(mine), dtype=int),
+        theirs.astype(int),
+        baseline=mine.astype(int),
+        groups=first.data.test_groups,
+        cluster=first.data.test_clusters,
+    )
+    return {key: (value, *found.interval[key]) for key, value in found.difference.items()}
+
+
+def _fairness(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
+    rows = []
+    for audit, name in zip((first, second), names, strict=True):
+        if (found := audit.fairness_results) is None:
+            continue
+        rows.append(found.shown().frame.assign(audit=name))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def _collateral(first: Audited, second: Audited) -> pd.DataFrame:
+    found = []
+    for audit in (first, second):
+        results = audit.collateral_results
+        found.append(None if results is None else results.methods.get(_judged(audit)))
+    tasks = {task: None for one in found if one is not None for task in one.difference}
+    rows = []
+    for task in tasks:
+        row: dict[str, Any] = {"task": task}
+        for name, one in zip(("first", "second"), found, strict=True):
+            known = one is not None and task in one.difference
+            ends = one.interval[task] if one is not None and known else (np.nan, np.nan)
+            value = one.difference[task] if one is not None and known else np.nan
+            row |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+        rows.append(row)
+    return pd.DataFrame(rows)
