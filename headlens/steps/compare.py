@@ -143,7 +143,7 @@ class Comparison(Shown):
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
-            name: str(value)
+            str(name): str(value)
             if isinstance(value, HeadId)
             else None
             if isinstance(value, float) and np.isnan(value)
@@ -266,7 +266,7 @@ def _apart(first: str, second: str) -> tuple[str, str]:
 
 
 def _verdicts(audit: Audited, name: str) -> list[tuple[str, str, str, str]]:
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
     if (found := audit.fairness_results) is not None:
         rows.append((name, f"bias by {audit.attribute.name}", found.verdict.word, found.verdict.sentence))
     if audit.results is not None and (judged := audit.results.verdict) is not None:
