@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from headlens.locate import calibrated, contrastive_from_margins, margins_of, significance
+from headlens.locate import calibrated_from_margins, contrastive_from_margins, margins_of, significance
 from headlens.metrics import (
     Bootstrap,
     PredictionStatistics,
@@ -183,7 +183,7 @@ P_VALUES = {
             n_permutations=2000, clusters=cluster,
         ).p[2, 0]
     ),
-    "calibrated": lambda **c: float(located(calibrated, **c).p[2, 1]),
+    "calibrated": lambda **c: float(located(calibrated_from_margins, **c).p[2, 1]),
 }  # fmt: skip
 
 
