@@ -110,6 +110,11 @@ class RandomHeads(Shown):
     note: str = ""
     own_p: dict[str, list[float]] = field(default_factory=dict)
 
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that so many sets can give."""
+        return 1 / (1 + len(self.sets))
+
     def shown(self) -> Table:
         """The located heads beside the random ones, measure by measure."""
         units: dict[Measure, str] = {"worst_group": "percent", "cramers_v": "number", "dependence": "number"}

@@ -226,7 +226,7 @@ def evaluate(
     if call.judged is None or questions is None:
         return new
     one, method = fitted[call.judged], methods.get(call.judged)
-    verdict = questions.beside(_verdict(data, call.judged, one, new, alpha))
+    verdict = questions.added_to(_verdict(data, call.judged, one, new, alpha))
     spurious = one.by_role.get("spurious", ())
     total: TotalGain | str = "The judged method ablates no heads."
     if spurious:

@@ -292,7 +292,7 @@ def fairness(
         },
         predictions={"before": before, "after": after},
         located=located,
-        verdict=questions.beside(
+        verdict=questions.added_to(
             judge_fairness(bias, heads, data.store.n_layers * data.store.n_heads, control, rule),
             call.verdict_rule.alpha,
         ),

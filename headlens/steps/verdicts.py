@@ -131,7 +131,7 @@ class Questions:
     def __len__(self) -> int:
         return len(self.asked)
 
-    def beside(self, verdict: V, alpha: float = ALPHA) -> V:
+    def added_to(self, verdict: V, alpha: float = ALPHA) -> V:
         """The verdict with what was asked besides, where it was not alone."""
         if len(self) == 1:
             return verdict
@@ -377,7 +377,7 @@ def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Ve
     word: Answer = "not supported" if "not met" in outcomes else "inconclusive" if "open" in outcomes else "supported"
     what = "Head-level correction" if judged.of_heads else "Correction"
     listed = f" of {', '.join(map(str, judged.heads))}" if judged.heads else ""
-    smallest_p = None if control is None else 1 / (1 + len(control.sets))
+    smallest_p = None if control is None else control.smallest_p
     power = _could_show(f"a gain of {100 * detectable:.1f} points", smallest_p)
     return Verdict(
         word=word,
@@ -431,7 +431,8 @@ def _correction_conditions(
         gain = Condition(
             "gain", "not met", f"{change}, which is not reliably more than {100 * MINIMUM_GAIN:.0f} points"
         )
-    conditions = [gain, _accuracy(measured), *_dependence(measured)]
+    accuracy = _accuracy(measured.accuracy_low, measured.chance, measured.loss)
+    conditions = [gain, accuracy, *_dependence(measured)]
     if judged.of_heads:
         conditions.append(against_random(control, "worst_group", measured.alpha))
     if measured.inferred:
@@ -446,15 +447,15 @@ _INFERRED = Condition(
 )
 
 
-def _accuracy(measured: Measured) -> Condition:
-    points = 100 * measured.loss
-    if measured.accuracy_low <= measured.chance:
-        text = f"corrected accuracy is not reliably above chance agreement, {100 * measured.chance:.1f} %"
+def _accuracy(low: float, chance: float, loss: float, maximum_loss: float = MAXIMUM_LOSS) -> Condition:
+    """Both rules' condition on average accuracy, of which `low` is the interval's lower end once corrected."""
+    if low <= chance:
+        text = f"corrected accuracy is not reliably above chance agreement, {100 * chance:.1f} %"
         return Condition("accuracy", "not met", text)
-    if measured.loss > MAXIMUM_LOSS:
-        text = f"average accuracy falls by {points:.1f} points, more than {100 * MAXIMUM_LOSS:.0f}"
+    if loss > maximum_loss:
+        text = f"average accuracy falls by {100 * loss:.1f} points, more than {100 * maximum_loss:.0f}"
         return Condition("accuracy", "not met", text)
-    return Condition("accuracy", "met", f"average accuracy changes by {-points:+.1f} points")
+    return Condition("accuracy", "met", f"average accuracy changes by {-100 * loss:+.1f} points")
 
 
 def _dependence(measured: Measured) -> list[Condition]:
@@ -534,8 +535,8 @@ def against_random(control: RandomHeads | None, measure: Measure, alpha: float) 
     if found.share_at_least > alpha:
         return Condition(name, "not met", text)
     if found.p > alpha:
-        smallest = 1 / (1 + n_sets)
-        few = f"so few sets cannot give p below {smallest:.3f}" if smallest > alpha else "so few sets leave it open"
+        least = control.smallest_p
+        few = f"so few sets cannot give p below {least:.3f}" if least > alpha else "so few sets leave it open"
         return Condition(name, "open", f"{text}; {few}; more sets would settle it")
     if (error := control.type_1_error(measure, alpha)) > alpha:
         often = f"{100 * error:.0f} % of the other sets of the located layers would seem so, too"
@@ -635,7 +636,7 @@ def judge_fairness(
     shown = Condition("shown", outcome, about if weak is None else f"{about}; {weak}")
     conditions = (shown,) if weak else (shown, *_focal_conditions(bias, candidates, n_heads, control, rule))
     outcomes, reasons = {one.outcome for one in conditions}, _reasons(conditions[1:])
-    smallest_p = None if weak or control is None else 1 / (1 + len(control.sets))
+    smallest_p = None if weak or control is None else control.smallest_p
     power = _could_show(f"√D = {sqrt(found.detectable):.3f}", smallest_p)
     word: Word
     if few:
@@ -692,14 +693,7 @@ def _focal_conditions(
         removed = Condition("removed", "not met", f"{effect}, less than {100 * rule.minimum_removed:.0f} %")
     else:
         removed = Condition("removed", "met", effect)
-    loss = -bias.change.difference["accuracy"]
-    cost = f"accuracy changes by {-100 * loss:+.1f} points"
-    if bias.change.after.interval["accuracy"][0] <= bias.chance:
-        text = f"accuracy is not reliably above chance agreement, {100 * bias.chance:.1f} %"
-        accuracy = Condition("accuracy", "not met", text)
-    elif loss > rule.maximum_loss:
-        accuracy = Condition("accuracy", "not met", f"{cost}, a fall of more than {100 * rule.maximum_loss:.0f}")
-    else:
-        accuracy = Condition("accuracy", "met", cost)
+    low_accuracy, loss = bias.change.after.interval["accuracy"][0], -bias.change.difference["accuracy"]
+    accuracy = _accuracy(low_accuracy, bias.chance, loss, rule.maximum_loss)
     labels = [_INFERRED] if bias.inferred else []
     return [removed, accuracy, against_random(control, "dependence", rule.alpha), *labels]
