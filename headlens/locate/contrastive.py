@@ -29,7 +29,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from scipy.stats import false_discovery_control, norm
 from torch import Tensor
@@ -364,8 +364,10 @@ def contrastive_from_credit(
             "Check the order of the classes and the prompts, or compare all images: the locator contrastive-full.",
         )
     dtype = credits.dtype if credits.dtype == torch.float64 else torch.float32
-    sum_correct = credits[correct].sum(dim=0, dtype=torch.float64)
-    sum_wrong = credits[~correct].sum(dim=0, dtype=torch.float64)
+    # Ones and zeros add up exactly in float32; margins are added up in float64.
+    work = credits.to(torch.float32 if credit == "top" else torch.float64)
+    sides = torch.stack([correct, ~correct]).to(work)
+    sum_correct, sum_wrong = einsum(sides, work, "side image, image layer head -> side layer head").double()
     v_correct, v_wrong = sum_correct / n_correct, sum_wrong / n_wrong
     if credit == "top":
         threshold, spurious, salient = _select_shares(sum_correct, sum_wrong, n_correct, n_wrong)
@@ -394,12 +396,13 @@ def _select_shares(
     correct: Float[Tensor, "layer head"], wrong: Float[Tensor, "layer head"], n_correct: int, n_wrong: int
 ) -> tuple[float, list[HeadId], list[HeadId]]:
     # Shares are ratios of counts and a difference may equal γ exactly: rounding must not decide a strict inequality.
-    active = [HeadId(int(i), int(j)) for i, j in ((correct > 0) | (wrong > 0)).nonzero().tolist()]
-    threshold = Fraction(1, len(active))
-    gap = {h: Fraction(int(wrong[h]), n_wrong) - Fraction(int(correct[h]), n_correct) for h in active}
-    spurious = sorted((h for h in active if gap[h] > threshold), key=lambda h: (-gap[h], h))
-    salient = sorted((h for h in active if -gap[h] > threshold), key=lambda h: (gap[h], h))
-    return float(threshold), spurious, salient
+    # So differences are whole numbers, of parts of 1 / (n_wrong n_correct).
+    gap = wrong.long() * n_correct - correct.long() * n_wrong
+    active = int(((correct > 0) | (wrong > 0)).sum())
+    named = {HeadId(i, j): int(gap[i, j]) for i, j in (gap.abs() * active > n_wrong * n_correct).nonzero().tolist()}
+    spurious = sorted((h for h in named if named[h] > 0), key=lambda h: (-named[h], h))
+    salient = sorted((h for h in named if named[h] < 0), key=lambda h: (named[h], h))
+    return 1 / active, spurious, salient
 
 
 def contrast(

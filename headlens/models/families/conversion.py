@@ -80,7 +80,8 @@ def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tenso
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("stem.")} | {
             f"stem.{name}": tensor for name, tensor in stem.state_dict().items()
         }
-    if odd := [name for name, tensor in weights.items() if like[name].is_floating_point() > tensor.is_floating_point()]:
+    floating = {name for name, tensor in like.items() if tensor.is_floating_point()}
+    if odd := [name for name, tensor in weights.items() if name in floating and not tensor.is_floating_point()]:
         raise ModelError(
             f"The vision tower has {str(weights[odd[0]].dtype).removeprefix('torch.')} numbers for {odd[0]}.",
             "It was quantised: load it in float32, bfloat16 or float16.",
