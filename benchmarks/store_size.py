@@ -17,7 +17,7 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,20 +43,26 @@ def write_store(
     dtype: str,
     paths: list[str] | None = None,
     fingerprint: str = "none",
+    weights: torch.Tensor | None = None,
+    arrays: Mapping[str, torch.Tensor] | None = None,
 ) -> HeadStore:
-    """A store of random head states, through the same folder that extraction writes; of no image files, or of these."""
+    """A store of random head states, through the same folder that extraction writes; of no image files, or of these.
+
+    Weights and arrays, by row, may be given.
+    """
     torch.manual_seed(0)
     layers, heads, d_head, embed = (sizes[name] for name in ("layer", "head", "d_head", "embed"))
-    weights = torch.randn(layers, heads, d_head, embed) / embed**0.5
+    weights = torch.randn(layers, heads, d_head, embed) / embed**0.5 if weights is None else weights
     basis = dataclasses.replace(HeadBasis.of_weights(weights), stem=torch.zeros(embed))
     block, chunk = block_sizes(images, None)
     manifest = pd.DataFrame({"path": paths or ["none"] * images})
     plan = Plan("random", fingerprint, "none", images_digest(manifest), images, block, chunk, dtype, sizes, stem=False)
     folder = StoreFolder.create(Storage(path), plan, manifest, basis)
     for number in range(plan.n_blocks):
-        rows = len(plan.rows_of(number))
-        arrays = {name: torch.randn(plan.shape_of(name, rows)) for name in plan.names}
-        folder.write(number, {name: to_disk(values, plan.type_of(name))[0] for name, values in arrays.items()}, [])
+        rows = plan.rows_of(number)
+        block = {name: torch.randn(plan.shape_of(name, len(rows))) for name in plan.names}
+        block |= {name: values[rows.start : rows.stop] for name, values in (arrays or {}).items()}
+        folder.write(number, {name: to_disk(values, plan.type_of(name))[0] for name, values in block.items()}, [])
     folder.finish()
     return HeadStore.open(path)
 
