@@ -118,8 +118,8 @@ class BenchmarkTable:
             record["transductive"] = row.transductive
             for name in ("worst_group", "average"):
                 # The publication of the very method comes first in the list.
-                told = [getattr(one, name) for one in self._published_of(row.method)]
-                record[f"published_{name}"] = told[0] / 100 if told and told[0] is not None else None
+                described = [getattr(one, name) for one in self._published_of(row.method)]
+                record[f"published_{name}"] = described[0] / 100 if described and described[0] is not None else None
             record["failure"] = row.failure
             records.append(record)
         return pd.DataFrame(records)
@@ -141,8 +141,8 @@ class BenchmarkTable:
             cell[_LEAD] = _percent(row.lead, row.lead_interval, sign=True)
             cell["V"] = "–" if row.corrected_v is None else f"{row.corrected_v:.3f}"
             cell["p, random"] = "–" if row.random_p is None else f"{row.random_p:.3f} of {row.random_sets}"
-            told = [_told(one) for one in self._published_of(row.method)]
-            cell["published"] = "; ".join(told) or "–"
+            described = [_described(one) for one in self._published_of(row.method)]
+            cell["published"] = "; ".join(described) or "–"
             rows.append(cell)
         frame = pd.DataFrame(rows)
         unused = [] if any(row.lead is not None for row in self.rows) else [_LEAD]
@@ -182,8 +182,8 @@ class BenchmarkTable:
             lines.append(f"Could not be fitted here: {names}. {reason}")
         sources = dict.fromkeys(one.source for one in self.published)
         for source in sources:
-            told = ", ".join(f"{one.method} {_told(one)}" for one in self.published if one.source == source)
-            lines.append(f"Published worst group / average of this model: {told} ({source}).")
+            described = ", ".join(f"{one.method} {_described(one)}" for one in self.published if one.source == source)
+            lines.append(f"Published worst group / average of this model: {described} ({source}).")
         if missed := self.missed():
             lines.append(f"Published and not reached here (the interval lies below it): {missed}.")
         return lines
@@ -197,10 +197,10 @@ class BenchmarkTable:
         """The methods whose published worst-group accuracy lies above the interval measured here."""
         names = []
         for row in self.rows:
-            for told in self._published_of(row.method):
+            for described in self._published_of(row.method):
                 interval = row.interval.get("worst_group")
-                if told.worst_group and interval and 100 * interval[1] < told.worst_group:
-                    names.append(f"{row.method} ({100 * (row.worst_group or 0):.1f} against {told.worst_group})")
+                if described.worst_group and interval and 100 * interval[1] < described.worst_group:
+                    names.append(f"{row.method} ({100 * (row.worst_group or 0):.1f} against {described.worst_group})")
         return ", ".join(names)
 
     def markdown(self) -> str:
@@ -238,7 +238,7 @@ class BenchmarkTable:
         return self.frame().to_csv(index=False)
 
     def _published_of(self, method: str) -> list[Published]:
-        return [told for told in self.published if told.method == method]
+        return [described for described in self.published if described.method == method]
 
     def _repr_html_(self) -> str:
         return self.cells().to_html(index=False, escape=True)
@@ -325,7 +325,7 @@ def _percent(value: float | None, interval: Interval | None, sign: bool = False)
     return f"{written(value)} [{written(interval[0])}, {written(interval[1])}]"
 
 
-def _told(one: Published) -> str:
+def _described(one: Published) -> str:
     worst = "–" if one.worst_group is None else f"{one.worst_group}"
     return worst if one.average is None else f"{worst} / {one.average}"
 

@@ -192,7 +192,7 @@ def ablation_section(found: HeadAblation) -> Section:
     """Before and after the ablation of some heads, beside random heads."""
     rows = []
     for row in found.table().to_dict("records"):
-        of_v = row["measure"] == "Cramér's V"
+        of_v = row["measure"].startswith("Cramér's V")
         write, moved = (number, change) if of_v else (percent, points)
         rows.append(
             {

@@ -8,7 +8,7 @@ Three questions. Two are about the images of G_N (ours, beside the published rul
   labels are shuffled over the images; p = (1 + #{|difference| at least as large}) / (1 + n_permutations), two-sided.
   For all heads together, the largest of all heads' |difference| of each shuffle, each in standard deviations of its own
   over the shuffles, is what a head has to exceed (max-T, Westfall and Young 1993): few heads of hundreds can then be
-  told with a thousand shuffles, where a false-discovery rate would need as many shuffles as heads times a hundred.
+  tested with a thousand shuffles, where a false-discovery rate would need as many shuffles as heads times a hundred.
 
 And one about the rule itself, whatever it is: *stability* is how often each head is named where the locator runs on
 images that were drawn with replacement from the reference split.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from headlens.errors import LocateError
@@ -70,7 +71,8 @@ class HeadAblation(Shown):
     def shown(self) -> Table:
         """The table to be read: accuracies in per cent, the difference with its interval."""
         frame = self.table()
-        frame["unit"] = ["percent"] * (len(frame) - 1) + ["number"]
+        of_v = frame["measure"].str.startswith("Cramér's V")
+        frame["unit"] = np.where(of_v, "number", "percent")
         columns: dict[str, Kind | Column] = {
             "measure": "text",
             "before": "value",
