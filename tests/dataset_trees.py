@@ -16,7 +16,7 @@ FACET_COLUMNS = [
 
 
 def picture(path: Path, size: tuple[int, int] = (23, 19), orientation: int | None = None) -> None:
-    """An image whose red is x and whose green is y, so that a crop tells where it was cut."""
+    """An image whose red is x and whose green is y, so that a crop shows where it was cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = size
     pixels = np.zeros((height, width, 3), dtype=np.uint8)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import headlens as hl
+from headlens.document.correction import ablation_section
 from headlens.explore import ExplorerState
 from headlens.explore.state import NAME
 from headlens.locate import OBJECTIVES, Objective
@@ -131,6 +132,11 @@ def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) ->
     np.testing.assert_allclose(table["difference"], table["after"] - table["before"])
     assert (table["low"] <= table["difference"] + 1e-9).all()
     assert table.loc["worst group", "p"] == control.comparison().p
+    # V is no share of images, whether it is corrected or not.
+    for shown in (found.shown().text(), ablation_section(found).table):
+        of_v = shown.set_index("measure")["before"]
+        assert of_v["Cramér's V, bias-corrected"] == f"{found.association.before.corrected:.3f}"
+        assert of_v["Cramér's V"] == f"{found.association.before.cramers_v:.3f}"
 
 
 def test_half_a_layer_has_a_control_no_set_has_none_and_no_head_is_an_error(state: ExplorerState) -> None:

@@ -134,7 +134,7 @@ def test_a_planted_head_is_stable_and_clusters_are_drawn_together():
         return contrastive_from_margins(margins, decisions, conflicting)
 
     numbered = margins.clone()
-    numbered[:, 0, 0] = torch.arange(211).float() - 1000  # never the top head: it tells which images were drawn
+    numbered[:, 0, 0] = torch.arange(211).float() - 1000  # never the top head: it shows which images were drawn
     clusters = np.arange(211) // 7
     stability(spy, numbered, replace(decisions, clusters=torch.from_numpy(clusters)), mask, n_bootstrap=3)
     for rows in drawn:

@@ -1,6 +1,6 @@
 """Write testbed.md, testbed.json and its pictures: `make benchmark`, or `python docs/results/make.py [WORK_FOLDER]`.
 
-Needs the extras `figures` (kaleido, and a Chrome or Chromium, which it finds or is told of by BROWSER_PATH) and
+Needs the extras `figures` (kaleido, and a Chrome or Chromium, which it finds, or BROWSER_PATH names) and
 `captions` (shap). The work folder keeps images and head states, so that a second run is faster.
 """
 

@@ -166,11 +166,11 @@ def retrieval(k: int = 10) -> Extra:
 def _by_captions(one: Scored, k: int) -> Measures | None:
     captions = as_text(one.audit.data.test.manifest["caption"])
     rows = _drawn(np.flatnonzero(captions.notna().to_numpy()), one.audit.question.seed, _MOST)
-    told = [str(captions.iloc[row]) for row in rows]
-    texts = list(dict.fromkeys(told))
+    described = [str(captions.iloc[row]) for row in rows]
+    texts = list(dict.fromkeys(described))
     if len(texts) < 2:
         return None
-    relevant = np.asarray([[caption == text for text in texts] for caption in told])
+    relevant = np.asarray([[caption == text for text in texts] for caption in described])
     return _recalls(one, rows, texts, k, (relevant, relevant.T), "any")
 
 

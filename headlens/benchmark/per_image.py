@@ -6,9 +6,9 @@ Some suites correct images of different kinds differently. What a method builds 
 - GenderBias-VL classifies each image between two occupations of its own, and injects what distinguishes *these two*
   (LTC, arXiv 2505.17425): a method is built once for each two classes, with text pairs that name them.
 - With CounterAnimal's 45 animals, or 1,000 classes, there is no one list of salient heads or of pairs. LTC locates Z_Y
-  for every class, and injects what tells it from the class that it is mostly mistaken for. At test time the class is
-  not known; the one that zero-shot predicts is used instead (see `headlens.locate.by_class`), so that the result of an
-  image depends on that image alone.
+  for every class, and injects what distinguishes it from the class that it is mostly mistaken for. At test time the
+  class is not known; the one that zero-shot predicts is used instead (see `headlens.locate.by_class`), so that the
+  result of an image depends on that image alone.
 """
 
 from __future__ import annotations

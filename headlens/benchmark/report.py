@@ -143,7 +143,7 @@ def _margins(audit: Audit) -> list[Section]:
 
 
 def _occupations(audit: Audit) -> list[Section]:
-    """Where the manifest tells who holds an occupation: gaps before and after, beside that."""
+    """Where the manifest records who holds an occupation: gaps before and after, beside that."""
     manifest = audit.store.manifest
     if not {"percent_women", "candidates"} <= set(manifest.columns) or len(audit.attribute.value_names) != 2:
         return []
@@ -151,7 +151,7 @@ def _occupations(audit: Audit) -> list[Section]:
     assert audit.results.verdict is not None
     sections = []
     for name in dict.fromkeys(("zero-shot", audit.results.verdict.method)):
-        found = _told(audit, audit.results.predictions[name])
+        found = _described(audit, audit.results.predictions[name])
         if found:
             first, second = audit.attribute.value_names
             figure = plots.occupations(found, (first, second))
@@ -159,7 +159,7 @@ def _occupations(audit: Audit) -> list[Section]:
     return sections
 
 
-def _told(audit: Audit, predicted: np.ndarray) -> list[plots.Occupation]:
+def _described(audit: Audit, predicted: np.ndarray) -> list[plots.Occupation]:
     rows = audit.splits.test
     labels, values, names = audit.data.labels[rows], audit.data.values[rows], audit.task.classes
     manifest = audit.store.manifest.iloc[rows]
@@ -187,7 +187,7 @@ def _sets(
 ) -> list[Section]:
     """Where the sets of heads read, and which words they go with."""
     sets = head_sets(audit, attribute)
-    told = "; ".join(
+    described = "; ".join(
         f"{name}: {', '.join(map(str, heads))}" for name, heads in sets.items() if len(heads) < audit.store.n_heads
     )
     sections = []
@@ -197,7 +197,7 @@ def _sets(
                 Section(
                     "Where the sets of heads read",
                     "What the heads of a set contribute together, patch by patch, along the predicted class less the "
-                    f"candidate class that it is compared with: orange speaks for the prediction. {told}.",
+                    f"candidate class that it is compared with: orange speaks for the prediction. {described}.",
                     set_maps(audit, sets, images),
                 )
             )

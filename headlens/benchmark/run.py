@@ -125,9 +125,9 @@ def run(
     assert audit.results is not None
     source = given_heads.source if given_heads else f"the benchmark {asked.name}, by {asked.attribute.name}"
     heads = heads_of(audit, source, {audit.task.classes[i]: own for i, own in by_class.items()})
-    told = _told_heads(heads, given_heads, unlocated)
+    described = _described_heads(heads, given_heads, unlocated)
     judged = _verdict_note(audit.results, bool(by_class))
-    notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, told, *said, idle, judged)
+    notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, described, *said, idle, judged)
     rows = rows_of(audit, failed)
     scored = [row.method for row in rows if row.method in audit.results.predictions]
     return (
@@ -240,7 +240,7 @@ def _without_heads(audit: Audit) -> str:
     return f"No head was located for {', '.join(idle)}: these rows repeat what is left without heads." if idle else ""
 
 
-def _told_heads(heads: TransferredHeads, source: TransferredHeads | None, unlocated: str) -> str:
+def _described_heads(heads: TransferredHeads, source: TransferredHeads | None, unlocated: str) -> str:
     """A sentence on the heads of this table."""
     if unlocated:
         return ""
@@ -248,11 +248,11 @@ def _told_heads(heads: TransferredHeads, source: TransferredHeads | None, unloca
         ", ".join(str(HeadId(*head)) for head in own) or "none" for own in (heads.spurious, heads.salient)
     )
     how = "Heads" if source is None else f"Heads, transferred from {source.source}"
-    told = f"{how}: spurious {spurious}; salient {salient}"
+    described = f"{how}: spurious {spurious}; salient {salient}"
     if heads.by_class:
         sizes = [len(own) for own in heads.by_class.values()]
-        told += f", where a class has none of its own; {len(sizes)} classes have {min(sizes)} to {max(sizes)} each"
-    return f"{told}."
+        described += f", where a class has none of its own; {len(sizes)} classes have {min(sizes)} to {max(sizes)} each"
+    return f"{described}."
 
 
 def _named(model: str) -> tuple[str, str | None]:

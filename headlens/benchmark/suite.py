@@ -36,7 +36,7 @@ class Published:
         model, pretrained: as open_clip names them.
         method: the registered method that it corresponds to.
         source: where the number stands.
-        worst_group, average: in per cent; None where it is not told.
+        worst_group, average: in per cent; None where it is not known.
     """
 
     model: str

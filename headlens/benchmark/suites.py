@@ -194,7 +194,7 @@ def _genderbias_vl() -> Suite:
 
 
 def _disadvantaged(audit: Audit) -> list[tuple[str, str]] | None:
-    """The value on which each of the most biased occupations of the reference split is told worse."""
+    """The value on which each of the most biased occupations of the reference split is recognised worse."""
     rows = audit.splits.reference
     labels, values = audit.data.labels[rows], audit.data.values[rows]
     right = audit.evidence.logits.argmax(dim=-1).numpy() == labels

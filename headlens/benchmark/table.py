@@ -117,8 +117,8 @@ class BenchmarkTable:
             record["transductive"] = row.transductive
             for name in ("worst_group", "average"):
                 # The publication of the very method comes first in the list.
-                told = [getattr(one, name) for one in self._published_of(row.method)]
-                record[f"published_{name}"] = told[0] / 100 if told and told[0] is not None else None
+                described = [getattr(one, name) for one in self._published_of(row.method)]
+                record[f"published_{name}"] = described[0] / 100 if described and described[0] is not None else None
             record["failure"] = row.failure
             records.append(record)
         return pd.DataFrame(records)
@@ -189,8 +189,8 @@ class BenchmarkTable:
             lines.append(f"Could not be fitted here: {names}. {reason}")
         sources = dict.fromkeys(one.source for one in self.published)
         for source in sources:
-            told = ", ".join(f"{one.method} {_accuracies(one)}" for one in self.published if one.source == source)
-            lines.append(f"Published worst group / average of this model: {told} ({source}).")
+            values = ", ".join(f"{one.method} {_accuracies(one)}" for one in self.published if one.source == source)
+            lines.append(f"Published worst group / average of this model: {values} ({source}).")
         if missed := self.missed():
             lines.append(f"Published and not reached here (the interval lies below it): {missed}.")
         return lines
@@ -204,10 +204,10 @@ class BenchmarkTable:
         """The methods whose published worst-group accuracy lies above the interval measured here."""
         names = []
         for row in self.rows:
-            for told in self._published_of(row.method):
+            for described in self._published_of(row.method):
                 interval = row.interval.get("worst_group")
-                if told.worst_group and interval and 100 * interval[1] < told.worst_group:
-                    names.append(f"{row.method} ({100 * (row.worst_group or 0):.1f} against {told.worst_group})")
+                if described.worst_group and interval and 100 * interval[1] < described.worst_group:
+                    names.append(f"{row.method} ({100 * (row.worst_group or 0):.1f} against {described.worst_group})")
         return ", ".join(names)
 
     def markdown(self) -> str:
@@ -245,7 +245,7 @@ class BenchmarkTable:
         return self.frame().to_csv(index=False)
 
     def _published_of(self, method: str) -> list[Published]:
-        return [told for told in self.published if told.method == method]
+        return [one for one in self.published if one.method == method]
 
     def _repr_html_(self) -> str:
         return self.shown()._repr_html_()

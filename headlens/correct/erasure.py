@@ -1,6 +1,6 @@
 """Erasing an attribute linearly from whole embeddings, or from the contributions of chosen heads.
 
-Least-squares concept erasure is the least change after which no linear map of the result tells the concept's values.
+Least-squares concept erasure is the least change after which no linear map of the result recovers the concept.
 
 Follows Belrose et al. 2023, *LEACE: Perfect linear concept erasure in closed form* (arXiv 2306.03819), through the
 package `concept-erasure`:

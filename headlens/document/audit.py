@@ -35,7 +35,7 @@ from headlens.document.html import write
 from headlens.errors import CorrectionError
 from headlens.plots.style import shorten
 from headlens.steps import reproduce
-from headlens.tables import Table, plain
+from headlens.tables import Table, listed, plain
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -169,7 +169,7 @@ def _question(audit: Audited) -> dict[str, object]:
         "Model": audit.store.model_name,
         "Images": f"{len(audit.splits.test):,} scored; {len(audit.splits.reference):,} others, the reference, to find "
         "heads and fit corrections on",
-        "Classes": ", ".join(audit.task.classes),
+        "Classes": listed(audit.task.classes, 30),
         "Attribute": f"{audit.attribute.name}: {', '.join(audit.attribute.value_names)}{inferred}",
     }
 

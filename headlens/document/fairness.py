@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headlens.steps.audited import Audited
 
 LIMITS = (
-    "Cramér's V tells how strongly an attribute and the predicted class go together, not whether that is wrong: where "
+    "Cramér's V shows how strongly an attribute and the predicted class go together, not whether that is wrong: where "
     "the classes themselves go together with the attribute, right predictions do too.",
     "Not shown is not absent: other prompts, another attribute or more images may show it. Diffuse says that this "
     "locator found no few heads, not that there are none.",

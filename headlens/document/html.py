@@ -187,7 +187,7 @@ def _hash(script: str) -> str:
 
 
 def _umask() -> int:
-    """The mask for new files, which mkstemp does not heed; it can only be read by setting it."""
+    """The mask for new files, which mkstemp ignores; it can only be read by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

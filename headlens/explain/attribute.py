@@ -6,7 +6,7 @@ the head can write to and C the covariance of its contributions, the attribute's
 of unit norm): a rank of 1 says that no text of the bank has more of the head. The values' separation is the difference
 of the two groups' mean projections in pooled standard deviations d, with the interval d ± 1.96 se of Hedges and Olkin
 (1985), se² = (n₁ + n₀)/(n₁ n₀) + d²/(2(n₁ + n₀)); along the concept vector, and along each pole of the head, which
-needs no words. The last tells a head that carries the attribute in a direction that the attribute's texts do not name.
+needs no words. The last finds a head that carries the attribute in a direction that the attribute's texts do not name.
 """
 
 from __future__ import annotations

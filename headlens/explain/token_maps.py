@@ -95,7 +95,7 @@ def own_maps(
 def as_seen(clip: HookedCLIP, image: Float[Tensor, "channel height width"]) -> UInt8[np.ndarray, "height width 3"]:
     """The pixels that the model saw, cropped as it saw them, in the colours that a person would see.
 
-    A preprocessing ends in an affine map of each channel; what it makes of black and of white tells how to undo it.
+    A preprocessing ends in an affine map of each channel; what it makes of black and of white shows how to undo it.
     """
     black, white = (clip.preprocess(Image.new("RGB", (64, 64), colour)).to(image) for colour in ("black", "white"))
     low, high = black.amin(dim=(1, 2), keepdim=True), white.amax(dim=(1, 2), keepdim=True)

@@ -1,4 +1,4 @@
-// A figure that is drawn anew in place, in the colours of the notebook's theme, and tells which point was clicked with
+// A figure that is drawn anew in place, in the colours of the notebook's theme, and reports which point was clicked with
 // which keys held.
 // plotly.js comes with one of the panes of a page and serves them all.
 

@@ -53,7 +53,7 @@ class Pane(anywidget.AnyWidget):
     ):
         super().__init__(library=_library() if library else "", heads=heads)
         if on_click is not None:
-            self.on_msg(lambda _, told, __: on_click(told["x"], told["y"], told["number"], told["add"]))
+            self.on_msg(lambda _, said, __: on_click(said["x"], said["y"], said["number"], said["add"]))
 
     def draw(self, figure: go.Figure | None, pressed: Iterable[tuple[int, int]] = ()) -> None:
         """Replace the figure; None for an empty pane.

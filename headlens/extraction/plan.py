@@ -136,7 +136,7 @@ class Plan:
             stem=cfg.pool != "tok",
             pool=cfg.attention_pool is not None and cfg.attention_pool.d_mlp > 0,
             autocast=None if autocast is None else str(autocast).removeprefix("torch."),
-            description=None if (told := getattr(clip, "description", None)) is None else told.as_dict(),
+            description=None if (described := getattr(clip, "description", None)) is None else described.as_dict(),
         )
 
     @property

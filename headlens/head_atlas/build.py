@@ -257,13 +257,13 @@ _SCORES: tuple[tuple[str, str, Any], ...] = (
 def _key(found: Measured) -> str:
     """The name of this atlas: equal for the same model, images and question."""
     asked = found.question
-    told = {
+    described = {
         "format": FORMAT, "model": found.store.fingerprint, "rows": found.store.rows.tolist(),
         "manifest": found.store.manifest_digest, "task": None if asked.task is None else asked.task.to_dict(),
         "attribute": None if asked.attribute is None else asked.attribute.to_dict(), "bank": found.bank.digest(),
         "splits": asked.splits, "seed": asked.seed,
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _claim(root: Path, key: str) -> None:
@@ -291,8 +291,8 @@ def _finished(root: Path) -> tuple[str, Path]:
 
 def _script(key: str, name: str, record: Any) -> bytes:
     # ASCII alone: U+2028 would end a line of a script.
-    told = ", ".join(json.dumps(one, allow_nan=False, separators=(",", ":")) for one in (key, name, record))
-    return f"headlensAtlas.add({told});\n".encode("ascii")
+    described = ", ".join(json.dumps(one, allow_nan=False, separators=(",", ":")) for one in (key, name, record))
+    return f"headlensAtlas.add({described});\n".encode("ascii")
 
 
 def _read(path: Path) -> list[Any]:

@@ -147,7 +147,7 @@ def _zip_kind(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             for entry in archive.infolist():
-                if entry.CRC:  # torch can be told to write none
+                if entry.CRC:  # torch can be set to write none
                     with archive.open(entry) as file:
                         while file.read(1 << 20):
                             pass

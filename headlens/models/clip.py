@@ -311,7 +311,7 @@ class HookedCLIP(nn.Module):
 
 
 def _warn_of_cut_texts(tokenizer: Any, texts: Sequence[str], tokens: Int[Tensor, "text context"]) -> None:
-    """Name texts whose end the tokenizer dropped: what tells one prompt from another may stand there."""
+    """Name texts whose end the tokenizer dropped: what distinguishes one prompt from another may stand there."""
     inner, context = getattr(tokenizer, "tokenizer", None), tokens.shape[1]
     for row in (tokens[:, -1] != (getattr(inner, "pad_token_id", None) or 0)).nonzero()[:, 0].tolist():
         if inner is not None:  # open_clip's wrappers around tokenizers of transformers

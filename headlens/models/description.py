@@ -206,7 +206,7 @@ class ModelDescription:
         """Everything as name and text, in the order in which it is read."""
         act = "unknown" if self.nonlinearity is None else SPELLED.get(self.nonlinearity, self.nonlinearity)
         pixels = "a transform that is not read" if self.preprocessing is None else str(self.preprocessing)
-        told = {
+        described = {
             "model": self.label,
             "source": self.source,
             "nonlinearity": f"{act} (from {self.nonlinearity_from})",
@@ -214,8 +214,8 @@ class ModelDescription:
             "position embeddings": self.positions,
             "text context": self.context,
         }
-        told |= {"note": " ".join(self.notes)} if self.notes else {}
-        return told | ({"assumed": " ".join(self.assumptions)} if self.assumptions else {})
+        described |= {"note": " ".join(self.notes)} if self.notes else {}
+        return described | ({"assumed": " ".join(self.assumptions)} if self.assumptions else {})
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""

@@ -379,21 +379,21 @@ def _check_fit(tensors: Tensors, wanted: Mapping[str, tuple[int, ...]], weights:
     other = [one for one in wanted if one in tensors and tuple(tensors[one].shape) != wanted[one]]
     if not (missing or unknown or other):
         return
-    told = []
+    described = []
     if not any(one in wanted for one in tensors):
-        told.append(f"none of its {len(tensors)} tensors has a name of that model's; it has {_few(unknown)}")
+        described.append(f"none of its {len(tensors)} tensors has a name of that model's; it has {_few(unknown)}")
     else:
         if missing:
-            told.append(f"it lacks {len(missing)} of {len(wanted)} tensors: {_few(missing)}")
+            described.append(f"it lacks {len(missing)} of {len(wanted)} tensors: {_few(missing)}")
         if unknown:
-            told.append(f"it has {len(unknown)} that {name} does not have: {_few(unknown)}")
+            described.append(f"it has {len(unknown)} that {name} does not have: {_few(unknown)}")
     if other:
         shapes = [f"{one} is {list(tensors[one].shape)} where {name} has {list(wanted[one])}" for one in other]
-        told.append(f"{len(other)} of its tensors have another shape: {'; '.join(shapes[:3])}")
+        described.append(f"{len(other)} of its tensors have another shape: {'; '.join(shapes[:3])}")
     kind = f" (in the format of {weights.format})" if weights.format and weights.format != "open_clip" else ""
     fitting = fitting_architectures(weights)
     raise ModelError(
-        f"{weights.origin}{kind} does not hold the weights of {name}: {'; '.join(told)}.",
+        f"{weights.origin}{kind} does not hold the weights of {name}: {'; '.join(described)}.",
         f"Its shapes are of another architecture, {', '.join(fitting)}: name that."
         if fitting and name not in fitting
         else "Name the architecture that it was trained with, or save the whole state dict of that model.",

@@ -74,8 +74,8 @@ def groups(
         row = names.index(_worst(one)) + average
         worst.append((max(ends[row][1], values[row]) + 0.02, y[row], f"worst group of {style.label(one.method, 40)}"))
     marker = {"symbol": "triangle-left"}
-    at, rows_of, told = [one[0] for one in worst], [one[1] for one in worst], [one[2] for one in worst]
-    figure.add_trace(style.dots("worst group of the method", at, rows_of, told, palette.INK, marker=marker))
+    at, rows_of, described = [one[0] for one in worst], [one[1] for one in worst], [one[2] for one in worst]
+    figure.add_trace(style.dots("worst group of the method", at, rows_of, described, palette.INK, marker=marker))
     if chance is not None:
         figure.add_vline(x=chance, line={"color": palette.INK_SOFT, "width": 1.5, "dash": "dot"})
         figure.add_scatter(
@@ -89,7 +89,7 @@ def groups(
         figure,
         title,
         " ".join(
-            [f"Accuracy of {len(first.groups)} groups with {len(evaluations)} methods.", *map(_told, evaluations)]
+            [f"Accuracy of {len(first.groups)} groups with {len(evaluations)} methods.", *map(_described, evaluations)]
         ),
         plot=(max(28, 15 * len(evaluations)) * len(rows) + 10, 480),
         legend=True,
@@ -122,7 +122,7 @@ def _worst(one: Evaluation) -> str:
     return min(one.groups, key=lambda name: one.groups[name])
 
 
-def _told(one: Evaluation) -> str:
+def _described(one: Evaluation) -> str:
     interval = one.interval.get("worst_group")
     among = f" ({one.level:.0%} interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
     return (
@@ -309,9 +309,9 @@ def _measure_axis(measure: Measure, ends: Sequence[tuple[float, float]]) -> dict
 def _hover(effect: ClassEffect, measure: Measure) -> str:
     name, form = MEASURES[measure]
     before, after = _ends(effect, measure)
-    told = f"{before:{form}} before, {after:{form}} after" if np.isfinite(before + after) else "not known"
+    described = f"{before:{form}} before, {after:{form}} after" if np.isfinite(before + after) else "not known"
     return (
-        f"<b>{style.label(effect.name)}</b>, {effect.images} images<br>{name}: {told}"
+        f"<b>{style.label(effect.name)}</b>, {effect.images} images<br>{name}: {described}"
         f"<br>{effect.changed} predictions changed: {effect.corrected} corrected, {effect.newly_wrong} newly wrong"
     )
 
@@ -365,8 +365,8 @@ def margins(
     medians = []
     for i, (method, own) in enumerate(values.items()):
         ends = np.stack([np.percentile(style.array(own)[member == name], _ENDS) for name in names], axis=1)
-        told = ", ".join(f"{name} {value:+.3f}" for name, value in zip(names, ends[2], strict=True))
-        medians.append(f"{method}: {told}")
+        described = ", ".join(f"{name} {value:+.3f}" for name, value in zip(names, ends[2], strict=True))
+        medians.append(f"{method}: {described}")
         figure.add_box(
             y=[row + style.beside(i, len(values), 0.82) for row in range(len(names))],
             **dict(zip(("lowerfence", "q1", "median", "q3", "upperfence"), ends, strict=True)),
@@ -448,14 +448,14 @@ def confusion(
     left = len(classes) - len(drawn)
     # Pixels of a cell: on a wide page four matrices stand side by side without a scroll bar.
     side = min(30, max(24, 896 // (len(counts) * len(names)))) if len(names) <= 12 else 20
-    told = [
+    described = [
         f"{name}: " + ", ".join(f"{classes[i]} {shares[name][i, i]:.0%}" for i in drawn if matrix[i].sum())
         for name, matrix in counts.items()
     ]
     return style.finish(
         figure,
         title,
-        f"Confusion matrices, each in per cent of its true classes. Correct with {'; '.join(told)}.",
+        f"Confusion matrices, each in per cent of its true classes. Correct with {'; '.join(described)}.",
         plot=(max(120, side * len(names)), max(420, 130 + len(counts) * max(150, side * len(names)))),
         margin={"t": 34, "b": 96},
         note=f"{left} further classes, which are classified better, are not drawn." if left else "",

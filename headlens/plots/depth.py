@@ -46,13 +46,13 @@ def logit_lens(lens: LogitLens, image: int | None = None, title: str = "") -> go
             )
         )  # fmt: skip
     of = f"the mean of {len(values)} images" if image is None else f"image {image}"
-    told = [
+    described = [
         f"{text}: {shown[0, i]:+.2f} at the stem, {shown[-1, i]:+.2f} at the end" for i, text in enumerate(lens.texts)
     ]
     return style.finish(
         figure,
         title,
-        f"Cosine of the residual stream's reading with each text by layer, {of}. {'; '.join(told)}.",
+        f"Cosine of the residual stream's reading with each text by layer, {of}. {'; '.join(described)}.",
         plot=(320, 560),
         legend=True,
         xaxis={"type": "category", "title": {"text": "residual stream after"}},
@@ -90,11 +90,11 @@ def direct_effects(
             hover = [f"<b>{row.component}</b>: {row.effect:+.4f} ({row.share:.1%} of all)" for row in part.itertuples()]
             figure.add_trace(style.bars(part["effect"], rows, hover, palette.METHODS[place], name=kind))
     note = f"{len(rest)} further components add up to {rest['effect'].sum():+.3f}." if len(rest) else ""
-    told = ", ".join(f"{row.component} {row.effect:+.3f}" for row in shown.itertuples())
+    described = ", ".join(f"{row.component} {row.effect:+.3f}" for row in shown.itertuples())
     return style.finish(
         figure,
         title or f"Direct effect on {what}",
-        f"Components ranked by direct effect on {what}, mean of {len(lens.effects)} images: {told}.",
+        f"Components ranked by direct effect on {what}, mean of {len(lens.effects)} images: {described}.",
         plot=(_ROW * len(shown), 560),
         legend=True,
         note=note,

@@ -440,8 +440,8 @@ def _extremes(values: np.ndarray, unit: str) -> str:
     if not np.isfinite(values).any():
         return f"{text}."
     ends = [np.unravel_index(int(find(values)), values.shape) for find in (np.nanargmin, np.nanargmax)]
-    told = [f"{values[at]:.3g}{f' {unit}' if unit else ''} (head {HeadId(*map(int, at))})" for at in ends]
-    return f"{text}, from {told[0]} to {told[1]}."
+    described = [f"{values[at]:.3g}{f' {unit}' if unit else ''} (head {HeadId(*map(int, at))})" for at in ends]
+    return f"{text}, from {described[0]} to {described[1]}."
 
 
 def _half_flagged(candidates: Candidates) -> list[_Outline]:

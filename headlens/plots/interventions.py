@@ -183,8 +183,8 @@ def shares(
 
 def _alone(share: HeadShare) -> _Row:
     part = "" if share.share is None else f"{share.share:.0%}"
-    told = f", {part} of what all do together" if part else ""
-    hover = f"<b>{share.head}</b> alone: V {share.change:+.3f}, to {share.cramers_v:.3f}{told}"
+    described = f", {part} of what all do together" if part else ""
+    hover = f"<b>{share.head}</b> alone: V {share.change:+.3f}, to {share.cramers_v:.3f}{described}"
     hover += f"<br>accuracy {share.accuracy:.1%}"
     return _Row("one head alone", str(share.head), share.change, hover, written=part)
 
@@ -211,13 +211,13 @@ def _effect(kind: str, name: str, change: AssociationChange) -> _Row:
 
 
 def _shares_in_words(ranked: Sequence[HeadShare], change: AssociationChange, total: TotalEffect | None) -> str:
-    told = ", ".join(
+    described = ", ".join(
         f"{one.head} {one.change:+.3f}" + ("" if one.share is None else f" ({one.share:.0%})") for one in ranked[:8]
     )
     further = f" and {len(ranked) - 8} more" if len(ranked) > 8 else ""
     low, high = change.interval["cramers_v"]
     text = (
-        f"Bars of the change of Cramér's V. Each candidate alone: {told}{further}. All together:"
+        f"Bars of the change of Cramér's V. Each candidate alone: {described}{further}. All together:"
         f" {change.difference['cramers_v']:+.3f} ({change.level:.0%} interval {low:+.3f} to {high:+.3f})."
     )
     if total is not None:
@@ -300,8 +300,8 @@ def flow(
     note = ""
     if len(rest):
         left = {name: int(matrix[rest[:, 0], rest[:, 1]].sum()) for name, matrix in parts.items()}
-        told = "" if by_fate is None else f": {', '.join(f'{count} {name}' for name, count in left.items())}"
-        note = f"{len(rest)} smaller flows together: {sum(left.values())} images{told}."
+        described = "" if by_fate is None else f": {', '.join(f'{count} {name}' for name, count in left.items())}"
+        note = f"{len(rest)} smaller flows together: {sum(left.values())} images{described}."
     fates = ", ".join(f"{count} {name}" for name, count in fate.items())
     largest = "; ".join(f"{classes[i]} to {classes[j]} ({int(transitions[i, j])})" for i, j in pairs[:3])
     return style.finish(

@@ -56,10 +56,10 @@ def gallery(
     Raises:
         HeadlensError: for no picture, or captions that are not as many as the pictures.
     """
-    told = captions if captions is not None else {name: [""] * len(row) for name, row in images.items()}
+    texts_of = captions if captions is not None else {name: [""] * len(row) for name, row in images.items()}
     style.refuse(
-        any(map(len, images.values())) and all(len(told.get(name, ())) == len(row) for name, row in images.items()),
-        f"There are {sum(map(len, images.values()))} pictures, with {sum(map(len, told.values()))} captions.",
+        any(map(len, images.values())) and all(len(texts_of.get(name, ())) == len(row) for name, row in images.items()),
+        f"There are {sum(map(len, images.values()))} pictures, with {sum(map(len, texts_of.values()))} captions.",
         "Give at least one picture, and captions in rows of the same names and lengths, or None.",
     )
     columns = max(map(len, images.values()))
@@ -72,7 +72,7 @@ def gallery(
             x=0, xref="paper", xshift=-8, xanchor="right", y=i * row_height + _PLACE / 2, yref="y", yanchor="middle",
             text=style.lines(name, 11), showarrow=False, font={"size": 12},
         )  # fmt: skip
-        for j, (picture, caption) in enumerate(zip(row, told[name], strict=True)):
+        for j, (picture, caption) in enumerate(zip(row, texts_of[name], strict=True)):
             left, top, middle = j * _PLACE + 4, i * row_height + 4, j * _PLACE + _PLACE / 2
             if picture is None:
                 blank = {"x0": left, "x1": left + SIDE, "y0": top, "y1": top + SIDE}
@@ -90,7 +90,7 @@ def gallery(
             y.append(i * row_height + _PLACE / 2)
             hover.append(f"<b>{style.label(name, 40)}</b>, number {j + 1}<br>{style.label(caption, 120)}")
         lost = sum(picture is None for picture in row)
-        texts = "; ".join(style.plain(text) for text in told[name] if text)
+        texts = "; ".join(style.plain(text) for text in texts_of[name] if text)
         parts.append(
             f"{name}: {len(row)} images" + (f" ({texts})" if texts else "") + (f", {lost} not found" if lost else "")
         )

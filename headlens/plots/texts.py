@@ -84,13 +84,13 @@ def textspan(explanation: Explanation, title: str | None = None) -> go.Figure:
         f"<br>{_stability(one)}",
         font={"color": palette.INK_SOFT}, align="left",
     )  # fmt: skip
-    told = "; ".join(f"{t} ({c}, {s:.1%})" for t, c, s in zip(one.texts, one.categories, one.share, strict=True))
+    parts = "; ".join(f"{t} ({c}, {s:.1%})" for t, c, s in zip(one.texts, one.categories, one.share, strict=True))
     by = ", ".join(f"{name} {value:.1%}" for name, value in list(one.by_category.items())[:5])
     return style.finish(
         figure,
         f"{one.head}: {one.label}" if title is None else title,
         f"{one.head}, {one.label}: {len(one.texts)} texts explain {one.explained:.1%} of its variance."
-        f" In the order of choice: {told or 'none'}. By category: {by or 'none'}.",
+        f" In the order of choice: {parts or 'none'}. By category: {by or 'none'}.",
         plot=(_ROW * rows, 860),
         margin={"t": 78, "b": 84, "l": 60},
         bargap=0.28,
@@ -110,7 +110,7 @@ def _stability(one: Explanation) -> str:
         ("{:.0%} of that chosen again in samples of the images", one.image_stability),
         ("halves of the bank agree by {:.0%}", one.bank_stability),
     )
-    return "; ".join(told.format(value) for told, value in known if value is not None)
+    return "; ".join(parts.format(value) for parts, value in known if value is not None)
 
 
 def shapley(shares: Mapping[str, Mapping[str, float]], captions: int, title: str = "") -> go.Figure:
@@ -148,14 +148,14 @@ def shapley(shares: Mapping[str, Mapping[str, float]], captions: int, title: str
                 insidetextanchor="middle", textangle=0, textfont={"color": palette.INK_STRONG, "size": 12},
             )
         )  # fmt: skip
-    told = [
+    parts = [
         f"{name}: {', '.join(f'{k} {v:.0%}' for k, v in zip(kinds, own, strict=True))}."
         for name, own in zip(sets, numbers, strict=True)
     ]
     return style.finish(
         figure,
         title,
-        f"Stacked bars of the share of Shapley values by kind of word, means of {captions} captions. {' '.join(told)}",
+        f"Stacked bars of the share of Shapley values by kind of word, means of {captions} captions. {' '.join(parts)}",
         plot=(46 * len(sets), 480),
         margin={"b": 56, "l": 24},
         legend=True,

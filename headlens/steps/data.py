@@ -567,7 +567,7 @@ def choose_splits(
             raise ManifestError(
                 f"The {name} part has {len(part)} labelled images with {held} value{'' if held == 1 else 's'} of the "
                 "attribute; at least two are needed.",
-                "Use other splits or add images: an attribute that never varies cannot be told from the rest.",
+                "Use other splits or add images: an attribute that never varies cannot be distinguished from the rest.",
             )
     if left := sum(map(len, rows)) - sum(map(len, kept)):
         note += f" {left} images without a value of the attribute are left out."

@@ -62,6 +62,7 @@ from headlens.states import Moments
 from headlens.steps.data import AuditData, nearest
 from headlens.steps.record import GIVEN, Groups, Locate
 from headlens.steps.texts import TextEmbeddings, bank_embeddings
+from headlens.tables import listed
 
 
 class Evidence:
@@ -280,9 +281,10 @@ def _groups_in_words(groups: ConflictingGroups) -> str:
         "majority": "each class's rarer values in the reference split",
         "accuracy": "the values on which each class is classified worse, because the reference split is balanced",
     }[groups.rule]
-    listed = ", ".join(f"{c}/{v} ({n} images)" for (c, v), n in zip(groups.groups, groups.sizes, strict=True))
-    tied = f" No value leads in {', '.join(groups.tied)}, which are left out." if groups.tied else ""
-    return f"Conflicting groups: {listed}; {how}.{tied}"
+    sizes = list(zip(groups.groups, groups.sizes, strict=True))
+    named = listed((f"{c}/{v} ({n} {'image' if n == 1 else 'images'})" for (c, v), n in sizes), 12)
+    tied = f" No value leads in {listed(groups.tied, 12)}: left out." if groups.tied else ""
+    return f"Conflicting groups: {named}; {how}.{tied}"
 
 
 # ---- locators -------------------------------------------------------------------------------------------------------

@@ -71,8 +71,8 @@ def load_open_clip(name: str = "testbed") -> tuple[nn.Module, Callable[..., Any]
     Raises:
         ModelError: for a name that no testbed model has.
     """
-    told = _card(name)
-    size = Size(**told["recipe"].get("size", {}))
+    described = _card(name)
+    size = Size(**described["recipe"].get("size", {}))
     return restore(WEIGHTS / f"{model_name(name)}.safetensors", worlds_of(name), size)
 
 
@@ -104,17 +104,17 @@ def card(name: str = "testbed", world: str | None = None) -> dict[str, Any]:
             f"testbed-{model_name(name)} was trained on: {', '.join(known)}; not on {world!r}.",
             "Name one of these, or leave it out.",
         )
-    told = _card(name)
-    worlds = told.pop("worlds", None)
-    return told if worlds is None else told | worlds[world or known[-1]]
+    described = _card(name)
+    worlds = described.pop("worlds", None)
+    return described if worlds is None else described | worlds[world or known[-1]]
 
 
 def _card(name: str) -> dict[str, Any]:
     path = WEIGHTS / f"{model_name(name)}.json"
     if not path.is_file():
         raise ModelError(f"The card of a testbed model is missing: {path.name}.", "Run make testbed to train it.")
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return told
+    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return described
 
 
 # ---- network ---------------------------------------------------------------------------------------------------------
