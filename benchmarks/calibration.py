@@ -505,7 +505,7 @@ def _of_gains(generator: np.random.Generator, draws: int) -> Iterator[dict[str, 
         for worst, best, after, third in cells:
             before, later = np.array([worst, worst, best, best]), np.array([after, after, after, third])
             counts = generator.multinomial(images, _moves(before, later), (draws, 4)).reshape(draws, 4, 2, 2)
-            paired = Paired.of(counts)
+            paired = Paired.of(counts.astype(float))
             value = float(later.min() - before.min())
             cell = f"{images} images a group, two from {worst:.2f} and two from {best:.2f} to {after:.2f}"
             known = paired.change(np.eye(4)[0], float(norm.isf(0.025)))
