@@ -613,8 +613,8 @@ TEXTS = {
     "how many get p ≤ .05, of 5 % by the nominal level, and how many pass the verdict's condition, which also asks "
     "that pooled layers favour no sets of the located ones. Located and drawn sets are exchangeable here, so that 5 % "
     "holds by construction but for pooled layers: 100 runs give 1 to 10, and 500 runs 16 to 35, in 95 % of the rows. "
-    "Three heads in one layer lie outside by the dependence; with seeds 1,000 to 1,299 they gave 16 of 300, and 10 by the "
-    "worst group.",
+    "Three heads in one layer lie outside by the dependence; with seeds 1,000 to 1,299 they gave 16 of 300, and 10 by "
+    "the worst group.",
     "locators": "## Locators\n\n`any` is the share of runs in which a head was named; a locator that refuses names "
     "none. Precision is over the runs that name one. The ten classes have 1,500 images, the other worlds "
     "1,200 or as named.",
