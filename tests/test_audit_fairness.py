@@ -196,7 +196,7 @@ def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1,
         (2, bias(p=0.2), 1.0, "not shown", "too often"),
         (2, bias(p=0.2, detectable=0.16), 1.0, "inconclusive", "show only an effect √D above 0.40"),
         (2, bias(low=-0.9), 1.0, "inconclusive", "would not show even its full removal"),
-        (2, bias(after=0.27, low=0.01, accuracy=-0.06), 0.9, "diffuse", "20 %; accuracy changes by -6.0 points"),
+        (2, bias(after=0.27, low=0.01, accuracy=-0.06), 0.9, "diffuse", "20 %; average accuracy falls by 6.0 points"),
         (2, bias(d=0.009), 1.0, "not shown", "less than 0.1"),
     ],
 )
