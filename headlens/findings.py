@@ -135,8 +135,11 @@ def check_prompts(what: str, prompts: Mapping[str, Sequence[str]]) -> tuple[Find
         what: what has these names: "classes", or an attribute.
         prompts: the prompts of each name.
     """
-    codes = {name: next((text for text in texts if name in text), "") for name, texts in prompts.items()}
-    codes = {name: text for name, text in codes.items() if text and is_code(name)}
+    codes = {}
+    for name in filter(is_code, prompts):
+        word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")  # 'm' is not in 'a photo of a man'
+        if text := next(filter(word.search, prompts[name]), None):
+            codes[name] = text
     if not codes:
         return ()
     first = next(iter(codes.values()))

@@ -82,8 +82,8 @@ def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None =
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(where, str(error).split(",")[0]) from error
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
-        if isinstance(source, Path) and (kind := _other_kind(source)):
-            raise ImageError(f"The image {where} is {kind[0]}.", kind[1]) from error
+        if isinstance(source, Path) and (found := _other_kind(source)):
+            raise ImageError(f"The image {where} is {found[0]}.", found[1]) from error
         raise ImageError(
             f"The image {where} cannot be read: {str(error) or type(error).__name__}.",
             f"Replace the file, save it again as PNG or JPEG, or leave its row out. (Read are {', '.join(FORMATS)}.)",

@@ -95,6 +95,8 @@ def test_a_rare_value_that_looks_like_a_frequent_one(rare: str, doubtful: bool) 
             ("Latino_Hispanic",),
         ),
         ({"0": ["a photo of land"], "land": ["a photo of land"]}, ()),
+        ({"m": ["a photo of a man"], "f": ["a photo of a woman"]}, ()),
+        ({"m": ["a photo of m"], "n01440764 tench": ["a n01440764 tench"]}, ("m", "n01440764 tench")),
         ({"T-shirt": ["a photo of a T-shirt"], "4x4": ["a 4x4 in a field"]}, ()),
     ],
 )

@@ -90,13 +90,14 @@ def bank_embeddings(bank: TextBank, texts: TextEmbeddings, clip: HookedCLIP | No
     Warns:
         HeadlensWarning: for a kept file that is damaged, and for a cache folder that cannot be written to.
     """
-    if clip is None or clip.text is None or texts.knows(bank.texts):
+    tower = getattr(clip, "text", None)
+    if clip is None or tower is None or texts.knows(bank.texts):
         return texts(bank.texts)
-    state, key = weights_state(clip.text), bank.digest()
-    known, banks = _BANKS.get(clip.text, (None, {}))
+    state, key = weights_state(tower), bank.digest()
+    known, banks = _BANKS.get(tower, (None, {}))
     if known != state:
         banks = {}
-        _BANKS[clip.text] = (state, banks)
+        _BANKS[tower] = (state, banks)
     if key not in banks:
         banks[key] = _embedded(list(bank.texts), clip)
     texts.remember(bank.texts, banks[key])
