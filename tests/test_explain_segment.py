@@ -1,5 +1,7 @@
 """Segmentation is the decomposition's patches along a text; its scores are what they say, and its folders are read."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,39 +145,35 @@ def test_a_folder_of_masks_is_read(tmp_path):
         hl.datasets.read_segmentation(tmp_path / "masks")
 
 
-def test_the_published_file_is_unpacked(tmp_path, monkeypatch):
-    """A stand-in for h5py with its ways: datasets are indexed, references are keys of the file."""
-    import sys
-    import types
-
-    picture = np.arange(3 * 7 * 5).reshape(3, 7, 5)  # channel, column, row: as HDF5 gives Matlab's arrays
-    mask = np.zeros((7, 5))
+def test_the_published_file_is_unpacked(tmp_path):
+    """A file in Matlab's v7.3 layout: cells of references, arrays column by column, names as codes."""
+    h5py = pytest.importorskip("h5py")
+    picture = np.arange(3 * 7 * 5, dtype=np.uint8).reshape(3, 7, 5)  # channel, column, row: Matlab's axes in HDF5
+    mask = np.zeros((7, 5), dtype=np.uint8)
     mask[6, 0] = 1
-    content = {
-        "value": {"img": np.array([["i"]]), "gt": np.array([["c"]]), "id": np.array([["n"]])},
-        "i": picture, "c": np.array([["m"]]), "m": mask, "n": np.array([[ord(x)] for x in "n02084071_3"]),
-    }  # fmt: skip
 
-    class File(dict):
-        def __init__(self, path, mode):
-            super().__init__(content)
+    def write(path, name):
+        with h5py.File(path, "w") as file:
+            file["#refs#/i"], file["#refs#/m"] = picture, mask
+            file["#refs#/n"] = np.array([[ord(letter)] for letter in name], dtype=np.uint16)
+            for key, target in (("#refs#/c", "m"), ("value/img", "i"), ("value/gt", "c"), ("value/id", "n")):
+                file.create_dataset(key, (1, 1), dtype=h5py.ref_dtype)[0, 0] = file[f"#refs#/{target}"].ref
+        return path
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-    monkeypatch.setitem(sys.modules, "h5py", types.SimpleNamespace(File=File))
-    manifest = hl.datasets.unpack_imagenet_segmentation("gtsegs_ijcv.mat", tmp_path)
+    manifest = hl.datasets.unpack_imagenet_segmentation(write(tmp_path / "gtsegs.mat", "n02084071_3"), tmp_path)
     assert isinstance(manifest, pd.DataFrame) and manifest["label"].tolist() == ["n02084071"]
     read = np.array(Image.open(tmp_path / manifest["path"][0]))
     assert read.shape == (5, 7, 3) and read[4, 6].tolist() == [34, 69, 104]
     found = np.array(Image.open(tmp_path / manifest["mask"][0]))
     assert found.shape == (5, 7) and np.argwhere(found).tolist() == [[0, 6]]
-    content["n"] = np.array([[ord(x)] for x in "../x"])
     with pytest.raises(ManifestError, match="not laid out"):
-        hl.datasets.unpack_imagenet_segmentation("gtsegs_ijcv.mat", tmp_path)
+        hl.datasets.unpack_imagenet_segmentation(write(tmp_path / "other.mat", "../x"), tmp_path)
+    (tmp_path / "text.mat").write_text("no HDF5")
+    with pytest.raises(ManifestError, match="not laid out"):
+        hl.datasets.unpack_imagenet_segmentation(tmp_path / "text.mat", tmp_path)
+
+
+def test_without_h5py_the_published_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ManifestError, match="h5py is not installed"):
         hl.datasets.unpack_imagenet_segmentation("gtsegs_ijcv.mat", tmp_path)

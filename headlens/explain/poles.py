@@ -12,12 +12,13 @@ Steps, for every head with contributions x_h = z B, z of covariance Σ:
 4. **Alignment.** The cosine of u with δ inside the space that the head can write to.
 5. **Faithfulness.** On images that chose neither the direction nor the texts, the correlation of δ·(x − x_h), the text
    score of the embedding *without this head*, with the head's own projection x_h·u.
-6. **Null.** The same for random directions of the same head's row space, at right angles to its poles: each gets ends
-   of its own by the same rule, and its δ is compared with it, and with the head's projection, in the same way. (A
-   direction near a pole has the pole's texts at its ends; with such among the draws a narrow head could not pass.) The
-   statistic is alignment times faithfulness; it is standardised by the mean and deviation of the head's own draws, and
-   all heads' standardised draws together are the null distribution, so that p can be as small as many heads ask for.
-   Benjamini-Hochberg over all tested poles of all heads. A head of no more directions than poles is not tested.
+6. **Null.** The same for random directions of the same head's row space, at right angles to its poles where eight or
+   more such directions are left: each gets ends of its own by the same rule, and its δ is compared with it, and with
+   the head's projection, in the same way. (A direction near a pole has the pole's texts at its ends, and hides what is
+   there; but two or three directions are no null distribution.) The statistic is alignment times faithfulness; it is
+   standardised by the mean and deviation of the head's own draws, and all heads' standardised draws together are the
+   null distribution, so that p can be as small as many heads ask for. Benjamini-Hochberg over all tested poles of all
+   heads.
 
 Where only moments are at hand, steps 2 and 5 are left out, and the statistic is the alignment.
 
@@ -54,6 +55,7 @@ _DRAWS = (60, 1_000)  # at least and at most, of a head
 _Z = 1.959964  # of a 95 % interval
 _CHUNK = 4_096  # images whose cosines with the bank are held at a time
 _FEWEST = 10
+_ACROSS = 8  # directions at right angles to a head's poles; fewer make no null: a random tower of width 4 showed it
 _NEARLY = 1 - 1e-12  # Fisher's z of a correlation of one is infinite
 _LEAST = 1e-30
 _SHUFFLES = 999
@@ -225,10 +227,10 @@ class PoleSearch:
             return
         inside = few.axes[place]
         inside = inside[:, inside.norm(dim=0) > 0.5]  # axes beyond the rank are zero
-        wide = inside.shape[1] > len(shares)  # else no direction is at right angles to the poles
         turned = torch.randn(self.draws, inside.shape[1], generator=self.generator, dtype=torch.float64) @ inside.mT
         poles = vectors.mT.flip(0)[: len(shares)]
-        turned = turned - turned @ poles.mT @ poles
+        if inside.shape[1] - len(shares) >= _ACROSS:
+            turned = turned - turned @ poles.mT @ poles
         directions = torch.cat([poles, normalize(turned, dim=1)]).float()
         placed = few.along[place][:, self.kept] / self.lengths[self.kept].clamp_min(_LEAST)
         placed = placed - placed.mean(1, keepdim=True)
@@ -249,7 +251,7 @@ class PoleSearch:
                 statistic, faithfulness = alignment * predicted[i][0], predicted[i][1]
             # Against the draws, whatever the number of poles before this one.
             random = statistic[len(shares) :].double()
-            if wide and float(random.std()) > 0:
+            if float(random.std()) > 0:
                 self._tested.append((head, i))
                 self._scores.append(float((statistic[i] - random.mean()) / random.std()))
                 self._null.append(((random - random.mean()) / random.std()).numpy())

@@ -32,7 +32,7 @@ const headlensAtlas = (() => {
   const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`.replace("-", "−");
   const signed = (value, digits = 3) => value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + number(value, digits);
   const link = (id) => el("a", {href: `#${id}`}, id);
-  const table = (heads, rows, label) => el("div.wide", null, el("table", {"aria-label": label},
+  const table = (heads, rows, label, box = "div.wide") => el(box, null, el("table", {"aria-label": label},
     el("thead", null, el("tr", null, heads.map((h) => el(h.startsWith(">") ? "th.number" : "th", {scope: "col"}, h.replace(/^>/, ""))))),
     el("tbody", null, rows.map((row) => el("tr", null, row.map((cell, i) => el(heads[i].startsWith(">") ? "td.number" : i ? "td" : "td.head", null, cell)))))));
 
@@ -160,7 +160,7 @@ const headlensAtlas = (() => {
     parts.push(el("h2", null, `${rows.length} of ${index.heads.length} heads`));
     if (!rows.length) parts.push(el("p", null, "No text of any head has this word. The bank can only name what is in it; a head may encode it all the same."));
     else parts.push(el("p.soft", null, "A labelled head first; then by how much of the head's variance the texts account for. Only a label was tested on held-out images."),
-      table(["head", "found in", "texts", "label"], rows.slice(0, SHOWN).map((r) => [link(r.head.id), r.why.join(", "), r.said.join("; "), r.head.label]), "Heads found"));
+      table(["head", "found in", "texts", "label"], rows.slice(0, SHOWN).map((r) => [link(r.head.id), r.why.join(", "), r.said.join("; "), r.head.label]), "Heads found", "div.wide.rows"));
     if (rows.length > SHOWN) parts.push(el("p.soft", null, `${rows.length - SHOWN} weaker ones are not shown.`));
     return [`Search: ${query}`, parts];
   }
@@ -272,7 +272,7 @@ const headlensAtlas = (() => {
       const change = a.heads.map((_, i) => left[i] === null || right[i] === null ? null : right[i] - left[i]);
       const most = change.map((_, i) => i).filter((i) => change[i]).sort((x, y) => Math.abs(change[y]) - Math.abs(change[x])).slice(0, 20);
       parts.push(el("h2", null, "Heads that differ most"), most.length ? table(["head", ">first", ">second", ">change", "label, first", "label, second"],
-        most.map((i) => [link(a.heads[i].id), number(left[i]), number(right[i]), signed(change[i]), a.heads[i].label, b.heads[i].label]), "Differences") : el("p", null, "None differs in this score."));
+        most.map((i) => [link(a.heads[i].id), number(left[i]), number(right[i]), signed(change[i]), a.heads[i].label, b.heads[i].label]), "Differences", "div.wide.rows") : el("p", null, "None differs in this score."));
     } else parts.push(el("p.soft", null, "The towers differ in shape, so that heads of one name are no pair."));
     if (at < 0) parts.push(el("p", null, `The second atlas has no “${name}”.`));
     return ["Side by side", parts];
