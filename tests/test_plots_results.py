@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from headlens import plots
 from headlens.errors import HeadlensError
 from headlens.metrics import Evaluation
 from headlens.plots.pictures import data_uri
+from headlens.plots.style import finish
 
 
 def evaluation(method, accuracies, small=()):
@@ -89,6 +91,16 @@ def test_the_worst_group_of_each_method_is_drawn_among_many_that_tie():
     assert len(ticks) == 20
     assert "38" in ticks
     assert ticks[round(figure.data[2].y[1])] == "38"
+
+
+def test_a_long_note_stands_in_two_lines():
+    note = "Random heads: 20 (seed 0) of 22 sets with as many heads of layers 1 to 3, spurious heads drawn and salient"
+    figures = [finish(go.Figure(), "", "x", plot=(100, 480), note=text) for text in (note, note[:60])]
+    (long,), (short,) = (figure.layout.annotations for figure in figures)
+    assert long.text.replace("<br>", " ") == note
+    assert long.text.count("<br>") == 1
+    assert "<br>" not in short.text
+    assert figures[0].layout.margin.b == figures[1].layout.margin.b + 16
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -186,6 +198,9 @@ def test_titles_stand_over_the_middle_of_their_images():
     images = [np.zeros((13, 13, 3), np.uint8)] * 5
     figure = plots.tokens(images, {}, [f"image {i}" for i in range(5)])
     titles = [one for one in figure.layout.annotations if one.text.startswith("image")]
+    tall = plots.tokens(images, {}, ["172: waterbird/land, classified as landbird"] * 5)
+    assert "…" not in tall.layout.annotations[0].text
+    assert tall.layout.margin.t == figure.layout.margin.t + 36  # two more lines
     assert [one.xanchor for one in titles] == ["center"] * 5
     middles = [np.mean(figure.layout[f"xaxis{i or ''}"].domain) for i in ("", 2, 3, 4, 5)]
     np.testing.assert_allclose([one.x for one in titles], middles, atol=1e-6)

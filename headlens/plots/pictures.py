@@ -174,8 +174,9 @@ def tokens(
         x = (col * (_CELL + _GAP) + _CELL / 2) / width
         # By itself plotly anchors a text near an edge by that edge, and titles of neighbours would overlap.
         figure.add_annotation(
-            x=x, y=1, xanchor="center", yanchor="bottom", yshift=4, text=style.lines(text, 20), **note
+            x=x, y=1, xanchor="center", yanchor="bottom", yshift=4, text=style.lines(text, 20, 3), **note
         )
+    rows_of_title = max((1 + style.lines(text, 20, 3).count("<br>") for text in titles), default=0)
     for row, name in enumerate(layers, start=1):
         y = 1 - (row * (cell + _GAP) + cell / 2) / height
         figure.add_annotation(x=0, xshift=-8, xanchor="right", y=y, text=style.lines(name, 11), **note)
@@ -190,7 +191,12 @@ def tokens(
         title,
         _maps_in_words(len(images), layers, titles),
         plot=(height, whole),
-        margin={"l": _LEFT, "r": 24 + spare, "t": 8 + 36 * bool(titles), "b": 66},
+        margin={
+            "l": _LEFT,
+            "r": 24 + spare,
+            "t": 8 + 18 * rows_of_title,
+            "b": 66,
+        },
         width=whole,
         showlegend=False,
         coloraxis={"colorscale": palette.overlay(), "cmin": -1, "cmax": 1, "colorbar": bar},

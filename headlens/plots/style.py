@@ -21,6 +21,7 @@ from headlens.tables import plain
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _TITLE, _LEGEND, _NOTE, _TOP = 30, 40, 26, 14  # pixels above and below a plot
+_NOTE_LINE = 90  # letters of a line of the note
 
 
 def template() -> go.layout.Template:
@@ -79,7 +80,7 @@ def finish(
             sideways rather than squeeze the figure, in pixels.
         margin: room beside the plot, in pixels, where not the usual; that for title, legend and note is added.
         legend: whether there is a legend above the plot.
-        note: a line of plain text below all, such as what was left out.
+        note: plain text below all, such as what was left out; of more than 90 letters in two lines.
         **layout: further properties of plotly's layout.
 
     Returns:
@@ -88,7 +89,7 @@ def finish(
     room = {"l": 56, "r": 24, "t": _TOP, "b": 48} | dict(margin or {})
     foot = room["b"]
     room["t"] += _TITLE * bool(title) + _LEGEND * legend
-    room["b"] += _NOTE * bool(note)
+    room["b"] += (_NOTE + 16 * (len(note) > _NOTE_LINE)) * bool(note)
     height, min_width = plot
     figure.update_layout(
         template=template(),
@@ -103,7 +104,7 @@ def finish(
     if note:
         figure.add_annotation(
             x=0, xref="paper", xanchor="left", y=0, yref="paper", yanchor="top", yshift=-foot, showarrow=False,
-            text=label(note, 160), font={"size": 12, "color": palette.INK_SOFT},
+            text=lines(note, _NOTE_LINE), align="left", font={"size": 12, "color": palette.INK_SOFT},
         )  # fmt: skip
     return figure.update_layout(**layout)
 

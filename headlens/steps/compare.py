@@ -141,17 +141,13 @@ class Comparison(Shown):
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {
-            str(name): str(value)
-            if isinstance(value, HeadId)
-            else None
-            if isinstance(value, float) and np.isnan(value)
-            else value
-            for name, value in row.items()
-        }
-        for row in frame.to_dict("records")
-    ]
+    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, HeadId):
+        return str(value)
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def compare(first: Audited | str | Path, second: Audited | str | Path, names: Sequence[str] = ()) -> Comparison:
