@@ -119,7 +119,10 @@ def explain_heads(
     own = embeddings.detach().double()
     joined, bank_places = torch.cat([own, _alike(own, seed)]), slice(0, len(own))
     spans: dict[HeadId, TextSpan] = {}
-    chance, along, again, profiles = {}, {}, {}, {}
+    chance: dict[HeadId, tuple[float, ...]] = {}
+    along: dict[HeadId, Tensor] = {}
+    again: dict[HeadId, tuple[float, ...]] = {}
+    profiles: dict[HeadId, list[dict[str, float]]] = {}
     with progress("Explaining heads", len(chosen), "heads") as advance:
         for where, weights in basis.in_parts(chosen):
             at = _at(chosen[where])
