@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -180,10 +180,9 @@ class _Answered(Shown):
     _found: ClassVar[str]
     _claim: ClassVar[str]
 
-    def with_null(self, null: Null) -> Self:
+    def with_null(self: V, null: Null) -> V:  # type: ignore[misc]  # beartype knows no Self here
         """The same beside its null."""
-        sentence = f"{self.sentence} {null.sentence(self._found, self._claim)}"
-        return replace(self, null=null, sentence=sentence)  # type: ignore[type-var]
+        return replace(self, null=null, sentence=f"{self.sentence} {null.sentence(self._found, self._claim)}")
 
     def table(self) -> pd.DataFrame:
         """One row a condition: `condition`, `outcome`, `numbers`."""
