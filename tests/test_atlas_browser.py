@@ -68,7 +68,7 @@ def test_the_map_is_coloured_by_a_chosen_score_and_moved_on_by_keys(page: Any) -
     page.keyboard.press("ArrowUp")
     assert page.evaluate("document.activeElement.dataset.place") == "11"
     page.keyboard.press("ArrowRight")
-    assert page.locator(".told b").inner_text() == "L2H2"
+    assert page.locator(".detail b").inner_text() == "L2H2"
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('h1').textContent.startsWith('L2H2')")
     page.keyboard.press("p")
@@ -107,11 +107,11 @@ def test_a_head_has_an_address_images_and_maps_with_numbers(page: Any, atlas: Pa
     canvas = page.locator("canvas").first
     canvas.scroll_into_view_if_needed()
     canvas.hover(position={"x": 3, "y": 3})
-    told = canvas.locator("xpath=ancestor::figure").locator("figcaption span")
-    assert told.inner_text().startswith("row 0, column 0:")
+    detail = canvas.locator("xpath=ancestor::figure").locator("figcaption span")
+    assert detail.inner_text().startswith("row 0, column 0:")
     canvas.focus()
     page.keyboard.press("ArrowDown")
-    assert told.inner_text().startswith("row 1, column 0:")
+    assert detail.inner_text().startswith("row 1, column 0:")
 
 
 def test_two_models_stand_side_by_side(page: Any) -> None:

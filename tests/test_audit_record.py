@@ -22,6 +22,7 @@ from headlens.errors import CorrectionError, HeadlensWarning, OutputError, Unkno
 from headlens.serialization import digest
 from headlens.steps import AuditData, record
 from headlens.steps.record import Record
+from headlens.steps.saved import FORMAT
 
 FEW = {"n_random_sets": 3, "n_bootstrap": 11}
 
@@ -229,7 +230,7 @@ def with_another_result(saved: dict) -> dict:
     [
         older(format=3),
         older(format=None),
-        older(format=5),
+        older(format=FORMAT + 1),
         of_another_question,
         without_a_field,
         with_another_result,

@@ -133,8 +133,8 @@ def test_ablating_heads_is_mean_ablation_judged_as_ever(state: ExplorerState) ->
     assert (table["low"] <= table["difference"] + 1e-9).all()
     assert table.loc["worst group", "p"] == control.comparison().p
     # V is no share of images, whether it is corrected or not.
-    for shown in (found.shown().text(), ablation_section(found).table):
-        of_v = shown.set_index("measure")["before"]
+    for shown in (found.shown(), ablation_section(found).table):
+        of_v = shown.text().set_index("measure")["before"]
         assert of_v["Cramér's V, bias-corrected"] == f"{found.association.before.corrected:.3f}"
         assert of_v["Cramér's V"] == f"{found.association.before.cramers_v:.3f}"
 

@@ -23,7 +23,7 @@ def explanation(
 ):
     count = len(texts)
     variance = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.25][:count], dtype=torch.float64)
-    span = TextSpan(torch.arange(count), variance, 10.0, torch.zeros(11), torch.eye(11)[:count], torch.ones(7, count))
+    span = TextSpan(torch.arange(count), variance, 10.0, torch.zeros(11), torch.eye(11)[:count])
     seen = Faithfulness(90, 0.7, (0.6, 0.8), 0.9, (0.8, 0.95), 0.4)
     pole = Pole(torch.eye(11)[0], 0.6, texts[:2], texts[-2:], (1.0, 0.5)[:count], (-1.0, -0.5)[:count],
                 (texts[0], texts[-1]) if texts else None, 0.9, seen, 0.001, 0.01, clear=bool(texts))  # fmt: skip

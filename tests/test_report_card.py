@@ -94,7 +94,7 @@ def test_hostile_names_leave_the_cards_structure_as_it_is(audit: hl.Audit, tmp_p
         tmp_path_factory.mktemp("nasty") / "store",
         classes=(nasty, "``` nurse", "- farmer"),
         attribute="presentation|<b>",
-        values=("fem`inine", "1. masculine"),
+        values=("fem`inine", "+ masculine"),
         text="</code> *text*",
     )
     hostile.evaluate(["ablation"], n_random_sets=5, n_bootstrap=19)

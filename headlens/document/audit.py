@@ -228,5 +228,5 @@ def _glossary(audit: Audited) -> dict[str, str]:
         words |= _FAIRNESS
     if audit.results is not None:
         words |= _CORRECTION
-        words |= {name: told for name, told in _METHODS.items() if name in audit.results.evaluations}
+        words |= {name: meaning for name, meaning in _METHODS.items() if name in audit.results.evaluations}
     return words | _RANDOM | _INTERVAL

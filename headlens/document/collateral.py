@@ -117,14 +117,14 @@ def _of_kind(found: CollateralResults, one: Collateral, kind: Kind) -> str:
 
 def _moves(one: Collateral, tasks: Iterable[OtherTask]) -> str:
     """ "species falls by 12.1 points (49.1 % to 37.0 %), …", the largest loss first."""
-    told = []
+    parts = []
     for task in sorted(tasks, key=lambda task: one.difference[task.name]):
         change, ends = one.difference[task.name], (one.before[task.name], one.after[task.name])
-        told.append(
+        parts.append(
             f"{task.name} {'falls' if change < 0 else 'rises'} by {percent(abs(change))} points "
             f"({percent(ends[0])} % to {percent(ends[1])} %)"
         )
-    return listed(told, 6)
+    return listed(parts, 6)
 
 
 def _falls(one: Collateral, task: OtherTask) -> bool:

@@ -143,9 +143,9 @@ def _beside(one: Explanation) -> str:
 def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
     direction, up, down = concept_vector(audit, head)
     name = attribute_name(audit)
-    told = f"that the head pushes hardest along the concept vector of {name}, towards one end and the other"
+    which = f"that the head pushes hardest along the concept vector of {name}, towards one end and the other"
     if direction is None:
-        direction, up, down, told = _class_direction(audit)
+        direction, up, down, which = _class_direction(audit)
     count = min(images, max(1, len(audit.data.test) // 2))
     top = top_images(audit.data.test, head, direction, count)
     rows = {up: (top.highest, top.highest_scores), down: (top.lowest, top.lowest_scores)}
@@ -159,7 +159,7 @@ def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
     note = f" {gone} of them could not be read again." if gone else ""
     return Section(
         f"Images of head {head}",
-        f"The scored images {told}.{note}",
+        f"The scored images {which}.{note}",
         plots.gallery(pictures, captions),
         caption=f"Below each its class and {name}, and the head's contribution less its mean.",
         table=_files(audit, head, top, (up, down), groups),

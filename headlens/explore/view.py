@@ -255,12 +255,12 @@ class Explorer(ipywidgets.VBox):
 
     def _take(self, what: str, do: Callable[[], None]) -> None:
         self.message.value = ""
-        started = told = time.perf_counter()
+        started = shown_at = time.perf_counter()
 
         def note(so_far: str) -> None:
-            nonlocal told
-            if (now := time.perf_counter()) - told > _EVERY:
-                told = now
+            nonlocal shown_at
+            if (now := time.perf_counter()) - shown_at > _EVERY:
+                shown_at = now
                 self._say(f"{what} … {so_far}, {now - started:.0f} s so far")
 
         self._say(f"{what} …")

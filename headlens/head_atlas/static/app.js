@@ -70,7 +70,7 @@ const headlensAtlas = (() => {
     return el("span.legend", null, number(scale.low), el("i", {style: {background: scale.css}}), number(scale.high),
       el("span", null, " · a dot marks a labelled head"));
   }
-  function grid(index, values, scale, name, tell, address = (id) => id) {
+  function grid(index, values, scale, name, describe, address = (id) => id) {
     const box = el("div.grid", {role: "grid", "aria-label": name, style: {
       "grid-template-columns": `2.1em repeat(${index.heads_a_layer}, minmax(0, 1fr))`,
       "--cell": index.layers > 16 ? "22px" : index.layers > 8 ? "27px" : "38px",
@@ -82,7 +82,7 @@ const headlensAtlas = (() => {
         const words = `${one.id}: ${one.label}. ${name}: ${number(value)}`;
         const cell = el(`button.cell${value === null ? ".none" : ""}${one.clear ? ".clear" : ""}`, {
           role: "gridcell", tabindex: place === index.start ? 0 : -1, "data-place": place, "aria-label": words, type: "button",
-          onclick: () => { location.hash = address(one.id); }, onfocus: () => tell(one, value), onmouseenter: () => tell(one, value),
+          onclick: () => { location.hash = address(one.id); }, onfocus: () => describe(one, value), onmouseenter: () => describe(one, value),
         });
         if (value !== null) {
           cell.style.background = scale.colour(value);
@@ -117,14 +117,14 @@ const headlensAtlas = (() => {
     const values = column(index, score), scale = scaleOf(values), [name, unit] = index.scores[score];
     order = index.heads.map((_, i) => i).filter((i) => values[i] !== null).sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]) || a - b);
     index.start = order[0] ?? 0;
-    const told = el("p.told", {"aria-live": "polite"}, "Point at a head, or move with the arrow keys; Enter opens its page.");
-    const tell = (one, value) => told.replaceChildren(el("b", null, one.id), ` ${one.label}`, el("br"), el("span.soft", null, `${name}: ${number(value, 4)}`));
+    const detail = el("p.detail", {"aria-live": "polite"}, "Point at a head, or move with the arrow keys; Enter opens its page.");
+    const describe = (one, value) => detail.replaceChildren(el("b", null, one.id), ` ${one.label}`, el("br"), el("span.soft", null, `${name}: ${number(value, 4)}`));
     return ["Map of heads", [
       el("h1", null, `What ${index.heads.length} heads of ${index.model} encode`),
       el("p.soft", null, `${index.labelled} have a label that passed its test; the others have no clear meaning. Explained on ${index.explained_on} images, labels tested on ${index.tested_on} others, by ${index.bank} texts. ${index.note}`),
       el("div.split", null,
         el("section", {"aria-label": "Map"}, el("div.bar", null, chooser(index, show), legend(scale)),
-          el("p.soft.small", null, `${name}: ${unit}. Layers upwards, heads to the right.`), grid(index, values, scale, name, tell), told),
+          el("p.soft.small", null, `${name}: ${unit}. Layers upwards, heads to the right.`), grid(index, values, scale, name, describe), detail),
         el("section", {"aria-label": "Heads in order"}, el("h2", null, `Largest ${name}`),
           table(["head", ">" + name, "label"], order.slice(0, 14).map((i) => [link(index.heads[i].id), number(values[i]), index.heads[i].label]), `Heads by ${name}`))),
     ]];
@@ -150,11 +150,11 @@ const headlensAtlas = (() => {
       rows.push({head, why, said, strength: (label ? 10 : 0) + (ends.length ? 1 : 0) + share + span});
     });
     rows.sort((a, b) => b.strength - a.strength);
-    const told = index.attribute, asked = told && [told.name, ...Object.entries(told.values).flat(2)].some(begins);
+    const attribute = index.attribute, asked = attribute && [attribute.name, ...Object.entries(attribute.values).flat(2)].some(begins);
     if (asked) {
       const at = index.scores.findIndex(([name]) => name === "attribute"), by = column(index, at);
       const best = index.heads.map((_, i) => i).sort((a, b) => by[b] - by[a]).slice(0, 8);
-      parts.push(el("h2", null, `The attribute ${told.name}`), el("p.soft", null, "Heads by the share of their variance along its texts."),
+      parts.push(el("h2", null, `The attribute ${attribute.name}`), el("p.soft", null, "Heads by the share of their variance along its texts."),
         table(["head", ">share", "label"], best.map((i) => [link(index.heads[i].id), percent(by[i]), index.heads[i].label]), "Heads by attribute"));
     }
     parts.push(el("h2", null, `${rows.length} of ${index.heads.length} heads`));
@@ -190,13 +190,13 @@ const headlensAtlas = (() => {
     const context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
     values.forEach((v, i) => image.data.set([...(v < 0 ? [20, 98, 190] : [226, 100, 12]), 230 * Math.min(1, Math.abs(v) / one.end) ** 0.8], 4 * i));
     context.putImageData(image, 0, 0);
-    const told = el("span", {"aria-live": "polite"}, `scale ±${one.end.toPrecision(2)}`);
-    const tell = (row, col) => { told.textContent = `row ${row}, column ${col}: ${signed(values[row * columns + col], 4)}`; };
+    const detail = el("span", {"aria-live": "polite"}, `scale ±${one.end.toPrecision(2)}`);
+    const describe = (row, col) => { detail.textContent = `row ${row}, column ${col}: ${signed(values[row * columns + col], 4)}`; };
     let at = [0, 0];
     canvas.addEventListener("pointermove", (event) => {
       const box = canvas.getBoundingClientRect();
       at = [Math.min(rows - 1, Math.floor((event.clientY - box.top) / box.height * rows)), Math.min(columns - 1, Math.floor((event.clientX - box.left) / box.width * columns))].map((v) => Math.max(0, v));
-      tell(...at);
+      describe(...at);
     });
     canvas.addEventListener("keydown", (event) => {
       const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
@@ -204,10 +204,10 @@ const headlensAtlas = (() => {
       event.preventDefault();
       event.stopPropagation();
       at = [Math.min(rows - 1, Math.max(0, at[0] + step[0])), Math.min(columns - 1, Math.max(0, at[1] + step[1]))];
-      tell(...at);
+      describe(...at);
     });
     return el("figure", null, el("div.map", null, el("img", {src: picture(key, one.row), alt: one.caption.filter(Boolean).join(" · ")}), canvas),
-      el("figcaption", null, told, el("br"), one.caption.length > 1 ? one.caption[0] : ""));
+      el("figcaption", null, detail, el("br"), one.caption.length > 1 ? one.caption[0] : ""));
   }
   function facts(head, index) {
     const place = index.heads.findIndex((one) => one.id === head.head), task = head.task;
@@ -262,12 +262,12 @@ const headlensAtlas = (() => {
   // ---- two atlases ----------------------------------------------------------------------------------------------
   function compare() {
     const [a, b] = [atlases[main].index, atlases[other].index], name = a.scores[score][0], at = b.scores.findIndex((s) => s[0] === name);
-    const told = el("p.told", {"aria-live": "polite"}, "Point at a head.");
+    const detail = el("p.detail", {"aria-live": "polite"}, "Point at a head.");
     const left = column(a, score), right = at < 0 ? b.heads.map(() => null) : column(b, at), scale = scaleOf([...left, ...right]);
-    const tell = (index) => (one, value) => told.replaceChildren(el("b", null, `${one.id} `), `${index.model}: ${one.label}`, el("br"), el("span.soft", null, `${name}: ${number(value, 4)}`));
+    const describe = (index) => (one, value) => detail.replaceChildren(el("b", null, `${one.id} `), `${index.model}: ${one.label}`, el("br"), el("span.soft", null, `${name}: ${number(value, 4)}`));
     a.start = b.start = 0;
-    const half = (index, values) => el("section", {"aria-label": index.model}, el("h2", null, index.model), el("p.soft.small", null, `${index.labelled} of ${index.heads.length} heads labelled; ${index.images} images`), grid(index, values, scale, name, tell(index)));
-    const parts = [el("h1", null, "Side by side"), el("div.bar", null, chooser(a, show), legend(scale)), el("div.split.even", {id: "sides"}, half(a, left), half(b, right)), told];
+    const half = (index, values) => el("section", {"aria-label": index.model}, el("h2", null, index.model), el("p.soft.small", null, `${index.labelled} of ${index.heads.length} heads labelled; ${index.images} images`), grid(index, values, scale, name, describe(index)));
+    const parts = [el("h1", null, "Side by side"), el("div.bar", null, chooser(a, show), legend(scale)), el("div.split.even", {id: "sides"}, half(a, left), half(b, right)), detail];
     if (a.layers === b.layers && a.heads_a_layer === b.heads_a_layer) {
       const change = a.heads.map((_, i) => left[i] === null || right[i] === null ? null : right[i] - left[i]);
       const most = change.map((_, i) => i).filter((i) => change[i]).sort((x, y) => Math.abs(change[y]) - Math.abs(change[x])).slice(0, 20);
