@@ -138,6 +138,23 @@ def test_fates_part_the_transitions():
     assert parts["newly wrong"][2, 3] == ((before == 2) & (after == 3) & (labels == 2)).sum()
 
 
+def test_more_than_ten_intersections_keep_their_own_numbers():
+    rng = np.random.default_rng(3)
+    first, second = (np.array(list("abcdefg"))[rng.integers(0, n, 997)] for n in (5, 7))
+    true, before = rng.integers(0, 2, (2, 997))
+    right = rng.random(997) < np.unique(np.char.add(first, second), return_inverse=True)[1] / 35
+    after = np.where(right, true, 1 - true)
+    found = intersections(true, after, baseline=before, attributes={"first": first, "second": second})
+    assert len(found) == 35
+    for row in found.itertuples():
+        mine = (first == row.first) & (second == row.second)
+        assert row.images == mine.sum()
+        assert row.accuracy_before == pytest.approx((before == true)[mine].mean())
+        assert row.accuracy_after == pytest.approx(right[mine].mean())
+        assert row.change == pytest.approx(row.accuracy_after - row.accuracy_before)
+        assert row.accuracy_after_low <= row.accuracy_after <= row.accuracy_after_high
+
+
 def test_intersections_count_every_labelled_image_once_and_mark_small_cells():
     true, before, after, value = columns(5)
     presentation = [VALUES[v] for v in value]

@@ -110,7 +110,7 @@ def _stability(one: Explanation) -> str:
         ("{:.0%} of that chosen again in samples of the images", one.image_stability),
         ("halves of the bank agree by {:.0%}", one.bank_stability),
     )
-    return "; ".join(parts.format(value) for parts, value in known if value is not None)
+    return "; ".join(form.format(value) for form, value in known if value is not None)
 
 
 def shapley(shares: Mapping[str, Mapping[str, float]], captions: int, title: str = "") -> go.Figure:
