@@ -150,8 +150,9 @@ def _verdicts(found: Comparison) -> Section:
     return Section(
         "Verdicts",
         "\n\n".join(sentences),
-        table=Table(found.verdicts.drop(columns="in words"), caption="What each audit found, by its rule."),
+        table=None if found.conditions.empty else Table(found.conditions, caption="The conditions of each verdict."),
         brief=sentences,
+        brief_table=True,
     )
 
 

@@ -223,7 +223,7 @@ def overview(explanations: Mapping[HeadId, Explanation]) -> pd.DataFrame:
     ]
     pole = ["share", "rank_correlation", "rank_correlation_low", "rank_correlation_high", "q"]
     texts = ["explained", "texts", "uniqueness", "image_stability", "bank_stability"]
-    return pd.DataFrame(rows, columns=["head", "label", *pole, *texts])
+    return pd.DataFrame(rows, columns=["head", "label", *pole, *texts]).astype(dict.fromkeys(pole, float))
 
 
 def _of_pole(pole: Pole | None) -> tuple[float | None, ...]:

@@ -25,6 +25,7 @@ from headlens.steps.audited import Audited
 from headlens.steps.collateral import CANDIDATES
 from headlens.steps.evaluate import ZERO_SHOT
 from headlens.steps.saved import load
+from headlens.steps.verdicts import Judgement
 from headlens.tables import Column, Kind, Shown, Table, listed, plain
 
 _OWN = ("headlens", "audit")
@@ -44,7 +45,8 @@ class Comparison(Shown):
         asked: each audit's question in a line.
         settings: the settings that differ: `setting`, `first`, `second`.
         shared: those that are the same, name and value.
-        verdicts: `audit`, `on`, `verdict`, `in words`.
+        verdicts: `audit`, `on`, `verdict`, and `in words` its headline and remarks.
+        conditions: of each verdict, one row a condition: `audit`, `on`, `condition`, `outcome`, `numbers`.
         heads: `head`, `located_in` ("both" or one of `names`), and each audit's `role_…` and `encodes_…`.
         accuracy: one row a method and measure: each audit's accuracy with its interval, and the difference with its own
             where both have the same groups.
@@ -62,6 +64,7 @@ class Comparison(Shown):
     settings: pd.DataFrame
     shared: dict[str, str]
     verdicts: pd.DataFrame
+    conditions: pd.DataFrame
     heads: pd.DataFrame
     accuracy: pd.DataFrame
     evaluations: tuple[Evaluation, ...]
@@ -127,7 +130,7 @@ class Comparison(Shown):
         """Plain values for JSON; a number that is not there is None."""
         tables = {
             name: _records(getattr(self, name))
-            for name in ("settings", "verdicts", "heads", "accuracy", "fairness", "collateral")
+            for name in ("settings", "verdicts", "conditions", "heads", "accuracy", "fairness", "collateral")
         }
         return {
             "first": self.names[0],
@@ -205,10 +208,8 @@ def _compared(first: Audited, second: Audited, names: Names) -> Comparison:
         asked=(_asked(first), _asked(second)),
         settings=settings,
         shared=shared,
-        verdicts=pd.DataFrame(
-            [row for audit, name in zip((first, second), names, strict=True) for row in _verdicts(audit, name)],
-            columns=["audit", "on", "verdict", "in words"],
-        ),
+        verdicts=_verdicts(first, second, names),
+        conditions=_conditions(first, second, names),
         heads=_heads(first, second, names),
         accuracy=rows,
         evaluations=tuple(drawn) if same_groups else (),
@@ -261,13 +262,34 @@ def _apart(first: str, second: str) -> tuple[str, str]:
 # ---- what was found -------------------------------------------------------------------------------------------------
 
 
-def _verdicts(audit: Audited, name: str) -> list[tuple[str, str, str, str]]:
-    rows: list[tuple[str, str, str, str]] = []
-    if (found := audit.fairness_results) is not None:
-        rows.append((name, f"bias by {audit.attribute.name}", found.verdict.word, found.verdict.sentence))
+def _judged_of(audit: Audited) -> dict[str, Judgement]:
+    """The audit's verdicts, by what each is on."""
+    found: dict[str, Judgement] = {}
+    if (fairness := audit.fairness_results) is not None:
+        found[f"bias by {audit.attribute.name}"] = fairness.verdict
     if audit.results is not None and (judged := audit.results.verdict) is not None:
-        rows.append((name, f"correction by {judged.method}", judged.word, judged.sentence))
-    return rows or [(name, "–", "none yet", "No step of this audit gives a verdict.")]
+        found[f"correction by {judged.method}"] = judged
+    return found
+
+
+def _verdicts(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
+    rows: list[tuple[str, str, str, str]] = []
+    for audit, name in zip((first, second), names, strict=True):
+        found = _judged_of(audit)
+        rows += [(name, on, one.word, " ".join((f"{one.headline}.", *one.remarks))) for on, one in found.items()] or [
+            (name, "–", "none yet", "No step of this audit gives a verdict.")
+        ]
+    return pd.DataFrame(rows, columns=["audit", "on", "verdict", "in words"])
+
+
+def _conditions(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
+    columns = ["audit", "on", "condition", "outcome", "numbers"]
+    parts = [
+        one.table().assign(audit=name, on=on)
+        for audit, name in zip((first, second), names, strict=True)
+        for on, one in _judged_of(audit).items()
+    ]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def _roles(audit: Audited) -> dict[HeadId, str]:

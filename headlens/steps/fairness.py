@@ -189,7 +189,7 @@ class FairnessResults(Shown):
         return pd.DataFrame(rows, columns=["measure", *numbers]).astype(dict.fromkeys(numbers, float))
 
     def shown(self) -> Table:
-        """The verdict, and the measures with the difference's interval in its column; accuracy in per cent."""
+        """The verdict's headline, and the measures with intervals in their columns; accuracy in per cent."""
         frame = self.table()
         frame["unit"] = ["percent" if name == "accuracy" else "number" for name in frame["measure"]]
         frame["measure"] = [_MEASURES[name] for name in frame["measure"]]
@@ -199,7 +199,7 @@ class FairnessResults(Shown):
             "after": "value",
             "difference": "difference",
         }
-        return Table(frame, columns, self.verdict.sentence)
+        return Table(frame, columns, f"{self.verdict.headline}.")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: everything but the predictions, which are arrays."""

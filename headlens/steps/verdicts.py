@@ -217,8 +217,8 @@ class Judgement(Shown):
         return pd.DataFrame(rows, columns=["condition", "outcome", "numbers"])
 
     def shown(self) -> Table:
-        """The sentence, and the conditions that it rests on."""
-        return Table(self.table(), caption=self.sentence)
+        """The headline and the remarks, and the conditions with their numbers."""
+        return Table(self.table(), caption=" ".join((f"{self.headline}.", *self.remarks)))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
