@@ -1,9 +1,15 @@
 """Every image twice, with the pair as a cluster, is worth as much as once; without clusters it seems worth twice."""
 
+import ast
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import headlens as hl
+from headlens import metrics
 from headlens.locate import calibrated_from_margins, contrastive_from_margins, margins_of, significance
 from headlens.metrics import (
     Bootstrap,
@@ -213,3 +219,26 @@ def test_soft_credit_names_heads_of_doubled_images_as_of_the_images():
         located(soft, **columns(times, cluster)).spurious for times, cluster in ((1, False), (2, True), (2, False))
     )
     assert clustered == once and set(once) <= set(naive)
+
+
+def test_whoever_asks_for_an_interval_of_images_says_which_belong_together() -> None:
+    asks = {
+        name for name in metrics.__all__
+        if callable(one := getattr(metrics, name)) and "cluster" in inspect.signature(one).parameters
+    }  # fmt: skip
+    assert {"evaluate", "paired_difference", "intersections", "dependence"} <= asks
+    silent = []
+    for path in sorted(Path(hl.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        from_metrics = {
+            name.asname or name.name: name.name
+            for one in ast.walk(tree)
+            if isinstance(one, ast.ImportFrom) and str(one.module).startswith("headlens.metrics")
+            for name in one.names
+        }
+        for call in (one for one in ast.walk(tree) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)):
+            given = {keyword.arg for keyword in call.keywords}  # None stands for **columns
+            values_alone = from_metrics.get(call.func.id) == "PredictionStatistics" and "bootstrap" not in given
+            if from_metrics.get(call.func.id) in asks and not given & {"cluster", None} and not values_alone:
+                silent.append(f"{path.name}:{call.lineno} {call.func.id}")
+    assert silent == []

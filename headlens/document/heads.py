@@ -244,7 +244,7 @@ def _decisions(location: Location) -> Section:
     soft = location.method.endswith("-soft")
     bootstraps = (
         "." if location.stability is None
-        else "; and in how many of a hundred bootstraps of the reference images it is named."
+        else "; and the share of bootstraps of the reference images in which it is named."
     )  # fmt: skip
     apart = (
         f"where the mean scores differ by more than {location.threshold:.4f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from headlens.document.blocks import Section
 from headlens.document.formatting import attribute_name
 from headlens.manifest import as_text
 from headlens.metrics import SMALL, evaluate, intersections
-from headlens.tables import Column, Kind, Table, percent, plain
+from headlens.tables import Column, Kind, Table, listed, percent, plain
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
@@ -35,16 +36,20 @@ def intersection_sections(
         before, after: the predicted class of every scored image without and with the method.
         method: its name.
     """
-    return [_crossed(audit, before, after, method, column, values) for column, values in _columns(audit)]
+    columns = list(_columns(audit))
+    sections = [_crossed(audit, before, after, method, *one) for one in columns[:_MOST_COLUMNS]]
+    if others := [column for column, _ in columns[_MOST_COLUMNS:]]:
+        left_out = f"Only the first {_MOST_COLUMNS} columns are crossed, and not {listed(others)}."
+        sections[-1] = replace(sections[-1], text=f"{sections[-1].text} {left_out}")
+    return sections
 
 
 def _columns(audit: Audited) -> Iterator[tuple[str, np.ndarray]]:
     """Columns of 2 to 10 values, each of which meets several classes and several values of the audited attribute."""
     data = audit.data
     manifest = data.test.manifest
-    found = 0
     for column in map(str, manifest.columns):
-        if column in _NO_ATTRIBUTES or column == audit.attribute.name or found == _MOST_COLUMNS:
+        if column in _NO_ATTRIBUTES or column == audit.attribute.name:
             continue
         values = as_text(manifest[column]).fillna("").astype(str).to_numpy()
         held = (values != "") & (data.test_values >= 0)
@@ -53,7 +58,6 @@ def _columns(audit: Audited) -> Iterator[tuple[str, np.ndarray]]:
         own = pd.DataFrame({"value": values, "class": data.test_labels, "attribute": data.test_values})[held]
         # A column that the class or the attribute settles crosses nothing: a duck is always a waterbird.
         if (own.groupby("value").nunique() > 1).all(axis=None):
-            found += 1
             yield column, values
 
 
@@ -91,8 +95,9 @@ def _crossed(
         caption += f"; the first {len(shown)} of {len(cells)}"
     held = (values != "") & (others != "")
     groups = [f"{value}, {other}" for value, other in zip(values[held], others[held], strict=True)]
+    clusters = None if data.test_clusters is None else data.test_clusters[held]
     drawn = [
-        evaluate(data.test_labels[held], one[held], groups=groups, method=called)
+        evaluate(data.test_labels[held], one[held], groups=groups, method=called, cluster=clusters)
         for called, one in (("zero-shot", before), (method, after))
     ]
     return Section(

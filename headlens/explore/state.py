@@ -400,7 +400,9 @@ class ExplorerState:
     def zero_shot(self) -> Evaluation:
         """Accuracy of every group of the present question, nothing ablated."""
         data = self.audit.data
-        return evaluate(data.test_labels, data.zero_shot, groups=data.test_groups, method="zero-shot")
+        return evaluate(
+            data.test_labels, data.zero_shot, groups=data.test_groups, method="zero-shot", cluster=data.test_clusters
+        )
 
     # ---- taking away ------------------------------------------------------------------------------------------------
 
