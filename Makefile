@@ -36,6 +36,7 @@ wheel: $(VENV)/dev.stamp ## Build the wheel, install it in an environment of its
 	build/wheel-env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd build && wheel-env/bin/python -c "import headlens as hl; print(hl.__version__, hl.load('testbed').name)"
 	cd build && wheel-env/bin/headlens --help > /dev/null
+	build/wheel-env/bin/python -m zipfile -l dist/*.whl | awk '/^(headlens|headlens-[^ ]*dist-info)\//{n++} END {exit n != NR - 1}'
 
 testbed: $(VENV)/run.stamp ## Train the embedded testbed models again, from their seeds
 	$(BIN)/python -m tools.testbed.train --all
