@@ -35,8 +35,8 @@ same within a class: plain V counts right predictions as bias there, and a searc
   exceeds 100 %. No share is given where that set gains less than a hundredth; `< 0` where the heads make it worse.
 - **of the bound**: the same with the set searched for on the *test* split itself. Where the search is exhaustive no
   choice of as many heads can do more.
-- **random sets**: layer-matched sets of as many heads, none of them named, that have a smaller effect, of all that were
-  tried: 100 seeded draws, or every set where fewer exist; a dash where too few other heads are left in a layer.
+- **random sets**: other sets of as many heads of the same layers, some of which may hold named heads, that have a
+  smaller effect, of all that were tried: 100 seeded draws, or every set where fewer exist; a dash where none does.
 - **accuracy**: the change of the average accuracy, in points.
 - **ρ**: Spearman's rank correlation, over all heads, of the locator's scores with the effect of ablating each head
   alone. It says whether the order is right, not whether the threshold is, and counts the many heads that hardly matter

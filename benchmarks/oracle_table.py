@@ -23,7 +23,7 @@ from oracle_page import page
 from scipy.stats import spearmanr
 
 import headlens as hl
-from headlens.errors import HeadlensError, LocateError
+from headlens.errors import HeadlensError
 from headlens.heads import HeadId
 from headlens.locate import (
     HeadEffects,
@@ -32,13 +32,13 @@ from headlens.locate import (
     ObjectiveName,
     SearchResult,
     best_set,
+    draw_head_sets,
     greedy_sweep,
-    layer_matched,
     single_head_sweep,
 )
 from headlens.metrics import association_change, paired_difference
 
-LOCATORS = ("contrastive", "contrastive-soft", "concept", "textspan", "concept+textspan")
+LOCATORS = ("contrastive", "calibrated", "contrastive-soft", "concept", "textspan", "concept+textspan")
 MINIMUM = 0.01  # of a sweep's step: a hundredth of V, or a point of accuracy
 MOST = 6  # heads of a greedy sweep
 SIZES = (1, 2, 3, 4)
@@ -220,12 +220,11 @@ class Bench:
         return found.improvement.numpy().ravel()
 
     def beaten(self, measure: ObjectiveName, heads: list[HeadId], observed: float) -> tuple[int | None, int]:
-        """How many layer-matched random sets improve the measure by less, and how many there are."""
-        try:
-            sets = layer_matched(heads, *self.effects["test"].shape, exclude=heads)
-        except LocateError:  # a layer of which half is named leaves too few others
-            return None, 0
-        return sum(self.effect(measure, list(chosen)) < observed for chosen in sets), len(sets)
+        """How many random sets of as many heads of the same layers improve the measure by less, and of how many."""
+        n_layers, n_heads = self.effects["test"].shape
+        sets = [one["spurious"] for one in draw_head_sets(heads, n_layers, n_heads, alpha=1).sets]
+        beaten = sum(self.effect(measure, list(chosen)) < observed for chosen in sets)
+        return (beaten if sets else None), len(sets)
 
     def block(self, measure: ObjectiveName) -> Block:
         """One table."""

@@ -1,6 +1,7 @@
 """Heads and pairs of the class that an image is taken for: which image gets which, what is shared, what is not read."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -121,15 +122,25 @@ def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
     _, audit = run_once("counteranimal")
     known = ingredients(audit.data, audit.fitted["ltc"].located)
     rivals = per_image.class_rivals(audit, "common")
-    heads = per_image.class_heads(audit, "common")
+    of = hl.heads.HeadId
+    heads = {0: [of(2, 0), of(2, 1), of(0, 3)], 1: [of(1, 3)], 2: []}
     plain = Audit.of(audit.data, audit.record)
     methods = per_image.methods_by_class(plain, rivals, heads, benchmark.suite("counteranimal").pairs, None)
-    cast = {"spurious": [hl.heads.HeadId(0, 0)], "salient": [hl.heads.HeadId(0, 1)]}
-    drawn = methods["ltc"].build(known.recast(cast))
-    for label, part in zip(drawn.labels, drawn.parts, strict=True):
-        own = part.corrections[1].heads
-        assert sorted(h.layer for h in own) == sorted(h.layer for h in heads[label])
-        assert part.corrections[0].heads == (hl.heads.HeadId(0, 0),)
+    n_layers, n_heads = audit.store.n_layers, audit.store.n_heads
+    seen = set()
+    for layer, head in product(range(n_layers), range(n_heads)):
+        ablated = of(layer, head)
+        cast = {"spurious": [ablated], "salient": [of(layer, (head + 1) % n_heads)]}
+        drawn = methods["ltc"].build(known.recast(cast))
+        for label, part in zip(drawn.labels, drawn.parts, strict=True):
+            own = part.corrections[1].heads
+            left = [n_heads - (layer == one) for one in range(n_layers)]
+            wanted = [sum(h.layer == one for h in heads[label]) for one in range(n_layers)]
+            assert [sum(h.layer == one for h in own) for one in range(n_layers)] == list(map(min, wanted, left))
+            assert part.corrections[0].heads == (ablated,) and ablated not in own and len(set(own)) == len(own)
+            seen |= {(label, one) for one in own}
+    # Located heads are drawn too: sets of the others alone would be worse by construction.
+    assert any((label, head) in seen for label in heads for head in heads[label])
 
 
 def test_salient_heads_are_located_on_a_value_that_there_is(clip, tmp_path) -> None:

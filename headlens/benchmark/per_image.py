@@ -13,6 +13,7 @@ Some suites correct images of different kinds differently. What a method builds 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -26,12 +27,11 @@ from headlens.audit import Audit
 from headlens.correct import ByClass, ByImage, Compose, Correction, Probe
 from headlens.errors import CorrectionError, LocateError
 from headlens.heads import HeadId
-from headlens.locate import Located, layer_matched, rivals, routes, salient_by_class
+from headlens.locate import Located, rivals, routes, salient_by_class
 from headlens.manifest import candidate_indices
 from headlens.prompts import TextPairs, encode_pairs, fill_pairs
 from headlens.registry import Registry
 from headlens.serialization import digest
-from headlens.steps.controls import Cast
 from headlens.steps.data import AuditData, margins_along
 from headlens.steps.methods import ROLES, Builder, Ingredients, Method
 
@@ -197,7 +197,7 @@ def methods_by_class(
     """The audit's methods, each built for each class, with its heads and its pairs.
 
     A method that brings a locator of its own keeps that locator's heads. Where a random control puts other heads in the
-    place of the located ones, every class draws as many others of its own heads' layers.
+    place of the located ones, every class draws as many of its own heads' layers.
     """
     classes, located = audit.task.classes, _located(audit)
 
@@ -222,7 +222,7 @@ def methods_by_class(
             salient = list(heads[label])
             drawn = {"spurious": known.spurious, "salient": known.salient}
             if any(drawn[role] != tuple(getattr(located, role)) for role in ROLES):
-                salient = _others(salient, located.spurious, drawn, label, audit)
+                salient = _drawn_for(label, salient, known.spurious, audit)
             return known.recast({"salient": salient})
 
         def built(known: Ingredients) -> Correction:
@@ -253,13 +253,14 @@ def _located(audit: Audit) -> Located:
     return audit.location or audit.locate()
 
 
-def _others(salient: list[HeadId], spurious: Sequence[HeadId], drawn: Cast, label: int, audit: Audit) -> list[HeadId]:
-    """As many heads of the same layers, none of them located for this class; its own where no others are left."""
-    cast = [number for heads in drawn.values() for head in heads for number in head]
-    seed = int(np.random.SeedSequence([audit.question.seed, label, *cast]).generate_state(1)[0])
-    barred = [*spurious, *drawn["spurious"]]
-    try:
-        sets = layer_matched(salient, audit.store.n_layers, audit.store.n_heads, 1, seed, exclude=barred)
-    except LocateError:
-        return salient
-    return list(sets[0]) if sets else []
+def _drawn_for(label: int, salient: Sequence[HeadId], ablated: Sequence[HeadId], audit: Audit) -> list[HeadId]:
+    """As many heads of the same layers as a class has salient ones, of all but the ablated heads; the located ones may
+    be among them, as in every random control."""
+    cast = [number for head in ablated for number in head]
+    generator = np.random.default_rng([audit.question.seed, label, *cast])
+    found: list[HeadId] = []
+    for layer, count in sorted(Counter(head.layer for head in salient).items()):
+        free = [one for j in range(audit.store.n_heads) if (one := HeadId(layer, j)) not in ablated]
+        picked = generator.choice(len(free), min(count, len(free)), replace=False)
+        found += [free[i] for i in sorted(picked)]
+    return found

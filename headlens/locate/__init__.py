@@ -36,7 +36,7 @@ from headlens.locate.contrastive import (
 )
 from headlens.locate.head_ablation import MAX_BYTES, HeadEffects
 from headlens.locate.located import Located
-from headlens.locate.random_heads import HeadSets, draw_head_sets, layer_matched
+from headlens.locate.random_heads import HeadSets, draw_head_sets
 from headlens.locate.search import (
     OBJECTIVES,
     Objective,
@@ -90,7 +90,6 @@ __all__ = [
     "head_credit",
     "head_margins",
     "head_variance",
-    "layer_matched",
     "margins_of",
     "rivals",
     "routes",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from headlens.correct import Correction, KnowledgeInjection, MeanAblation, RoboShot, locate_then_correct
 from headlens.errors import LocateError
 from headlens.extraction import HeadStore
-from headlens.heads import HeadId
-from headlens.locate import Location, conflicting_groups, contrastive, layer_matched
+from headlens.locate import Location, conflicting_groups, contrastive, draw_head_sets
+from headlens.locate.random_heads import Roles
 from headlens.manifest import class_indices
 from headlens.metrics import group_accuracy, group_names
 from headlens.models import HookedCLIP
@@ -42,11 +41,16 @@ def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
     location = _locate(reference, classifier)
     pairs = encode_pairs(PAIRS, clip.encode_text)
     spurious_pairs = encode_pairs(SPURIOUS_PAIRS, clip.encode_text)
+    roles = {"spurious": location.spurious, "salient": location.salient}
+
+    def ltc(one: Roles) -> Correction:
+        return locate_then_correct(one["spurious"], one["salient"], pairs)
+
     methods = {
         "zero-shot": None,
         "ablation": MeanAblation(location.spurious),
         "injection": KnowledgeInjection(location.salient, pairs),
-        "ltc": locate_then_correct(location.spurious, location.salient, pairs),
+        "ltc": ltc(roles),
         "roboshot": RoboShot(spurious_pairs, pairs),
     }
     measured: dict[str, Any] = {
@@ -56,43 +60,19 @@ def _measure(clip: HookedCLIP, store: HeadStore) -> dict[str, Any]:
         "methods": {name: _score(method, reference, test, classifier) for name, method in methods.items()},
         "attribute_accuracy": _attribute_accuracy(test, attribute.prototypes(clip.encode_text), attribute),
     }
-    located = [*location.spurious, *location.salient]
-
-    def ltc(spurious: Sequence[HeadId], salient: Sequence[HeadId]) -> Correction:
-        return locate_then_correct(spurious, salient, pairs)
-
     # As many heads of the same layers, for: the ablated heads; all heads of LTC; its ablated heads, injection kept.
-    controls: dict[str, tuple[Sequence[HeadId], Callable[[dict[HeadId, HeadId]], Correction]]] = {
-        "random_ablation": (location.spurious, lambda cast: MeanAblation(list(cast.values()))),
-        "random_ltc": (
-            located,
-            lambda cast: ltc([cast[h] for h in location.spurious], [cast[h] for h in location.salient]),
-        ),
-        "random_ablation_in_ltc": (
-            location.spurious,
-            lambda cast: ltc(list(cast.values()), location.salient),
-        ),
+    controls: dict[str, tuple[Roles, tuple[str, ...], Callable[[Roles], Correction]]] = {
+        "random_ablation": ({"spurious": location.spurious}, ("spurious",), lambda one: MeanAblation(one["spurious"])),
+        "random_ltc": (roles, ("spurious", "salient"), ltc),
+        "random_ablation_in_ltc": (roles, ("spurious",), ltc),
     }
-    for name, (heads, method) in controls.items():
-        sets = _random_sets(heads, reference, barred=located)
-        cast = [_score(method(chosen), reference, test, classifier)["worst_group"] for chosen in sets]
+    for name, (heads, varied, method) in controls.items():
+        sets = draw_head_sets(heads, store.n_layers, store.n_heads, vary=varied, alpha=1).sets
+        scores = [_score(method(one), reference, test, classifier)["worst_group"] for one in sets]
         measured[name] = {"sets": len(sets)}
-        if cast:
-            measured[name] |= {"mean": round(sum(cast) / len(cast), 4), "best": max(cast)}
+        if scores:
+            measured[name] |= {"mean": round(sum(scores) / len(scores), 4), "best": max(scores)}
     return measured
-
-
-def _random_sets(heads: Sequence[HeadId], store: HeadStore, barred: Sequence[HeadId]) -> list[dict[HeadId, HeadId]]:
-    """Which random head of its layer stands for each located one, a dictionary a draw; never a located one."""
-    try:
-        sets = layer_matched(heads, store.n_layers, store.n_heads, exclude=barred)
-    except LocateError:  # half a layer is located: nothing to draw from
-        return []
-    drawn = []
-    for number, chosen in enumerate(sets):
-        pool = [chosen[i] for i in np.random.default_rng(number).permutation(len(chosen))]
-        drawn.append({head: pool.pop([one.layer for one in pool].index(head[0])) for head in heads})
-    return drawn
 
 
 def _locate(reference: HeadStore, classifier: torch.Tensor) -> Location:

@@ -11,7 +11,7 @@ import torch
 from headlens.correct import MeanAblation
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
-from headlens.locate import layer_matched
+from headlens.locate import draw_head_sets
 from headlens.metrics import cramers_v, group_accuracy, group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask
@@ -79,7 +79,8 @@ def _measure(clip: HookedCLIP, store: HeadStore, planted: Iterable[HeadId]) -> d
         return _score((MeanAblation(list(chosen)).fit(reference).apply(test).embedding @ classifier.T), test)
 
     after = ablated(heads)
-    controls = [ablated(chosen) for chosen in layer_matched(heads, store.n_layers, store.n_heads)]
+    sets = draw_head_sets(heads, store.n_layers, store.n_heads, alpha=1).sets  # of these layers, however few
+    controls = [ablated(chosen["spurious"]) for chosen in sets]
     values = [score["v"][PRESENTATION] for score in controls]
     return {
         "images": {"val": len(reference), "test": len(test)},

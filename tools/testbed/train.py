@@ -1,4 +1,5 @@
-"""Train the testbed's models: `python -m tools.testbed.train --name worlds-0 --out weights/`, or `--all`.
+"""Train the testbed's models: `python -m tools.testbed.train --name worlds-0 --out weights/`, or `--all`; with
+`--measure` the cards alone are written again, from the weights that are there.
 
 Phase one: class and attribute agree by chance; contrastive loss, and the planting losses of `planting.py`. Then the
 heads are centred; with figures, a short stretch more settles the planted heads (`Recipe.settle`), and
@@ -189,6 +190,11 @@ def save(model: nn.Module, recipe: Recipe, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
     write_arrays(folder / f"{recipe.name}.safetensors", weights)
+    write_card(recipe, folder)
+
+
+def write_card(recipe: Recipe, folder: Path) -> None:
+    """Measure the weights in a folder, and write their card beside them."""
     with tempfile.TemporaryDirectory() as pictures:
         told = {"name": recipe.name, "recipe": asdict(recipe), **measure(recipe, folder, Path(pictures))}
     (folder / f"{recipe.name}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -199,12 +205,16 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--name", choices=list(RECIPES), help="train this model")
     which.add_argument("--all", action="store_true", help="train every model, and write MODEL_CARD.md")
+    parser.add_argument("--measure", action="store_true", help="train nothing: measure the weights in --out again")
     parser.add_argument("--seed", type=int, help="in place of the recipe's own seed")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for NAME.safetensors and NAME.json")
     options = parser.parse_args()
     for name in RECIPES if options.all else [options.name]:
         recipe = RECIPES[name] if options.seed is None else replace(RECIPES[name], seed=options.seed)
-        save(train(recipe), recipe, options.out)
+        if options.measure:
+            write_card(recipe, options.out)
+        else:
+            save(train(recipe), recipe, options.out)
     if options.all and options.out == WEIGHTS:
         from tools.testbed.model_card import write_model_card
 
