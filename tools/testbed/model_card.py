@@ -166,7 +166,8 @@ def _figures_section(name: str, told: dict[str, Any]) -> str:
     lines += [
         "",
         f"Other sets of as many heads of the same layers, which may hold planted ones ({control['sets']} sets): V of "
-        f"the presentation {control['v']:.3f} on average, {control['lowest_v']:.3f} at the lowest; {_percent(control['beaten'])} % of the sets leave a "
+        f"the presentation {control['v']:.3f} on average, {control['lowest_v']:.3f} at the lowest; "
+        f"{_percent(control['beaten'])} % of the sets leave a "
         f"higher V than the planted heads do; accuracy {_percent(control['average'])}. V with one planted head "
         f"ablated: {singles}.",
         "",
