@@ -15,8 +15,8 @@ Row = dict[str, Any]
 REMARKS = {
     "contrastive": "It credits one head an image, so that a head that stands behind a stronger one gets no credit: "
     "trust it for *the* head, not for all of them.",
-    "calibrated": "It asks of every head by itself that wrong decisions rest on it and that it follows the attribute, and "
-    "corrects for the number of heads: weak heads need more images.",
+    "calibrated": "It asks of every head by itself that wrong decisions rest on it and that it follows the attribute, "
+    "and corrects for the number of heads: weak heads need more images.",
     "contrastive-soft": "Its score, a head's mean part in wrong decisions less that in right ones, is close to what an "
     "ablation takes away; it needs the labels, and incorrectly classified images of the conflicting groups.",
     "concept": "It never sees a class score: it says which heads move the embedding along the attribute. That these "
