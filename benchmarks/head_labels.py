@@ -12,7 +12,7 @@ texts describes these topics and 76 others.
 
     python benchmarks/head_labels.py --images 1200 --random 12
     python benchmarks/head_labels.py --seed 1 --bank half   # other images, and every second text of the bank
-    python benchmarks/head_labels.py --seed 2 --bank words  # another bank: each word that the model knows, in one prompt
+    python benchmarks/head_labels.py --seed 2 --bank words  # another bank: every word that the model knows
 """
 
 from __future__ import annotations

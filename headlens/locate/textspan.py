@@ -187,9 +187,9 @@ class HeadTexts:
     def chance(self, draws: Float[Tensor, "most_axes text"], count: int) -> Float[Tensor, "head choice"]:
         """The share of every head's variance that one, two … `count` random directions explain, chosen as texts are.
 
-        There are as many as texts, with the texts' mean and covariance. Standard normal `draws`, the same for all heads,
-        become such directions along each head's frame; in the whole embedding they would be the same for twelve times
-        the work.
+        There are as many as texts, with the texts' mean and covariance. Standard normal `draws`, the same for all
+        heads, become such directions along each head's frame: drawn in the whole embedding and projected they would
+        have the same distribution, for the width of the embedding over that of the head as much work.
         """
         placed = self._rough[0]
         mean = placed.mean(2, keepdim=True)
