@@ -144,7 +144,7 @@ def audit_of(clip: hl.HookedCLIP, card: dict, images: Path, store: Path, bank: s
     known = clip.tokenizer.words
     texts = hl.prompts.default_bank().within(known)
     if bank == "half":
-        texts = texts.take(range(0, len(texts), 2))
+        texts = texts.take(range(1, len(texts), 2))
     elif bank == "words":
         words = sorted(known)
         texts = hl.prompts.TextBank([f"a photo of {word}" for word in words], ["words"] * len(words))

@@ -198,8 +198,9 @@ class PoleSearch:
             )
         self.rule = rule or LabelRule()
         self.chosen_on, self.held_out, self.seed = chosen_on, held_out, seed
-        many = held_out is not None and len(held_out) > MOST_IMAGES
-        self.few = held_out.subset(np.arange(MOST_IMAGES)) if many else held_out
+        self.few = held_out
+        if held_out is not None and len(held_out) > MOST_IMAGES:
+            self.few = held_out.subset(np.arange(MOST_IMAGES))
         texts, categories, embeddings = bank
         nearest = self.rule.nearest if chosen_on is not None else 0
         self.kept = candidate_texts(embeddings if chosen_on is None else chosen_on.embedding, embeddings, nearest)
