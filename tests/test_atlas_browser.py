@@ -63,7 +63,7 @@ def test_the_map_is_coloured_by_a_chosen_score_and_moved_on_by_keys(page: Any) -
     names = page.locator("#score option").all_inner_texts()
     assert names[0] == "share of variance" and "accuracy lost" in names and "attribute" in names
     shares = [
-        share.removesuffix(" %")
+        share.removesuffix("\u00a0%")
         for share in page.locator("table[aria-label^='Heads by'] td:nth-child(2)").all_inner_texts()
     ]
     assert shares == sorted(shares, key=float, reverse=True) and 0 < float(shares[-1]) < float(shares[0]) < 100

@@ -29,7 +29,8 @@ const headlensAtlas = (() => {
     return node;
   }
   const number = (value, digits = 3) => value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
-  const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(Math.abs(value) < 0.0995 ? 1 : 0)} %`.replace("-", "−");
+  const percent = (value) => value === null || value === undefined ? "–"
+    : `${(100 * value).toFixed(!value || Math.abs(value) >= 0.0995 ? 0 : Math.abs(value) < 0.00995 ? 2 : 1)}\u00a0%`.replace("-", "−");
   // A head page writes shares in per cent; so do the maps and their lists.
   const scored = (name, value) => ["faithfulness of the label", "part of the margin"].includes(name) ? number(value, 4) : percent(value);
   const signed = (value, digits = 3) => value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + number(value, digits);
