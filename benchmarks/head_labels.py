@@ -21,7 +21,7 @@ import argparse
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,8 +84,38 @@ def measured(name: str, world: str, folder: Path, options: argparse.Namespace) -
             for head in planted
         },
         "by the attribute": counts(audit),
+        "ablated": own_task(audit, explained),
         "first text above random directions": sum(one.share[0] > one.chance[0] for one in explained.values()),
     }
+
+
+def own_task(audit: hl.Audit, explained: Mapping[hl.HeadId, Explanation]) -> dict[str, float | int]:
+    """What ablating each labelled head changes in the task of its own label, and in those of the others' labels.
+
+    The task asks of each test image whether it is nearer to the label's first text than half of the images are; changed
+    is the share of images that answer otherwise once the head's contribution is its reference mean.
+    """
+    pairs = {head: one.pole.name for head, one in explained.items() if one.pole is not None}
+    if len(pairs) < 2:
+        return {"labelled": len(pairs)}
+    with torch.no_grad():
+        high, low = (audit.clip.encode_text([pair[end] for pair in pairs.values()], normalize=True) for end in (0, 1))
+    test, reference = audit.data.test, audit.data.reference
+    scores = test.embedding @ (high - low).T
+    answers = scores > scores.median(0).values
+    own, others, first = [], [], 0
+    for place, head in enumerate(pairs):
+        mean = reference.project_head(*head, high - low).mean(0)
+        ablated = scores - test.project_head(*head, high - low) + mean
+        changed = ((ablated > scores.median(0).values) != answers).float().mean(0)
+        rest = torch.cat([changed[:place], changed[place + 1 :]])
+        own.append(float(changed[place]))
+        others.append(float(rest.mean()))
+        first += bool(changed[place] > rest.mean())
+    return {
+        "labelled": len(pairs), "own task": round(float(np.mean(own)), 3), "others": round(float(np.mean(others)), 3),
+        "own above others": first,
+    }  # fmt: skip
 
 
 def by_attribute(audit: hl.Audit, heads: Sequence[hl.HeadId]) -> dict[hl.HeadId, AttributeEncoding]:
