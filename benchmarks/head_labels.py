@@ -3,14 +3,16 @@
 A random tower has the shape of the birds' testbed, and normal weights with the trained ones' deviations, tensor by
 tensor; its seeds are others than those that the rule was chosen with (0 to 11). Labels are chosen on the split val and
 tested on the split test. Of a planted head's label the AUROC is given with which its pair of texts distinguishes the
-planted attribute on the test images, from the embedding without the head.
+planted attribute on the test images, from the embedding without the head. Then the label by the attribute: of the
+planted heads as if they had been selected, of every head as if it had been, and of the heads that each locator selects.
 
 The synthetic tower has the size of ViT-L-14 (24 layers of 16 heads of 64, 768 numbers): every eighth head writes one of
 24 topics as the image has it, the others write mixtures of the same topics along random directions; the bank of 3,500
 texts describes these topics and 76 others.
 
     python benchmarks/head_labels.py --images 1200 --random 12
-    python benchmarks/head_labels.py --seed 1 --part 0      # other images, and every second text of the bank
+    python benchmarks/head_labels.py --seed 1 --bank half   # other images, and every second text of the bank
+    python benchmarks/head_labels.py --seed 2 --bank words  # another bank: every word that the model knows
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,13 +33,15 @@ from store_size import write_store
 from torch.nn.functional import normalize
 
 import headlens as hl
-from headlens.explain import Explanation, explain_heads
+from headlens.errors import NothingLocatedError
+from headlens.explain import AttributeEncoding, Explanation, among_selected, explain_heads
 
 MODELS = (
     ("testbed", "birds"), ("testbed-birds-1", "birds"), ("testbed-birds-2", "birds"), ("testbed-plain", "birds"),
     ("testbed-figures", "birds"), ("testbed-figures", "figures"),
 )  # fmt: skip
 FIRST_SEED = 100
+LOCATORS = ("contrastive", "calibrated", "concept", "concept+textspan")
 
 
 def main() -> None:
@@ -42,7 +49,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--random", type=int, default=12, help="towers of random weights")
     parser.add_argument("--seed", type=int, default=0, help="of the images; the random towers' seeds follow it")
-    parser.add_argument("--part", type=int, choices=(0, 1), help="one half of the bank; all of it by default")
+    parser.add_argument("--bank", choices=("own", "half", "words"), default="own")
     parser.add_argument("--synthetic", type=int, default=1, help="synthetic towers of real size")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,10 +60,11 @@ def main() -> None:
             f"{name}, {world}": measured(name, world, folder, options) for name, world in MODELS
         }
         first = FIRST_SEED * (1 + options.seed)
-        chance = [random_tower(seed, folder, options.part) for seed in range(first, first + options.random)]
-        found["random"] = {
-            "towers": len(chance), "heads": sum(n for n, _ in chance), "labelled": sum(one for _, one in chance),
-        }  # fmt: skip
+        for name, world in (("testbed", "birds"), ("testbed-figures", "figures")):
+            towers = Counter(towers=options.random)
+            for seed in range(first, first + options.random):
+                towers.update(random_tower(seed, name, world, folder, options.bank))
+            found[f"random, as {name} on {world}"] = towers
         for seed in range(options.synthetic):
             found[f"synthetic {seed}"] = synthetic(10 * options.seed + seed, folder)
     print(json.dumps(found, indent=1, ensure_ascii=False))
@@ -65,14 +73,74 @@ def main() -> None:
 def measured(name: str, world: str, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """How many heads of a testbed model are labelled, and the labels of the planted ones."""
     clip, card = hl.load(name), hl.testbed.card(name, world)
-    audit = audit_of(clip, card, folder / world, folder / f"{name}-{world}.zarr", options.part)
+    audit = audit_of(clip, card, folder / world, folder / f"{name}-{world}.zarr", options.bank)
     explained, planted = audit.explain(n_bootstrap=0), [hl.HeadId(*head) for head in card["planted_heads"]]
+    chosen = by_attribute(audit, planted)
     return {
         "heads": len(explained),
         "labelled": sum(one.pole is not None for one in explained.values()),
-        "planted": {str(head): [explained[head].label, named(audit, explained[head])] for head in planted},
+        "planted": {
+            str(head): [explained[head].label, named(audit, explained[head]), *by_attribute_of(chosen[head])]
+            for head in planted
+        },
+        "by the attribute": counts(audit),
+        "ablated": own_task(audit, explained),
         "first text above random directions": sum(one.share[0] > one.chance[0] for one in explained.values()),
     }
+
+
+def own_task(audit: hl.Audit, explained: Mapping[hl.HeadId, Explanation]) -> dict[str, float | int]:
+    """What ablating each labelled head changes in the task of its own label, and in those of the others' labels.
+
+    The task asks of each test image whether it is nearer to the label's first text than half of the images are; changed
+    is the share of images that answer otherwise once the head's contribution is its reference mean.
+    """
+    pairs = {head: one.pole.name for head, one in explained.items() if one.pole is not None}
+    if len(pairs) < 2:
+        return {"labelled": len(pairs)}
+    with torch.no_grad():
+        high, low = (audit.clip.encode_text([pair[end] for pair in pairs.values()], normalize=True) for end in (0, 1))
+    test, reference = audit.data.test, audit.data.reference
+    scores = test.embedding @ (high - low).T
+    answers = scores > scores.median(0).values
+    own, others, first = [], [], 0
+    for place, head in enumerate(pairs):
+        mean = reference.project_head(*head, high - low).mean(0)
+        ablated = scores - test.project_head(*head, high - low) + mean
+        changed = ((ablated > scores.median(0).values) != answers).float().mean(0)
+        rest = torch.cat([changed[:place], changed[place + 1 :]])
+        own.append(float(changed[place]))
+        others.append(float(rest.mean()))
+        first += bool(changed[place] > rest.mean())
+    return {
+        "labelled": len(pairs), "own task": round(float(np.mean(own)), 3), "others": round(float(np.mean(others)), 3),
+        "own above others": first,
+    }  # fmt: skip
+
+
+def by_attribute(audit: hl.Audit, heads: Sequence[hl.HeadId]) -> dict[hl.HeadId, AttributeEncoding]:
+    """How heads encode the attribute, as if they had been selected for it."""
+    return {one.head: one for one in among_selected([audit.encoding(head) for head in heads])}
+
+
+def by_attribute_of(one: AttributeEncoding) -> list[object]:
+    return [one.named, round(one.separation.difference, 2), round(one.alignment, 2), round(one.q or 0.0, 4)]
+
+
+def counts(audit: hl.Audit) -> Counter[str]:
+    """Heads that each locator selects, and how many of these are labelled by the attribute; "all" selects every one."""
+    selected = {"all": list(audit.explanations)}
+    for locator in LOCATORS:
+        with suppress(NothingLocatedError):
+            audit.locate(locator)
+            selected[locator] = [hl.HeadId(*head) for head in audit.location.spurious]
+    return Counter(
+        {f"{name}, selected": len(heads) for name, heads in selected.items()}
+        | {
+            f"{name}, labelled": sum(one.named for one in by_attribute(audit, heads).values())
+            for name, heads in selected.items()
+        }
+    )
 
 
 def named(audit: hl.Audit, one: Explanation) -> float | None:
@@ -87,26 +155,32 @@ def named(audit: hl.Audit, one: Explanation) -> float | None:
     return round(max(area, 1 - area), 2)
 
 
-def random_tower(seed: int, folder: Path, part: int | None) -> tuple[int, int]:
-    """Heads, and labelled heads, of a tower of random weights on the birds."""
-    clip = hl.load("testbed")
+def random_tower(seed: int, name: str, world: str, folder: Path, bank: str) -> Counter[str]:
+    """Heads of a tower of random weights, and how many are labelled by their poles and by the attribute."""
+    clip = hl.load(name)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in clip.vision.parameters():
             if weight.ndim > 1:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * weight.std())
-    card = hl.testbed.card("testbed", "birds")
-    explained = audit_of(clip, card, folder / "birds", folder / f"random-{seed}.zarr", part).explain(n_bootstrap=0)
-    return len(explained), sum(one.pole is not None for one in explained.values())
+    audit = audit_of(clip, hl.testbed.card(name, world), folder / world, folder / f"random-{name}-{seed}.zarr", bank)
+    explained = audit.explain(n_bootstrap=0)
+    labelled = sum(one.pole is not None for one in explained.values())
+    return Counter({"heads": len(explained), "labelled": labelled} | counts(audit))
 
 
-def audit_of(clip: hl.HookedCLIP, card: dict, images: Path, store: Path, part: int | None) -> hl.Audit:
-    """An audit whose bank has the words that the model knows, or every second of its texts."""
-    bank = hl.prompts.default_bank().within(clip.tokenizer.words)
-    bank = bank if part is None else bank.take(range(part, len(bank), 2))
+def audit_of(clip: hl.HookedCLIP, card: dict, images: Path, store: Path, bank: str) -> hl.Audit:
+    """An audit whose bank is headlens' own in the words that the model knows, every second text of it, or another."""
+    known = clip.tokenizer.words
+    texts = hl.prompts.default_bank().within(known)
+    if bank == "half":
+        texts = texts.take(range(1, len(texts), 2))
+    elif bank == "words":
+        words = sorted(known)
+        texts = hl.prompts.TextBank([f"a photo of {word}" for word in words], ["words"] * len(words))
     task = hl.ZeroShotTask(card["classes"], card["templates"])
     asked = hl.Attribute(card["attribute"]["name"], card["attribute"]["values"])
-    return hl.Audit(clip, hl.extract(clip, images / "manifest.csv", store), task, asked, bank=bank)
+    return hl.Audit(clip, hl.extract(clip, images / "manifest.csv", store), task, asked, bank=texts)
 
 
 def synthetic(seed: int, folder: Path) -> dict[str, int]:

@@ -109,6 +109,13 @@ def test_a_stopped_build_ends_with_the_same_bytes(atlas, tmp_path, monkeypatch):
     assert bytes_of(tmp_path / "atlas-0") == bytes_of(atlas)
 
 
+def test_a_build_that_was_killed_before_it_had_a_name_goes_on(atlas, tmp_path):
+    (tmp_path / "atlas-0" / "data").mkdir(parents=True)
+    (tmp_path / "atlas-0" / "data" / ".atlas.json.part").write_bytes(b'{"atl')
+    site(tmp_path, store=hl.HeadStore.open(atlas.parent / "0.zarr"))
+    assert bytes_of(tmp_path / "atlas-0") == bytes_of(atlas)
+
+
 def test_data_are_ascii_json_that_no_text_can_leave(atlas):
     for path in (atlas / "data").glob("*.js"):
         line = path.read_bytes().decode("ascii")

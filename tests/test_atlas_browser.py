@@ -62,6 +62,11 @@ def test_the_map_is_coloured_by_a_chosen_score_and_moved_on_by_keys(page: Any) -
     before = page.locator(".cell").first.evaluate("cell => cell.style.background")
     names = page.locator("#score option").all_inner_texts()
     assert names[0] == "share of variance" and "accuracy lost" in names and "attribute" in names
+    shares = [
+        share.removesuffix("\u00a0%")
+        for share in page.locator("table[aria-label^='Heads by'] td:nth-child(2)").all_inner_texts()
+    ]
+    assert shares == sorted(shares, key=float, reverse=True) and 0 < float(shares[-1]) < float(shares[0]) < 100
     page.select_option("#score", label="attribute")
     assert page.locator(".cell").first.evaluate("cell => cell.style.background") != before
     page.locator('[data-place="6"]').focus()

@@ -1,5 +1,6 @@
 """What is said first of a head that was selected for an attribute."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import headlens as hl
-from headlens.explain import ExplainError, LabelRule, attribute_encoding, explain_heads
+from headlens.explain import ExplainError, LabelRule, among_selected, attribute_encoding, explain_heads
 from headlens.explain.attribute import separation
 from headlens.states import head_moments
 
@@ -62,7 +63,42 @@ def test_a_head_that_carries_it_where_its_texts_do_not_point() -> None:
 def test_a_head_that_does_not_carry_it_says_so() -> None:
     one = encoding(towards=6, far=0.0)
     assert one.pole is None
-    assert "selection and explanation disagree" in one.sentences[1]
+    assert len(one.sentences) == 1  # of a head that nobody selected there is no selection to disagree with
+    (chosen,) = among_selected([one])
+    assert "selection and explanation disagree" in chosen.sentences[2]
+
+
+def test_a_selected_head_is_labelled_by_the_attribute_that_it_writes() -> None:
+    one = encoding(towards=4, far=2.0)
+    assert not one.named
+    assert one.title == one.label
+    (chosen,) = among_selected([one])
+    assert chosen.named
+    assert chosen.alignment > 0.99
+    assert chosen.q == chosen.p < 0.01
+    assert chosen.title.startswith("place (in ↔ out)")
+    assert "It writes that difference as the texts mean it" in chosen.sentences[1]
+
+
+@pytest.mark.parametrize("far", [-2.0, 0.1])
+def test_a_head_that_writes_against_its_texts_or_hardly_is_not_labelled_by_them(far: float) -> None:
+    (chosen,) = among_selected([encoding(towards=4, far=far)])
+    assert (chosen.alignment < -0.99) == (far < 0)
+    assert not chosen.named
+    assert chosen.title == chosen.label
+
+
+def test_the_p_of_an_alignment_is_how_often_a_random_direction_reaches_it() -> None:
+    one = encoding(towards=4, far=0.2)
+    assert 0 < one.alignment < 0.9999
+    assert one.p == pytest.approx(np.arccos(one.alignment) / np.pi)  # the head writes in two dimensions
+
+
+def test_heads_that_were_selected_are_judged_together() -> None:
+    one = encoding(towards=4, far=2.0)
+    two = [replace(one, p=p) for p in (0.01, 0.03, 0.5)]
+    assert [chosen.q for chosen in among_selected(two)] == pytest.approx([0.03, 0.045, 0.5])
+    assert among_selected([]) == []
 
 
 def test_the_separation_by_hand() -> None:

@@ -77,9 +77,7 @@ def test_an_explanation_shows_itself() -> None:
     assert table["heads"].tolist() == [1, 1, 1]  # alone among those that were asked for
     assert one.unique == (1, 1, 1)
     assert table["again"].isna().all()
-    categories = one.category_table()
-    assert categories["bank"].tolist() == pytest.approx([2 / 7, 3 / 7, 2 / 7])
-    assert categories["texts"].tolist() == [1, 1, 1]
+    assert [one.bank[name] for name in one.by_category] == pytest.approx([2 / 7, 3 / 7, 2 / 7])
     assert "&lt;b&gt;" in one._repr_html_()
     assert "<b>0.2" not in one._repr_html_()
     plain = json.loads(json.dumps(one.to_dict(), allow_nan=False))
@@ -94,7 +92,7 @@ def test_a_head_that_does_not_vary_has_no_meaning() -> None:
     still = Moments.of(torch.cat([z[:, :, :3], torch.ones_like(z[:, :, :1])], 2))
     one = explain_heads(still, BANK, AXES, 3, basis=basis)[0, 3]
     assert (one.texts, one.label, one.explained, one.uniqueness) == ((), "no clear meaning", 0.0, None)
-    assert len(one.table()) == len(one.category_table()) == 0
+    assert len(one.table()) == len(one.by_category) == 0
     assert one.bank_stability is None
 
 

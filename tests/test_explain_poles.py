@@ -107,7 +107,7 @@ def test_faithfulness_is_spearman_and_mann_whitney() -> None:
     assert (still.rank_correlation, still.auroc) == (0, 0.5)
     assert not still.above_chance
     columns = torch.from_numpy(np.stack([along, -along, np.ones(41)], 1))
-    assert correlation(columns, torch.from_numpy(along)).tolist() == pytest.approx([1, -1, 0])
+    assert correlation(columns, torch.from_numpy(along)[:, None])[0].tolist() == pytest.approx([1, -1, 0])
 
 
 def test_a_text_that_no_image_resembles_most_is_no_candidate() -> None:

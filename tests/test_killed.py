@@ -19,6 +19,7 @@ KILLS = int(os.environ.get("HEADLENS_KILLS", "1"))
 _RUNS = """
 import json, os, signal, sys, time
 from dataclasses import replace
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import headlens as hl
@@ -33,7 +34,7 @@ benchmark.SUITES["testbed"] = lambda: asked
 import headlens.benchmark.report as report
 report.caption_figure = lambda *a: None
 
-def run(arguments, moment=None):
+def run(arguments, moment=None, pages=None):
     began = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -45,6 +46,13 @@ def run(arguments, moment=None):
             code = 0
         finally:
             os._exit(code)
+    if pages is not None:  # killed as soon as so many head pages are there, and the next ones are being written
+        while not os.waitpid(child, os.WNOHANG)[0]:
+            if len(list(Path(pages[0]).glob("data/L*.js"))) >= pages[1]:
+                os.kill(child, signal.SIGKILL)
+                return os.waitpid(child, 0)[1], time.monotonic() - began
+            time.sleep(0.0002)
+        raise AssertionError("the build ended before its pages were counted")
     if moment is not None:
         time.sleep(moment)
         os.kill(child, signal.SIGKILL)
@@ -55,7 +63,8 @@ for line in sys.stdin:
     status, seconds = run(whole)
     assert status == 0, status
     for share, arguments in others:
-        killed, _ = run(arguments, share * seconds)
+        pages = int(1 + share * 30)  # of 32
+        killed, _ = run(arguments, share * seconds, (arguments[-1], pages) if arguments[0] == "atlas" else None)
         again, _ = run(arguments)
         print(json.dumps([share, killed, again]), flush=True)
 """
@@ -69,12 +78,14 @@ def commands(folder: Path, data: Path) -> dict[str, list[str]]:
         "extract": ["extract", "--model", "testbed", "--data", str(data), "--out", str(folder / "extract")],
         "audit": ["audit", *table, *quick, "--out", str(folder / "audit")],
         "benchmark": ["benchmark", "testbed", *own, *quick, "--out", str(folder / "benchmark")],
+        "atlas": ["atlas", *table[:4], "--out", str(folder / "atlas")],
     }
 
 
 def results(folder: Path) -> dict[str, object]:
-    """What a command left: each store's bytes, and the numbers of everything else."""
-    stores = {path.parent: contents(path.parent) for path in folder.rglob("complete.json")}
+    """What a command left: the bytes of each store and site, and the numbers of everything else."""
+    ends = ("complete.json", "index.html")
+    stores = {path.parent: contents(path.parent) for name in ends for path in folder.rglob(name)}
     found = {str(path.relative_to(folder)): held for path, held in stores.items()}
     for path in folder.rglob("*.json"):
         if not any(store in path.parents for store in stores):
@@ -83,7 +94,7 @@ def results(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-@pytest.mark.parametrize("command", ["extract", "audit", "benchmark"])
+@pytest.mark.parametrize("command", ["extract", "audit", "benchmark", "atlas"])
 def test_a_command_that_is_killed_and_typed_again_ends_with_the_same_result(tmp_path: Path, command: str) -> None:
     frame = hl.testbed.images(tmp_path / "birds", n=80)
     frame["path"] = [str(tmp_path / "birds" / path) for path in frame["path"]]

@@ -75,12 +75,9 @@ def test_what_they_say_of_contributions_is_what_the_contributions_say(store: Hea
     for layer, head in ((0, 0), (2, 4), (1, 3)):
         rows = store.heads(layer, head).double()
         torch.testing.assert_close(means[layer, head], rows.mean(0), atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(
-            moments.contribution_covariance(store.basis, layer, head),
-            torch.cov(rows.T, correction=0),
-            atol=1e-6,
-            rtol=1e-5,
-        )
+        weights = store.basis.of(layer, head).double()
+        own = weights.T @ moments.covariance(layer, head) @ weights
+        torch.testing.assert_close(own, torch.cov(rows.T, correction=0), atol=1e-6, rtol=1e-5)
 
 
 def test_no_image_has_no_moments() -> None:

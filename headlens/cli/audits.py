@@ -300,7 +300,7 @@ def explain(typed: Typed) -> None:
     """Say what heads encode: a table of every head with its label, or the texts of some."""
     one, folder = _opened(typed, "explain")
     from headlens.document import show_section
-    from headlens.document.heads import overview_section, poles_section, texts_section
+    from headlens.document.heads import overview_section, poles_section, texts_section, titles_of
     from headlens.heads import as_heads
 
     wanted = as_heads(typed["head"], one.store.n_layers, one.store.n_heads)
@@ -315,9 +315,9 @@ def explain(typed: Typed) -> None:
         return
     if not wanted:
         show_section(overview_section(one))
-    for head in wanted:
-        show_section(replace(poles_section(one, explained[head]), title=f"Head {head}: {explained[head].label}"))
-        show_section(texts_section(one, explained[head]))
+    for head, title in titles_of(one, wanted).items():
+        show_section(replace(poles_section(one, explained[head]), title=f"Head {head}: {title}"))
+        show_section(texts_section(explained[head]))
 
 
 @command(

@@ -17,7 +17,7 @@ from headlens import plots
 from headlens.document.blocks import Section
 from headlens.document.figures import thumbnails, token_figure
 from headlens.document.formatting import attribute_name, location_of
-from headlens.errors import ImageError, ModelError
+from headlens.errors import ExplainError, ImageError, ModelError
 from headlens.explain import Explanation, TopImages, overview, top_images
 from headlens.heads import HeadId
 from headlens.locate import Candidates, Located, Location
@@ -51,18 +51,24 @@ def encoded_sections(audit: Audited, images: int = 8) -> list[Section]:
     sections = []
     if set(audit.explanations) - set(heads):
         sections.append(overview_section(audit))
+    titles = titles_of(audit, heads)
     for head in heads:
+        part = f"Head {head}" if titles[head] is None else f"Head {head}: {titles[head]}"
+        own = []
         if head in audit.explanations:
-            sections += [poles_section(audit, audit.explanations[head]), texts_section(audit, audit.explanations[head])]
+            own += [poles_section(audit, audit.explanations[head]), texts_section(audit.explanations[head])]
         if images:
-            sections.append(_gallery(audit, head, images))
+            own.append(_gallery(audit, head, images))
+        sections += [replace(section, part=part) for section in own]
     return sections
 
 
-def _part(audit: Audited, head: HeadId) -> str:
-    """The folded part of the page on one head."""
-    explained = audit.explanations.get(head)
-    return f"Head {head}" if explained is None else f"Head {head}: {explained.label}"
+def titles_of(audit: Audited, heads: Sequence[HeadId]) -> dict[HeadId, str | None]:
+    """What each head is called: by the attribute that it was selected for, and by its poles; None where unexplained."""
+    named: dict[HeadId, str | None] = {head: one.label for head, one in audit.explanations.items()}
+    with suppress(ExplainError):  # too few scored images of a value
+        named |= {head: one.title for head, one in audit.encodings.items()}
+    return {head: named.get(head) for head in heads}
 
 
 def overview_section(audit: Audited) -> Section:
@@ -106,16 +112,19 @@ def poles_section(audit: Audited, one: Explanation) -> Section:
         else f"It distinguishes images along {len(one.poles)} directions that hold enough of its variance; the label "
         "is that of the first whose texts predict the head on images that chose neither."
     )
+    try:
+        first = " ".join(audit.encoding(one.head).sentences)
+    except ExplainError as few:  # too few scored images of a value
+        first = str(few)
     return Section(
         f"What head {one.head} encodes",
-        "\n\n".join((" ".join(audit.encoding(one.head).sentences), f"Label: {one.label}. {said}")),
+        "\n\n".join((first, f"Label: {one.label}. {said}")),
         table=replace(one.shown_poles(), caption=caption) if one.poles else None,
         brief_table=True,
-        part=_part(audit, one.head),
     )
 
 
-def texts_section(audit: Audited, one: Explanation) -> Section:
+def texts_section(one: Explanation) -> Section:
     """A head's texts by TextSpan."""
     figure = plots.textspan(one, title="")  # the heading and the label say it
     figure.update_layout(height=figure.layout.height - _TITLE, margin_t=figure.layout.margin.t - _TITLE)
@@ -128,7 +137,6 @@ def texts_section(audit: Audited, one: Explanation) -> Section:
         table=replace(one.shown_texts(), caption=f"The texts of head {one.head}, in the order of choice."),
         table_folded=True,
         brief_table=True,
-        part=_part(audit, one.head),
     )
 
 
@@ -164,7 +172,6 @@ def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
         caption=f"Below each its class and {name}, and the head's contribution less its mean.",
         table=_files(audit, head, top, (up, down), groups),
         table_folded=True,
-        part=_part(audit, head),
     )
 
 
@@ -233,11 +240,8 @@ def _what(location: Located) -> str:
 
 def _labelled(audit: Audited, heads: Sequence[tuple[int, int]]) -> str:
     """Heads with their labels, where they were explained."""
-    named = []
-    for head in (HeadId(*head) for head in heads):
-        explained = audit.explanations.get(head)
-        named.append(str(head) if explained is None else f"{head} ({explained.label})")
-    return listed(named, 12)
+    titles = titles_of(audit, [HeadId(*head) for head in heads])
+    return listed((str(head) if title is None else f"{head} ({title})" for head, title in titles.items()), 12)
 
 
 def _decisions(location: Location) -> Section:

@@ -1,7 +1,7 @@
 """What a head does: the texts that span it, the images that have most of it, and where in an image it reads."""
 
 from headlens.errors import ExplainError
-from headlens.explain.attribute import AttributeEncoding, Separation, attribute_encoding
+from headlens.explain.attribute import AttributeEncoding, Separation, among_selected, attribute_encoding
 from headlens.explain.caption_shares import CaptionShares, caption_shares
 from headlens.explain.explanation import Explanation, overview
 from headlens.explain.heads import explain_heads, image_parts
@@ -28,6 +28,7 @@ __all__ = [
     "Separation",
     "TextSpan",
     "TopImages",
+    "among_selected",
     "as_seen",
     "attribute_encoding",
     "caption_shares",

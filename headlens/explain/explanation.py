@@ -109,11 +109,6 @@ class Explanation:
         frame["again"] = [float("nan")] * len(frame) if self.again is None else list(self.again)
         return frame
 
-    def category_table(self) -> pd.DataFrame:
-        """One row a category, largest first: `category`, `share` of the variance, `texts`, share of the `bank`."""
-        rows = [(name, part, self.categories.count(name), self.bank[name]) for name, part in self.by_category.items()]
-        return pd.DataFrame(rows, columns=["category", "share", "texts", "bank"])
-
     def pole_table(self) -> pd.DataFrame:
         """One row a pole: its pair, its share, texts at both ends, faithfulness with interval, `p`, `q`, `clear`."""
         rows = []

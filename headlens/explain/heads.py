@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.errors import ExplainError
@@ -116,8 +116,7 @@ def explain_heads(
         seed=seed,
     )
     samples = list(_resampled(parts, draws, seed)) if parts else []
-    own = embeddings.detach().double()
-    joined, bank_places = torch.cat([own, _alike(own, seed)]), slice(0, len(own))
+    normal = torch.randn(basis.shape[2], len(texts), generator=torch.Generator().manual_seed(seed))
     spans: dict[HeadId, TextSpan] = {}
     chance: dict[HeadId, tuple[float, ...]] = {}
     along: dict[HeadId, Tensor] = {}
@@ -128,25 +127,23 @@ def explain_heads(
             at = _at(chosen[where])
             covariance = moments.scatter[at] / moments.count
             heads_left = iter(chosen[where])
-            for few in project_texts(weights, moments.mean[at], covariance, joined.to(weights.device)):
+            for few in project_texts(weights, moments.mean[at], covariance, embeddings.to(weights.device)):
                 group = list(islice(heads_left, len(few.total)))
-                spans |= dict(zip(group, few.spans(bank_places, count, rank), strict=True))
-                random = few.spans(slice(len(own), None), min(_FIRST, count), rank)
-                chance |= {head: tuple(one.share.cumsum(0).tolist()) for head, one in zip(group, random, strict=True)}
-                along |= dict(zip(group, few.shares(bank_places).cpu(), strict=True))
-                of_halves = [few.spans(torch.tensor(half), min(count, len(half)), rank) for half in halves]
+                spans |= dict(zip(group, few.spans(count, rank), strict=True))
+                random = few.chance(normal.to(weights.device), min(_FIRST, count))
+                chance |= dict(zip(group, map(tuple, random.tolist()), strict=True))
+                along |= dict(zip(group, few.shares().cpu(), strict=True))
+                of_halves = [few.spans(min(count, len(half)), rank, half.to(weights.device)) for half in halves]
                 profiles |= {
                     head: [
-                        shares_by_category(tuple(categories[half[j]] for j in one.texts.tolist()), _of_explained(one))
-                        for half, one in zip(halves, of_head, strict=True)
+                        shares_by_category(tuple(categories[j] for j in one.texts.tolist()), _of_explained(one))
+                        for one in of_head
                     ]
                     for head, *of_head in zip(group, *of_halves, strict=True)
                 }
                 places = _at(group)
                 times = [
-                    few.under(sample.mean[places], sample.scatter[places] / sample.count).spans(
-                        bank_places, count, rank
-                    )
+                    few.under(sample.mean[places], sample.scatter[places] / sample.count).spans(count, rank)
                     for sample in samples
                 ]
                 for i, head in enumerate(group):
@@ -183,15 +180,6 @@ def _at(heads: Sequence[HeadId]) -> tuple[list[int], list[int]]:
     return [head.layer for head in heads], [head.head for head in heads]
 
 
-def _alike(embeddings: Float[Tensor, "text embed"], seed: int) -> Float[Tensor, "text embed"]:
-    """As many random directions, with the mean and the covariance of the texts."""
-    generator = torch.Generator().manual_seed(seed)
-    mean = embeddings.mean(0)
-    factor = torch.linalg.qr((embeddings - mean).cpu(), mode="r").R  # RᵀR is the scatter, with no more rows than needed
-    mixed = torch.randn(len(embeddings), len(factor), generator=generator, dtype=torch.float64)
-    return mean + (mixed @ factor / len(embeddings) ** 0.5).to(mean)
-
-
 def image_parts(store: HeadStore, parts: int = _PARTS, seed: int = 0) -> list[Moments]:
     """The moments of random parts of a store's images, as equal in size as they can be, in one pass; images of one
     cluster are in one part."""
@@ -209,13 +197,13 @@ def _resampled(parts: Sequence[Moments], draws: int, seed: int) -> Iterator[Mome
         yield merge_all(parts[i] for i in generator.integers(0, len(parts), len(parts)))
 
 
-def _halves(categories: Sequence[str], seed: int) -> list[list[int]]:
-    """Two halves of the bank, with half of every category each; none for a bank that has no two texts."""
+def _halves(categories: Sequence[str], seed: int) -> list[Int[Tensor, "half"]]:
+    """The places of two halves of the bank, with half of every category each; none where there are no two texts."""
     generator = np.random.default_rng([seed, 2])
     shuffled = generator.permutation(len(categories)).tolist()
     ordered = sorted(shuffled, key=lambda i: categories[i])  # stable: shuffled within a category
     halves = [sorted(ordered[0::2]), sorted(ordered[1::2])]
-    return halves if all(halves) else []
+    return [torch.tensor(half) for half in halves] if all(halves) else []
 
 
 def _of_explained(span: TextSpan) -> tuple[float, ...]:

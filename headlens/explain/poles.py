@@ -198,7 +198,9 @@ class PoleSearch:
             )
         self.rule = rule or LabelRule()
         self.chosen_on, self.held_out, self.seed = chosen_on, held_out, seed
-        self.few = None if held_out is None else held_out.subset(np.arange(min(len(held_out), MOST_IMAGES)))
+        self.few = held_out
+        if held_out is not None and len(held_out) > MOST_IMAGES:
+            self.few = held_out.subset(np.arange(MOST_IMAGES))
         texts, categories, embeddings = bank
         nearest = self.rule.nearest if chosen_on is not None else 0
         self.kept = candidate_texts(embeddings if chosen_on is None else chosen_on.embedding, embeddings, nearest)
@@ -301,16 +303,16 @@ class PoleSearch:
         """For each pole the correlations of all directions' text scores with it, and its own faithfulness."""
         if self.held_out is None or self.few is None:
             return None
-        apart = self.unit[high].mean(1) - self.unit[low].mean(1)
-        own, scores = _without_head(self.held_out, head, poles, apart[: len(poles)])
-        along, random = own[: len(self.few)], _without_head(self.few, head, poles, apart[len(poles) :])[1]
-        together = torch.cat([scores[: len(self.few)], random], dim=1)
-        found = []
-        for i in range(len(poles)):
-            correlations = correlation(together, along[:, i])
-            seen = faithful(scores[:, i].numpy(), own[:, i].numpy(), correlations[len(poles) :].numpy())
-            found.append((correlations, seen))
-        return found
+        apart, n = self.unit[high].mean(1) - self.unit[low].mean(1), len(poles)
+        few, together = _without_head(self.few, head, poles, apart)
+        own, scores = few, together[:, :n]
+        if len(self.few) < len(self.held_out):
+            own, scores = _without_head(self.held_out, head, poles, apart[:n])
+        correlations = correlation(together, few)
+        return [
+            (by_chance, faithful(scores[:, i].numpy(), own[:, i].numpy(), by_chance[n:].numpy()))
+            for i, by_chance in enumerate(correlations)
+        ]
 
     def _names(
         self,
@@ -326,7 +328,7 @@ class PoleSearch:
             own, scores = _without_head(self.chosen_on, head, poles, texts.flatten(0, 1))
             for i, ends in enumerate(scores.unflatten(1, texts.shape[:2]).unbind(1)):
                 pairs = (ends[:, : self.ends, None] - ends[:, None, self.ends :]).flatten(1)
-                best[i] = int(correlation(pairs, own[:, i]).argmax())
+                best[i] = int(correlation(pairs, own[:, i : i + 1]).argmax())
         pairs_of = [divmod(place, self.ends) for place in best]
         return [
             (self.texts[int(high[i, one])], self.texts[int(low[i, other])]) for i, (one, other) in enumerate(pairs_of)
@@ -341,10 +343,12 @@ def _without_head(
     return own[:, : len(poles)], store.embedding.float() @ texts.mT - own[:, len(poles) :]
 
 
-def correlation(scores: Float[Tensor, "image score"], along: Float[Tensor, "image"]) -> Float[Tensor, "score"]:
-    """Pearson's, of each column with the last argument; zero where either does not vary."""
-    scores, along = scores - scores.mean(0), along - along.mean()
-    return (along @ scores) / (scores.norm(dim=0) * along.norm()).clamp_min(_LEAST)
+def correlation(
+    scores: Float[Tensor, "image score"], along: Float[Tensor, "image pole"]
+) -> Float[Tensor, "pole score"]:
+    """Pearson's, of each column with each; zero where either does not vary."""
+    scores, along = scores - scores.mean(0), along - along.mean(0)
+    return (along.mT @ scores) / (along.norm(dim=0)[:, None] * scores.norm(dim=0)).clamp_min(_LEAST)
 
 
 def faithful(

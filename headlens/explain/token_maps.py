@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -45,23 +45,11 @@ def token_maps(
     """
     cfg = vision.cfg
     chosen = as_heads(heads, cfg.n_layers, cfg.n_heads)
-    basis = kept_basis(vision)
-    maps = []
-    with torch.no_grad():
-        for image, direction in zip(images, directions, strict=True):
-            parts = vision.residual_parts(image[None], per_token=True)
-            assert parts.tokens is not None
-            weights, values = (factor[0] for factor in parts.tokens)
-            folded = basis.fold(direction[None].to(values)).unflatten(2, (-1, cfg.d_head))[..., 0]
-            along = torch.stack(
-                [
-                    einsum(weights[h], values[h], folded[h], "pool token, token d_head, pool d_head -> token")
-                    for h in chosen
-                ]
-            )
-            maps.append(along[:, cfg.n_prefix :] / parts.embedding.norm())
-    rows, columns = cfg.grid
-    return rearrange(torch.stack(maps), "image head (row column) -> image head row column", row=rows, column=columns)
+    maps = [
+        torch.stack([*own_maps(vision, image, dict.fromkeys(chosen, direction)).values()])
+        for image, direction in zip(images, directions, strict=True)
+    ]
+    return torch.stack(maps)
 
 
 def own_maps(

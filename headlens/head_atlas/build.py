@@ -276,7 +276,8 @@ def _claim(root: Path, key: str) -> None:
                 "Name another folder, or remove this one.",
             )
         return
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    partial = _partial(stamp)  # of a build that was killed before it had a name
+    if root.exists() and (not root.is_dir() or any(path.is_file() and path != partial for path in root.rglob("*"))):
         raise OutputError(f"{str(root)!r} holds other files.", "Name a new or empty folder.")
     for part in ("data", "images"):
         (root / part).mkdir(parents=True, exist_ok=True)
@@ -303,6 +304,10 @@ def _read(path: Path) -> list[Any]:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all: a file that is there was finished."""
-    partial = path.with_name(f".{path.name}.part")
+    partial = _partial(path)
     partial.write_bytes(content)
     partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")

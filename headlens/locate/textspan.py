@@ -30,10 +30,12 @@ from headlens.errors import ExplainError
 RANK_TOLERANCE = 1e-6  # of the largest singular value: above float32's rounding, and what squares in float64 resolve
 _STOP = 1e-12  # of the first choice's variance: what is left below is rounding
 _STILL = 1e-24  # of the second moment: variance below it is the rounding of equal contributions
-_LEAST = 1e-300  # what a head that does not vary is divided by
+_LEAST, _LEAST_ROUGH = 1e-300, 1e-30  # what a head that does not vary is divided by, in float64 and in float32
 _TIE = 1e-12  # equal texts may differ in the last bit of a product
 _ROUNDING = 1e-6  # of the most that a text could vary: ten times what float32 gets wrong in practice
-_NUMBERS = 4_000_000  # of projected texts at a time: every step reads them again, so they should stay in the cache
+_NUMBERS = 2_000_000  # of projected texts at a time: every step reads them again, so they should stay in the cache
+
+_Measured = tuple[Float[Tensor, "head axis text"], Float[Tensor, "head text"], Float[Tensor, "head text"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,7 @@ def head_spans(
     """
     check_bank(texts, weights.shape[2], count)
     parts = project_texts(weights, mean, covariance, texts)
-    return [span for few in parts for span in few.spans(slice(None), count, rank)]
+    return [span for few in parts for span in few.spans(count, rank)]
 
 
 def check_bank(texts: Float[Tensor, "text embed"], embed: int, count: int) -> None:
@@ -166,22 +168,49 @@ class HeadTexts:
         centre = (mean.double()[:, None] @ self.weights)[:, 0]
         return replace(self, mean=centre, spread=spread, total=total, axes=axes)
 
-    def shares(self, part: slice) -> Float[Tensor, "head part"]:
-        """The share of every head's variance along each text t̂ − t̄, t̂ of unit norm and t̄ the mean of this part.
+    def shares(self) -> Float[Tensor, "head text"]:
+        """The share of every head's variance along each text t̂ − t̄, t̂ of unit norm and t̄ the texts' mean.
 
         With P the projection on the space that the head can write to and C the covariance of its contributions,
         tᵀCt / (‖Pt‖² tr C); zero where Pt is. In float32.
         """
-        placed = self.along[:, :, part] / self.texts[part].norm(dim=1).clamp_min(_LEAST).float()
-        placed = placed - placed.mean(2, keepdim=True)
-        onto = self._onto(None)
-        placed = placed if onto is None else onto.float() @ placed
-        return (placed * (self._unit @ placed)).sum(1) / placed.square().sum(1).clamp_min(1e-30)
+        projected, variance, squares = self._rough
+        per = 1 / self.texts.norm(dim=1).clamp_min(_LEAST).float()
+        mean = projected @ per / len(per)
+        pair = torch.stack([mean, (self._unit @ mean[:, :, None])[:, :, 0]], dim=1)
+        (length, spread), both = (pair @ mean[:, :, None])[:, :, 0].T[:, :, None], pair @ projected
+        inside = (squares * per - 2 * both[:, 0]) * per + length
+        along = (variance * per - 2 * both[:, 1]) * per + spread
+        there = inside > _ROUNDING * (squares * per**2 + length)  # below is the rounding of a text at the mean
+        return torch.where(there, along.clamp_min(0) / inside.clamp_min(_LEAST_ROUGH), 0.0)
+
+    def chance(self, draws: Float[Tensor, "most_axes text"], count: int) -> Float[Tensor, "head choice"]:
+        """The share of every head's variance that one, two … `count` random directions explain, chosen as texts are.
+
+        There are as many as texts, with the texts' mean and covariance. Standard normal `draws`, the same for all
+        heads, become such directions along each head's frame: drawn in the whole embedding and projected they would
+        have the same distribution, for the width of the embedding over that of the head as much work.
+        """
+        placed = self._rough[0]
+        mean = placed.mean(2, keepdim=True)
+        values, vectors = torch.linalg.eigh((placed @ placed.mT / placed.shape[2] - mean @ mean.mT).double())
+        mixed = (vectors * values.clamp_min(0).sqrt()[:, None]).float()
+        projected, variance, _ = _measured(mean + mixed @ draws[: mixed.shape[2]], self._unit)
+        return choose(projected, self._unit, variance, count, torch.zeros_like(mean[:, 0, 0]))[1].cumsum(1)
 
     @cached_property
     def _unit(self) -> Float[Tensor, "head axis axis_too"]:
         """The spread of a total of one: float32 has no room for small squares."""
         return (self.spread / self.total.clamp_min(_LEAST)[:, None, None]).float()
+
+    @cached_property
+    def _rough(self) -> _Measured:
+        """The texts in the numerical rank of each head, measured."""
+        return self._within(None)
+
+    def _within(self, rank: int | None) -> _Measured:
+        onto = self._onto(rank)
+        return _measured(self.along if onto is None else onto.float() @ self.along, self._unit)
 
     def _onto(self, rank: int | None) -> Float[Tensor, "head axis axis_too"] | None:
         """The projection on the leading axes, along the frame; None where these are all."""
@@ -189,25 +218,28 @@ class HeadTexts:
         full = bool((axes.square().sum((1, 2)) > axes.shape[1] - 0.5).all())
         return None if full else axes @ axes.mT
 
-    def spans(self, part: slice | Int[Tensor, "part"], count: int, rank: int | None = None) -> list[TextSpan]:
-        """The span of every head by a part of the texts; places are within it. For `rank` see `head_spans`."""
+    def spans(self, count: int, rank: int | None = None, part: Int[Tensor, "part"] | None = None) -> list[TextSpan]:
+        """The span of every head by its texts, or by a part of them. For `rank` see `head_spans`."""
         most = min(self.weights.shape[1:])
         if rank is not None and not 1 <= rank <= most:
             raise ExplainError(
                 f"Rank {rank} is not from 1 to {most}, the most directions that contributions of this shape have.",
                 "Leave it out for the numerical rank.",
             )
-        bank, onto = self.texts[part], self._onto(rank)
-        projected = self.along[:, :, part]
-        projected = projected if onto is None else onto.float() @ projected
-        texts, lives, sure = choose(projected, self._unit, count)
-        unsure = (~sure).nonzero()[:, 0]
+        projected, variance, squares = self._rough if rank is None else self._within(rank)
+        if part is not None:  # masked: a copy of the part's projections would take longer than products with all
+            variance = torch.full_like(variance, -torch.inf).index_copy_(1, part, variance[:, part])
+        doubt = _ROUNDING * self._unit.flatten(1).norm(dim=1) * squares.amax(1)
+        texts, explained, sure = choose(projected, self._unit, variance, count, doubt)
+        lives, onto, unsure = explained > 0, self._onto(rank), (~sure).nonzero()[:, 0]
         if len(unsure):
-            exact = _project(self.frame[unsure], bank.mT)
+            exact = _project(self.frame[unsure], (self.texts if part is None else self.texts[part]).mT)
             exact = exact if onto is None else onto[unsure] @ exact
-            texts[unsure], lives[unsure], _ = choose(exact, self.spread[unsure], count)
+            spread = self.spread[unsure]
+            again, exactly, _ = choose(exact, spread, _measured(exact, spread)[1], count)
+            texts[unsure], lives[unsure] = again if part is None else part[again], exactly > 0
         # The directions of the chosen texts are computed anew in float64: they are what QR makes of these in order.
-        columns = self.frame @ bank[texts].mT
+        columns = self.frame @ self.texts[texts].mT
         directions, triangle = torch.linalg.qr(columns if onto is None else onto @ columns)
         directions = (directions * triangle.diagonal(dim1=1, dim2=2).sign()[:, None]).mT
         variance = (directions @ self.spread * directions).sum(2)
@@ -282,51 +314,61 @@ def _along_frame(
     return spread, total, vectors * keep[:, None, :]
 
 
+def _measured(projected: Float[Tensor, "head axis text"], spread: Float[Tensor, "head axis axis_too"]) -> _Measured:
+    """Texts along orthonormal axes of each head, the head's variance along each, and its squared length there."""
+    return projected, (projected * (spread @ projected)).sum(1), projected.square().sum(1)
+
+
 def choose(
     projected: Float[Tensor, "head axis text"],
     spread: Float[Tensor, "head axis axis_too"],
+    variance: Float[Tensor, "head text"],
     count: int,
-) -> tuple[Int[Tensor, "head choice"], Bool[Tensor, "head choice"], Bool[Tensor, "head"]]:
-    """The greedy choice of texts, whether there was anything left to choose, and whether rounding could not change it.
+    doubt: Float[Tensor, "head"] | None = None,
+) -> tuple[Int[Tensor, "head choice"], Float[Tensor, "head choice"], Bool[Tensor, "head"]]:
+    """The greedy choice of texts, what each explains, and whether rounding could not change it.
 
     Args:
         projected: the texts along orthonormal axes of each head.
         spread: the covariance of its contributions along them.
+        variance: of the contributions along each text; minus infinity for one that may not be chosen.
         count: how many texts a head.
+        doubt: how far apart two variances have to be; None where they are exact.
 
-    In float64 the first of texts that tie is chosen. In float32, which is faster, a head is unsure where one text leads
-    by so little that rounding may have exchanged it with the next.
+    Where nothing is left to explain, a choice explains 0. In float64 the first of texts that tie is chosen. In float32,
+    which is faster, a head is unsure where one text leads by so little that rounding may have exchanged it with the
+    next.
     """
-    left = (projected * (spread @ projected)).sum(1)
+    left = variance
     floor = _STOP * left.amax(1)
-    rough = left.dtype == torch.float32
-    doubt = _ROUNDING * spread.flatten(1).norm(dim=1) * projected.square().sum(1).amax(1) if rough else floor
     every = torch.arange(len(projected), device=projected.device)
     directions = projected.new_zeros(len(projected), count, projected.shape[1])
     chosen = torch.zeros(len(projected), count, dtype=torch.long, device=projected.device)
-    alive = torch.zeros_like(chosen, dtype=torch.bool)
+    explained = projected.new_zeros(len(projected), count)
     sure = torch.ones_like(every, dtype=torch.bool)
     for step in range(count):
         before = directions[:, :step]
-        top = left.amax(1)
-        if rough:
-            leading = left.topk(min(2, left.shape[1]), dim=1)
-            text, second = leading.indices[:, 0], leading.values[:, -1] if left.shape[1] > 1 else 0.0
-            sure &= top - second > doubt
-        else:
+        if doubt is None:
+            top = left.amax(1)
             text = (left >= (top * (1 - _TIE))[:, None]).byte().argmax(1)
+        else:
+            leading = left.topk(min(2, left.shape[1]), dim=1)
+            top, text = leading.values[:, 0], leading.indices[:, 0]
+            second = leading.values[:, -1] if left.shape[1] > 1 else torch.zeros_like(top)
+            sure &= top - second > doubt
         goes_on = top > floor
         direction = projected[every, :, text][:, None]
         for _ in range(2 if step else 0):  # once leaves rounding that grows with the steps
             direction = direction - direction @ before.mT @ before
         length = direction.norm(dim=2, keepdim=True)
-        direction = torch.where(goes_on[:, None, None], direction / length.clamp_min(1e-30), 0.0)
+        direction = torch.where(goes_on[:, None, None], direction / length.clamp_min(_LEAST_ROUGH), 0.0)
         seen = direction @ spread
         pair = torch.cat([direction, seen - seen @ before.mT @ before], dim=1) @ projected
         along = (seen * direction).sum(2) * pair[:, 0] - 2 * pair[:, 1]
         left = torch.addcmul(left, pair[:, 0], along)
-        chosen[:, step], directions[:, step], alive[:, step] = text, direction[:, 0], goes_on
-    return chosen, alive, sure
+        chosen[:, step], directions[:, step] = text, direction[:, 0]
+        explained[:, step] = torch.where(goes_on, (seen * direction).sum((1, 2)).clamp_min(_LEAST_ROUGH), 0.0)
+    return chosen, explained, sure
 
 
 def _project(

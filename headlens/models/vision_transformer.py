@@ -154,18 +154,6 @@ class HookedVisionTransformer(Tower):
                 embedding=parts.embedding,
             )
 
-    def token_states(
-        self, images: Float[Tensor, "image channel height width"]
-    ) -> Float[Tensor, "image layer head token d_state"]:
-        """`HeadStates.z` by the token that the values come from; summed over tokens it is z.
-
-        Read through the basis it is each token's contribution to the embedding through that head.
-
-        Raises:
-            ModelError: as `head_states`.
-        """
-        return compact(self, self.residual_parts(images, per_token=True).token_z)
-
     def _check_name(self, name: Name) -> None:
         known = self.hook_dict
         if name in known if isinstance(name, str) else any(name(known_name) for known_name in known):

@@ -80,11 +80,6 @@ class Moments:
         """The mean contribution of every head."""
         return basis.contributions(self.mean[None])[0]
 
-    def contribution_covariance(self, basis: HeadBasis, layer: int, head: int) -> Float[Tensor, "embed embed_too"]:
-        """The covariance of one head's contributions, Bᵀ Σ B."""
-        weights = basis.of(layer, head).double()
-        return weights.mT @ self.covariance(layer, head) @ weights
-
     def deviations(
         self, basis: HeadBasis, directions: Float[Tensor, "direction embed"]
     ) -> Float[Tensor, "layer head direction"]:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from headlens.correct import Correction
 from headlens.errors import CorrectionError, ExplainError
-from headlens.explain import AttributeEncoding, Explanation, attribute_encoding
+from headlens.explain import AttributeEncoding, Explanation, among_selected, attribute_encoding
 from headlens.extraction import HeadStore
 from headlens.findings import Finding
-from headlens.heads import ByHead, HeadLike, as_heads
+from headlens.heads import ByHead, HeadId, HeadLike, as_heads
 from headlens.locate import Located
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, ZeroShotTask
@@ -119,9 +119,10 @@ class Audited:
         return {name: fitted.correction for name, fitted in self.fitted.items()}
 
     def encoding(self, head: HeadLike) -> AttributeEncoding:
-        """How an explained head encodes the audited attribute: its share, its rank, the separation of its values.
+        """How an explained head encodes the audited attribute: its share, its rank, the separation of its values, and,
+        where the head was located for the attribute, whether it is labelled by it.
 
-        Shares are of the reference images, the separation is measured on the scored ones.
+        Shares are of the reference images, everything else is measured on the scored ones.
 
         Raises:
             ExplainError: for a head that was not explained, or a value of fewer than two scored images.
@@ -129,8 +130,28 @@ class Audited:
         (one,) = as_heads([head], self.store.n_layers, self.store.n_heads)
         if one not in self.explanations:
             raise ExplainError(f"Head {one} was not explained.", f"Call audit.explain(['{one}']) first.")
+        return self.encodings.get(one) or self._encoding(one)
+
+    @property
+    def encodings(self) -> dict[HeadId, AttributeEncoding]:
+        """How the heads encode the attribute that were located for it and explained; judged together.
+
+        None where the values were inferred from the same texts, whole embeddings with these heads' parts among them:
+        what a head writes then agrees with the texts by construction.
+        """
+        if self.data.inferred:
+            return {}
+        if self.location is not None:
+            selected = self.location.spurious
+        else:
+            selected = () if self.fairness_results is None else self.fairness_results.candidates
+        heads = [HeadId(*head) for head in selected]
+        found = among_selected([self._encoding(head) for head in heads if head in self.explanations])
+        return {one.head: one for one in found}
+
+    def _encoding(self, head: HeadId) -> AttributeEncoding:
         return attribute_encoding(
-            self.explanations[one],
+            self.explanations[head],
             self.data.test,
             self.data.images.moments,
             self.data.directions,

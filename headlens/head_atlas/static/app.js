@@ -29,7 +29,10 @@ const headlensAtlas = (() => {
     return node;
   }
   const number = (value, digits = 3) => value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
-  const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`.replace("-", "−");
+  const percent = (value) => value === null || value === undefined ? "–"
+    : `${(100 * value).toFixed(!value || Math.abs(value) >= 0.0995 ? 0 : Math.abs(value) < 0.00995 ? 2 : 1)}\u00a0%`.replace("-", "−");
+  // A head page writes shares in per cent; so do the maps and their lists.
+  const scored = (name, value) => ["faithfulness of the label", "part of the margin"].includes(name) ? number(value, 4) : percent(value);
   const signed = (value, digits = 3) => value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + number(value, digits);
   const link = (id) => el("a", {href: `#${id}`}, id);
   const table = (heads, rows, label, box = "div.wide") => el(box, null, el("table", {"aria-label": label},
@@ -66,8 +69,8 @@ const headlensAtlas = (() => {
         : `linear-gradient(90deg, ${mix(zero, zero, 0)}, ${mix(one, one, 0)})`,
     };
   }
-  function legend(scale) {
-    return el("span.legend", null, number(scale.low), el("i", {style: {background: scale.css}}), number(scale.high),
+  function legend(scale, name) {
+    return el("span.legend", null, scored(name, scale.low), el("i", {style: {background: scale.css}}), scored(name, scale.high),
       el("span", null, " · a dot marks a labelled head"));
   }
   function grid(index, values, scale, name, describe, address = (id) => id) {
@@ -79,7 +82,7 @@ const headlensAtlas = (() => {
       const row = el("div", {role: "row", style: {display: "contents"}}, el("span.axis", {role: "rowheader"}, `L${layer}`));
       for (let head = 0; head < index.heads_a_layer; head++) {
         const place = layer * index.heads_a_layer + head, one = index.heads[place], value = values[place];
-        const words = `${one.id}: ${one.label}. ${name}: ${number(value)}`;
+        const words = `${one.id}: ${one.label}. ${name}: ${scored(name, value)}`;
         const cell = el(`button.cell${value === null ? ".none" : ""}${one.clear ? ".clear" : ""}`, {
           role: "gridcell", tabindex: place === index.start ? 0 : -1, "data-place": place, "aria-label": words, type: "button",
           onclick: () => { location.hash = address(one.id); }, onfocus: () => describe(one, value), onmouseenter: () => describe(one, value),
@@ -118,15 +121,15 @@ const headlensAtlas = (() => {
     order = index.heads.map((_, i) => i).filter((i) => values[i] !== null).sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]) || a - b);
     index.start = order[0] ?? 0;
     const detail = el("p.detail", {"aria-live": "polite"}, "Point at a head, or move with the arrow keys; Enter opens its page.");
-    const describe = (one, value) => detail.replaceChildren(el("b", null, one.id), ` ${one.label}`, el("br"), el("span.soft", null, `${name}: ${number(value, 4)}`));
+    const describe = (one, value) => detail.replaceChildren(el("b", null, one.id), ` ${one.label}`, el("br"), el("span.soft", null, `${name}: ${scored(name, value)}`));
     return ["Map of heads", [
       el("h1", null, `What ${index.heads.length} heads of ${index.model} encode`),
       el("p.soft", null, `${index.labelled} have a label that passed its test; the others have no clear meaning. Explained on ${index.explained_on} images, labels tested on ${index.tested_on} others, by ${index.bank} texts. ${index.note}`),
       el("div.split", null,
-        el("section", {"aria-label": "Map"}, el("div.bar", null, chooser(index, show), legend(scale)),
+        el("section", {"aria-label": "Map"}, el("div.bar", null, chooser(index, show), legend(scale, name)),
           el("p.soft.small", null, `${name}: ${unit}. Layers upwards, heads to the right.`), grid(index, values, scale, name, describe), detail),
         el("section", {"aria-label": "Heads in order"}, el("h2", null, `Largest ${name}`),
-          table(["head", ">" + name, "label"], order.slice(0, 14).map((i) => [link(index.heads[i].id), number(values[i]), index.heads[i].label]), `Heads by ${name}`))),
+          table(["head", ">" + name, "label"], order.slice(0, 14).map((i) => [link(index.heads[i].id), scored(name, values[i]), index.heads[i].label]), `Heads by ${name}`))),
     ]];
   }
 
@@ -264,15 +267,15 @@ const headlensAtlas = (() => {
     const [a, b] = [atlases[main].index, atlases[other].index], name = a.scores[score][0], at = b.scores.findIndex((s) => s[0] === name);
     const detail = el("p.detail", {"aria-live": "polite"}, "Point at a head.");
     const left = column(a, score), right = at < 0 ? b.heads.map(() => null) : column(b, at), scale = scaleOf([...left, ...right]);
-    const describe = (index) => (one, value) => detail.replaceChildren(el("b", null, `${one.id} `), `${index.model}: ${one.label}`, el("br"), el("span.soft", null, `${name}: ${number(value, 4)}`));
+    const describe = (index) => (one, value) => detail.replaceChildren(el("b", null, `${one.id} `), `${index.model}: ${one.label}`, el("br"), el("span.soft", null, `${name}: ${scored(name, value)}`));
     a.start = b.start = 0;
     const half = (index, values) => el("section", {"aria-label": index.model}, el("h2", null, index.model), el("p.soft.small", null, `${index.labelled} of ${index.heads.length} heads labelled; ${index.images} images`), grid(index, values, scale, name, describe(index)));
-    const parts = [el("h1", null, "Side by side"), el("div.bar", null, chooser(a, show), legend(scale)), el("div.split.even", {id: "sides"}, half(a, left), half(b, right)), detail];
+    const parts = [el("h1", null, "Side by side"), el("div.bar", null, chooser(a, show), legend(scale, name)), el("div.split.even", {id: "sides"}, half(a, left), half(b, right)), detail];
     if (a.layers === b.layers && a.heads_a_layer === b.heads_a_layer) {
       const change = a.heads.map((_, i) => left[i] === null || right[i] === null ? null : right[i] - left[i]);
       const most = change.map((_, i) => i).filter((i) => change[i]).sort((x, y) => Math.abs(change[y]) - Math.abs(change[x])).slice(0, 20);
       parts.push(el("h2", null, "Heads that differ most"), most.length ? table(["head", ">first", ">second", ">change", "label, first", "label, second"],
-        most.map((i) => [link(a.heads[i].id), number(left[i]), number(right[i]), signed(change[i]), a.heads[i].label, b.heads[i].label]), "Differences", "div.wide.rows") : el("p", null, "None differs in this score."));
+        most.map((i) => [link(a.heads[i].id), scored(name, left[i]), scored(name, right[i]), (change[i] > 0 ? "+" : "") + scored(name, change[i]), a.heads[i].label, b.heads[i].label]), "Differences", "div.wide.rows") : el("p", null, "None differs in this score."));
     } else parts.push(el("p.soft", null, "The towers differ in shape, so that heads of one name are no pair."));
     if (at < 0) parts.push(el("p", null, `The second atlas has no “${name}”.`));
     return ["Side by side", parts];
