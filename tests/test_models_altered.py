@@ -76,6 +76,12 @@ REFUSED = {
         ),
         r"int8 numbers for blocks\.0\.mlp\.W_in.*quantised",
     ),
+    "a block in half precision": (
+        lambda t: block(t, 1).to(torch.bfloat16),
+        r"several types.*bfloat16 numbers for blocks\.1\.attn\.W_Q and 15 more, where most are float32",
+    ),
+    "norms in half precision": (lambda t: t.ln_post.half(), r"float16 numbers for ln_final\.w and 1 more"),
+    "a projection of another type": (lambda t: set_to("data", t.proj.data.double())(t.proj), "float64 numbers for W_P"),
     "no numbers yet": (lambda t: t.to("meta"), "on the device 'meta'"),
     "a stem with a bias": (lambda t: set_to("bias", nn.Parameter(torch.zeros(35)))(t.conv1), "bias"),
 }
