@@ -23,7 +23,7 @@ _TESTBED = "testbed"
 
 
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     pretrained: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
     precision: str = "fp32",
@@ -58,15 +58,33 @@ def load(
             that are not finite, a vision tower that cannot be converted, and a device that is not here.
     """
     _check_device(device)
+    name, pretrained = _path("name", name), None if pretrained is None else _path("pretrained", pretrained)
     own_folder = pretrained is None and (Path(name) / "open_clip_config.json").is_file()
-    if name.split("-")[0] == _TESTBED and not own_folder:
-        return _load_testbed(name).to(device)
-    if _is_of_transformers(name, pretrained):
-        return _load_transformers(name).to(device)
+    for applies, build in (
+        (name.split("-")[0] == _TESTBED and not own_folder, _load_testbed),
+        (_is_of_transformers(name, pretrained), _load_transformers),
+    ):
+        if applies:
+            if (pretrained, precision, pretrained_tag, options or LoadOptions()) != (None, "fp32", None, LoadOptions()):
+                raise ModelError(
+                    f"{name} is no architecture of open_clip: it takes no pretrained, precision, pretrained_tag or "
+                    "options.",
+                    "Leave them out; clip.half() or clip.to(torch.bfloat16) lowers the precision of what was loaded.",
+                )
+            return build(name).to(device)
     if not name.startswith(SCHEMES) and Path(name).is_dir():
         meant = own_folder or name.replace("/", "-") not in open_clip().list_models()
         name = f"local-dir:{name}" if meant else name
     return load_open_clip(name, pretrained, precision, pretrained_tag, options).to(device)
+
+
+def _path(what: str, value: str | os.PathLike[str]) -> str:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
+        raise ModelError(
+            f"{what} is {value!r}, not a name or a path.",
+            'Pass an architecture and its weights, hl.load("ViT-B-16", "openai"), a name, a folder or a file.',
+        )
+    return str(Path(value).expanduser()) if os.fspath(value).startswith("~") else os.fspath(value)
 
 
 def _is_of_transformers(name: str, pretrained: object) -> bool:

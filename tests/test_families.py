@@ -15,7 +15,7 @@ from tiny_clip import write_images
 
 import headlens as hl
 from headlens.correct.total import mean_z, total_ablation_hooks
-from headlens.errors import StoreError, StoreWarning
+from headlens.errors import ModelError, StoreError, StoreWarning
 from headlens.models.families.conversion import original_output, to_original
 from headlens.states.basis import HeadBasis
 
@@ -44,6 +44,22 @@ def test_parity(pair):
     original = copy.deepcopy(original).double()  # converted again: timm widens its table of rotations by itself
     wide = hl.HookedVisionTransformer.from_open_clip(original)
     assert distance(wide(images.double()), original_output(original, images.double())) < 1e-12
+
+
+@torch.no_grad()
+def test_norms_may_be_wider_than_half_precision_maps_and_other_mixtures_are_refused(pair):
+    original, _, images = pair
+    mixed = copy.deepcopy(original).bfloat16()
+    for module in mixed.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.float()
+    images = images.bfloat16()
+    got = hl.HookedVisionTransformer.from_open_clip(mixed)(images)
+    assert distance(got.float(), original_output(mixed, images).float()) < 2e-2
+    linear = {name: one for name, one in mixed.named_modules() if isinstance(one, torch.nn.Linear)}
+    next(one for name, one in linear.items() if not name.startswith("text")).double()
+    with pytest.raises(ModelError, match="several types"):
+        hl.HookedVisionTransformer.from_open_clip(mixed)
 
 
 @pytest.mark.parametrize("constants", ["separate", "spread"])

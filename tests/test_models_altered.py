@@ -6,6 +6,7 @@ import types
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils import parametrizations, parametrize, prune
 from tower_factory import random_images, random_tower, randomize
 
@@ -75,6 +76,16 @@ REFUSED = {
             block(t).mlp.c_fc
         ),
         r"int8 numbers for blocks\.0\.mlp\.W_in.*quantised",
+    ),
+    "a block in half precision": (
+        lambda t: block(t, 1).to(torch.bfloat16),
+        r"several types.*bfloat16 numbers for blocks\.1\.attn\.W_Q and 15 more, where most are float32",
+    ),
+    "norms in half precision": (lambda t: t.ln_post.half(), r"float16 numbers for ln_final\.w and 1 more"),
+    "a projection of another type": (lambda t: set_to("data", t.proj.data.double())(t.proj), "float64 numbers for W_P"),
+    "sparse weights": (
+        lambda t: set_to("proj", nn.Parameter(t.proj.detach().to_sparse()))(t),
+        r"weight proj is a Tensor \(torch\.sparse_coo\)",
     ),
     "no numbers yet": (lambda t: t.to("meta"), "on the device 'meta'"),
     "a stem with a bias": (lambda t: set_to("bias", nn.Parameter(torch.zeros(35)))(t.conv1), "bias"),
@@ -194,6 +205,12 @@ MERGED = {
     "pruned": _pruned_part,
     "LoRA": lambda t: set_to("c_fc", Lora(block(t).mlp.c_fc))(block(t).mlp),
     "LoRA of loralib": lambda t: set_to("c_fc", LinearLora(block(t).mlp.c_fc).train())(block(t).mlp),
+    "activation checkpointing around a block": lambda t: set_to("1", checkpoint_wrapper(block(t, 1)))(
+        t.transformer.resblocks
+    ),
+    "a block that serves twice": lambda t: set_to("1", block(t))(t.transformer.resblocks),
+    "a block taken out": lambda t: set_to("resblocks", t.transformer.resblocks[:-1])(t.transformer),
+    "a block compiled in place": lambda t: block(t).compile(backend="eager"),
     "no bias of the output": lambda t: set_to("bias", None)(block(t).attn.out_proj),
     "no bias of the MLP": lambda t: set_to("bias", None)(block(t).mlp.c_fc),
     "no bias of queries, keys and values": lambda t: set_to("in_proj_bias", None)(block(t).attn),

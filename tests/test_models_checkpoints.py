@@ -124,6 +124,7 @@ FORMATS = {
         path,
     ),
     "old buffers": lambda w, path: torch.save(w | {"attn_mask": torch.zeros(11, 11)}, path),
+    "sparse": lambda w, path: torch.save(w | {n: t.to_sparse() for n, t in w.items() if n == "visual.proj"}, path),
     "a scale in a list": lambda w, path: torch.save(w | {"logit_scale": w["logit_scale"][None]}, path),
     "pruned": lambda w, path: torch.save(
         {n: t for n, t in w.items() if n != "visual.transformer.resblocks.0.mlp.c_fc.weight"}
@@ -437,6 +438,10 @@ DAMAGED = {
     "in eight bits": (
         lambda w, p: torch.save(w | {"visual.proj": w["visual.proj"].to(torch.float8_e4m3fn)}, p),
         r"float8_e4m3fn numbers for visual\.proj.*quantised",
+    ),
+    "another library's towers": (
+        lambda w, p: save_file({"visual.cls_token": torch.zeros(1), "text.token_embedding.weight": torch.zeros(2)}, p),
+        r"has 1 that headlens-file does not have: visual\.cls_token",
     ),
     "a text tower alone": (
         lambda w, p: save_file({n: t for n, t in w.items() if not n.startswith("visual.")}, p),

@@ -143,6 +143,24 @@ def test_a_vision_tower_alone_embeds_images_and_says_what_it_lacks(model, pixels
             ask()
 
 
+def test_towers_of_two_types_meet_in_the_wider_one_and_a_text_tower_of_two_is_named(model, tokenizer, pixels):
+    model = copy.deepcopy(model)
+    model.visual.half()
+    clip = hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer)
+    shares = clip.probabilities(clip.encode_image(pixels), clip.encode_text(TEXTS))
+    assert shares.dtype == torch.float32
+    torch.testing.assert_close(shares.sum(-1), torch.ones(3))
+    model.transformer.resblocks[0].half()
+    clip = hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer)
+    with pytest.raises(ModelError, match=r"text tower has weights of several types \(float16, float32\)"):
+        clip.encode_text(TEXTS)
+
+
+def test_a_tokenizer_beside_a_model_without_a_text_side_is_refused(model, tokenizer):
+    with pytest.raises(ModelError, match="has no encode_text"):
+        hl.HookedCLIP.from_open_clip(model.visual, Resize(12), tokenizer)
+
+
 def test_a_description_of_an_object_says_what_can_be_read_off_it(model, tokenizer):
     transform = open_clip().image_transform(12, is_train=False, mean=(0.5,) * 3, std=(0.2, 0.3, 0.4))
     told = hl.HookedCLIP.from_open_clip(model, transform, tokenizer, name="mine").description

@@ -426,6 +426,23 @@ def test_an_unknown_tag_and_no_tag_list_the_known_ones():
     assert "laion2b_s34b_b88k" in caught.value.remedy
 
 
+def test_a_home_folder_is_found_and_what_is_no_name_is_named(monkeypatch, file, tiny, pixels):
+    monkeypatch.setenv("HOME", str(file.parent))
+    clip = hl.load("headlens-test", pretrained=f"~/{file.name}")
+    torch.testing.assert_close(clip.encode_image(pixels), tiny.encode_image(pixels).detach(), rtol=1e-5, atol=1e-6)
+    for name, pretrained in (("", None), (" ", None), ("headlens-test", "")):
+        with pytest.raises(ModelError, match="not a name or a path"):
+            hl.load(name, pretrained)
+
+
+@pytest.mark.parametrize(
+    "further", [{"pretrained": "openai"}, {"precision": "fp16"}, {"options": hl.LoadOptions(image_size=64)}]
+)
+def test_what_a_model_that_is_no_architecture_takes_is_not_ignored(further):
+    with pytest.raises(ModelError, match="testbed is no architecture of open_clip"):
+        hl.load("testbed", **further)
+
+
 def _unreachable(*args, **kwargs):
     raise FileNotFoundError("Failed to download file. Last error: no connection")
 
@@ -438,6 +455,15 @@ def test_without_a_network_the_error_names_the_local_way(monkeypatch):
         with pytest.raises(ModelError, match="no connection") as caught:
             hl.load(name, pretrained=tag)
         assert 'pretrained="/path/to/' in caught.value.remedy and "folder" in caught.value.remedy
+
+
+def test_a_tokenizer_that_cannot_be_fetched_is_named_after_the_weights_were_read(monkeypatch, file):
+    monkeypatch.setattr(open_clip(), "get_tokenizer", _unreachable)
+    with pytest.raises(ModelError, match=r"tokenizer of headlens-test is not at hand.*no connection"):
+        hl.load("headlens-test", pretrained=file)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="incomplete or damaged"):
+        hl.load("headlens-test", pretrained=file)
 
 
 def test_a_damaged_download_is_to_be_deleted(record, file):

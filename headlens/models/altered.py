@@ -25,10 +25,12 @@ from torch.nn.utils import parametrize, prune
 from headlens.errors import ModelError
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_WRAPPERS = {"_orig_mod", "_checkpoint_wrapped_module"}  # of torch.compile and activation checkpointing
 _LIBRARIES = ("open_clip.", "timm.", "torch.nn.", "transformers.")
 # Numbers, texts and flags of a module that decide nothing in evaluation.
 _HARMLESS = {
     *("training", "output_tokens", "grad_checkpointing", "inplace", "prob", "p", "dropout", "exclude_first_token"),
+    "layers",  # which the blocks themselves show
     *("elementwise_affine", "image_mean", "image_std"),
 }
 
@@ -59,9 +61,10 @@ def unaltered(model: Any) -> Any:
         _refuse_hooks(name, module)
         _refuse_replaced(name, module)
     for name, tensor in model.named_parameters():
-        if type(tensor.data).__name__ not in ("Tensor", "FakeTensor"):
+        kind = type(tensor.data).__name__
+        if kind not in ("Tensor", "FakeTensor") or tensor.layout is not torch.strided:
             raise ModelError(
-                f"The weight {name} is a {type(tensor.data).__name__}, not a plain tensor.",
+                f"The weight {name} is a {kind} ({tensor.layout}), not a plain tensor.",
                 "Dequantise or gather it first, and pass the model with plain weights.",
             )
     return model
@@ -78,8 +81,9 @@ def refuse_differences(module: nn.Module, reference: nn.Module, same: Collection
     Raises:
         ModelError: naming the first difference. A bias that is missing is none: it equals zeros.
     """
-    theirs = dict(reference.named_modules())
-    for name, one in module.named_modules():
+    # A block that serves twice counts twice.
+    theirs, ours = (dict(one.named_modules(remove_duplicate=False)) for one in (reference, module))
+    for name, one in ours.items():
         if name not in theirs:
             raise _altered(f"has a further module {name} ({_class(one)})")
         other = theirs[name]
@@ -99,7 +103,7 @@ def refuse_differences(module: nn.Module, reference: nn.Module, same: Collection
             if mine[key] != own[key]:
                 raise _altered(f"has {key}={mine[key]!r} at {name or 'the tower'}, where {own[key]!r} belongs")
     for name in theirs:
-        if name not in dict(module.named_modules()):
+        if name not in ours:
             raise _altered(f"has no module {name}")
 
 
@@ -128,8 +132,8 @@ def _without_wrapper(model: Any) -> Any:
     while True:
         if isinstance(model, _PARALLEL):
             model = model.module
-        elif "_orig_mod" in getattr(model, "_modules", {}):
-            model = model._modules["_orig_mod"]
+        elif wrapper := [one for one in _WRAPPERS if one in getattr(model, "_modules", {})]:
+            model = model._modules[wrapper[0]]
         elif type(model).__name__ in ("FullyShardedDataParallel", "DeepSpeedEngine"):
             raise ModelError(
                 f"The model is split over processes by {type(model).__name__}.",

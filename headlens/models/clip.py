@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy as copying
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -89,6 +89,12 @@ class HookedCLIP(nn.Module):
         vision = HookedVisionTransformer.from_open_clip(getattr(model, "visual", model), copy=copy)
         _check_encoding(model, vision)
         text = None
+        if tokenizer is not None and not hasattr(model, "encode_text"):
+            raise ModelError(
+                f"{type(model).__name__} has no encode_text, and a tokenizer was passed beside it.",
+                "Pass a model of transformers to HookedCLIP.from_transformers, and a vision tower alone with None as "
+                "tokenizer.",
+            )
         if tokenizer is not None:
             # A second shell around the same submodules, so that the caller's model keeps its vision tower.
             text = copying.copy(model)
@@ -179,7 +185,8 @@ class HookedCLIP(nn.Module):
         Raises:
             ModelError: for a model without a text tower.
         """
-        cosines = F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+        wide = torch.promote_types(images.dtype, texts.dtype)
+        cosines = F.normalize(images.to(wide), dim=-1) @ F.normalize(texts.to(wide), dim=-1).T
         logits = self.logit_scale * cosines
         return logits.softmax(-1) if self.logit_bias is None else (logits + self.logit_bias).sigmoid()
 
@@ -227,7 +234,8 @@ class HookedCLIP(nn.Module):
             rows = []
             for batch in batches:
                 tower, tokens = without_padding(text_side, self.tokens(batch).to(self.device))
-                rows.append(tower.encode_text(tokens, normalize=normalize))
+                with _several_types_named(text_side):
+                    rows.append(tower.encode_text(tokens, normalize=normalize))
                 if advance:
                     advance(len(batch))
         return torch.cat(rows)
@@ -308,6 +316,22 @@ class HookedCLIP(nn.Module):
                 "Load a checkpoint that holds the text tower too; heads, moments and token maps need none.",
             )
         return self.text
+
+
+@contextmanager
+def _several_types_named(text: nn.Module) -> Iterator[None]:
+    """Say of a text tower that fails with weights of several types what torch's own error does not."""
+    try:
+        yield
+    except RuntimeError as error:
+        kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in text.parameters()})
+        if len(kinds) == 1:
+            raise
+        raise ModelError(
+            f"The text tower has weights of several types ({', '.join(kinds)}) and does not run: "
+            f"{str(error).splitlines()[0]}.",
+            "Give them one type, for example with model.float().",
+        ) from error
 
 
 def _warn_of_cut_texts(tokenizer: Any, texts: Sequence[str], tokens: Int[Tensor, "text context"]) -> None:

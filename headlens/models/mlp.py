@@ -16,7 +16,7 @@ from headlens.models.layer_norm import LayerNorm
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "quick_gelu": lambda x: x * (1.702 * x).sigmoid_(),
     "silu": F.silu,
 }
 

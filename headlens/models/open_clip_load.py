@@ -99,11 +99,13 @@ def load_open_clip(
     quick_gelu, nonlinearity_from = _settle_nonlinearity(found, options)
     preprocessing = _settle_preprocessing(found, options)
     with _explained(found):
-        model, preprocess, tokenizer = _build(found, quick_gelu, preprocessing, precision, options)
+        model, preprocess = _build(found, quick_gelu, preprocessing, precision, options)
     stretched = _put_weights(found, model, options)
-    alone = found.checkpoint is not None and found.checkpoint.weights.vision_alone
-    if alone:
-        tokenizer = None
+    tokenizer = None
+    if found.checkpoint is None or not found.checkpoint.weights.vision_alone:
+        with _explained(found, tokenizer=True), _quiet_root_logger():  # last: some are fetched
+            tokenizer = open_clip().get_tokenizer(found.name, context_length=options.context_length)
+    else:
         found.assumptions.append(f"{found.file} holds a vision tower alone: what needs texts is refused.")
         found.doubts.append(found.assumptions[-1])
     clip = HookedCLIP.from_open_clip(model, preprocess, tokenizer, copy=False)
@@ -426,8 +428,8 @@ def _comparable(value: Any) -> Any:
 
 def _build(
     found: _Found, quick_gelu: bool, preprocessing: Mapping[str, Any], precision: str, options: LoadOptions
-) -> tuple[Any, Any, Any]:
-    """The model without its weights, its validation transform and its tokenizer, made by open_clip."""
+) -> tuple[Any, Any]:
+    """The model without its weights and its validation transform, made by open_clip."""
     further: dict[str, Any] = {"quick_gelu": quick_gelu}
     weights = found.checkpoint.weights if found.checkpoint is not None else None
     if weights is not None and "logit_bias" in weights.tensors and found.config.get("init_logit_bias") is None:
@@ -454,16 +456,13 @@ def _build(
         decoder: Any = getattr(model, "text_decoder", None)
         if found.source == "random" and getattr(decoder, "text_projection", None) is not None:
             torch.nn.init.normal_(decoder.text_projection, std=0.02)  # open_clip leaves CoCa's as memory was found
-        tokenizer = None
-        if weights is None or not weights.vision_alone:
-            tokenizer = open_clip().get_tokenizer(found.name, context_length=options.context_length)
     vision, text = ({**found.config[key]} for key in ("vision_cfg", "text_cfg"))
     if options.image_size is not None:
         vision["image_size"] = options.image_size
     if options.context_length is not None:
         text["context_length"] = options.context_length
     found.config = {**found.config, **further, "vision_cfg": vision, "text_cfg": text}
-    return model, preprocess, tokenizer
+    return model, preprocess
 
 
 def _put_weights(found: _Found, model: Any, options: LoadOptions) -> Stretched:
@@ -487,23 +486,28 @@ def _put_weights(found: _Found, model: Any, options: LoadOptions) -> Stretched:
 
 
 @contextmanager
-def _explained(found: _Found) -> Iterator[None]:
+def _explained(found: _Found, tokenizer: bool = False) -> Iterator[None]:
     """Raise what open_clip meets as an error that says what to do."""
     try:
         yield
     except ModelError:
         raise
     except Exception as error:
-        _explain(error, found)
+        _explain(error, found, tokenizer)
 
 
-def _explain(error: Exception, found: _Found) -> NoReturn:
+def _explain(error: Exception, found: _Found, tokenizer: bool) -> NoReturn:
     said = str(error).strip()
     first = shorten(said.splitlines()[0] if said else type(error).__name__, 300, placeholder=" …").rstrip(".")
     if found.source == "folder":
         raise ModelError(
             f"The folder {found.name.removeprefix('local-dir:')} cannot be loaded: {first}.",
             "A folder is written by clip.save or open_clip.push_to_hf_hub, or downloaded from a hub as a whole.",
+        ) from error
+    if tokenizer:
+        raise ModelError(
+            f"The tokenizer of {found.name} is not at hand and cannot be fetched: {first}.",
+            "Load it once with a network; a folder that clip.save wrote there holds it for use elsewhere.",
         ) from error
     raise ModelError(
         f"{found.name}{f' ({found.weights})' if found.weights else ''} is not at hand and cannot be fetched or built: "

@@ -30,7 +30,6 @@ _FORMATS = {
     "Apple's MobileCLIP": re.compile(r"((?:.+?\.)?)image_encoder\.model\."),
     "transformers, vision tower alone": re.compile(r"((?:.+?\.)?)embeddings\.(?:patch_embedding|class_embedding)\b"),
     "open_clip, vision tower alone": re.compile(r"((?:.+?\.)?)(?:conv1\.weight|class_embedding)$"),
-    "open_clip, text tower alone": re.compile(r"((?:.+?\.)?)token_embedding\.weight$"),
 }
 # What OpenAI's archives keep beside the weights, and buffers that older versions of open_clip and transformers saved.
 _BESIDE = re.compile(r"input_resolution|context_length|vocab_size|(?:.*\.)?position_ids|(?:.*\.)?attn_mask")
@@ -68,6 +67,7 @@ def tables(value: Any, name: str = "", depth: int = 4) -> Iterator[tuple[str, Te
     if not isinstance(value, Mapping) or depth == 0:
         return
     value = {key: torch.tensor(one) if _is_numbers(one) else one for key, one in value.items()}
+    value = {key: one.to_dense() if isinstance(one, Tensor) and one.is_sparse else one for key, one in value.items()}
     if found := {str(key): one for key, one in value.items() if isinstance(one, Tensor)}:
         yield name, found
     for key, one in value.items():

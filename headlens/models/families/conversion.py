@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
@@ -27,6 +29,8 @@ FAMILIES: Registry[Family] = Registry(
     },
 )
 
+_NORM = re.compile(r"(?:^|\.)ln_?\w*\.[wb]$")
+_CAST = {"class_token", "registers", "W_pos", "rope"}
 _LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 
@@ -86,8 +90,28 @@ def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tenso
             f"The vision tower has {str(weights[odd[0]].dtype).removeprefix('torch.')} numbers for {odd[0]}.",
             "It was quantised: load it in float32, bfloat16 or float16.",
         )
+    _refuse_mixed(weights)
     hooked.load_state_dict(weights, assign=True)
-    return hooked.eval()
+    return hooked
+
+
+def _refuse_mixed(weights: Mapping[str, Tensor]) -> None:
+    """Refuse maps of several types. Norms may be wider than half-precision maps, and tokens and positions are cast."""
+    kinds = {name: tensor.dtype for name, tensor in weights.items() if not name.startswith("stem.")}
+    kinds = {name: kind for name, kind in kinds.items() if name.rpartition(".")[2] not in _CAST}
+    numbers: Counter[torch.dtype] = Counter()
+    for name, kind in kinds.items():
+        numbers[kind] += weights[name].numel()
+    most = numbers.most_common(1)[0][0]
+    norms_too = {most, torch.float32} if most.itemsize == 2 else {most}
+    odd = [name for name, kind in kinds.items() if kind not in (norms_too if _NORM.search(name) else {most})]
+    if odd:
+        there, mostly = (str(kind).removeprefix("torch.") for kind in (kinds[odd[0]], most))
+        raise ModelError(
+            f"The vision tower has weights of several types, which cannot be multiplied: {there} numbers for {odd[0]}"
+            f"{f' and {len(odd) - 1} more' * (len(odd) > 1)}, where most are {mostly}.",
+            "Give them one type, for example with model.float().",
+        )
 
 
 @torch.no_grad()
@@ -98,7 +122,15 @@ def _check_same(tower: nn.Module, family: Family, hooked: Tower) -> None:
     noise = torch.randn(1, 3, *hooked.cfg.image_size, generator=torch.Generator().manual_seed(0))
     noise = noise.to(hooked.device, hooked.dtype)
     was_training = tower.training
-    expected, got = family.run(tower.eval(), noise).double(), hooked(noise).double()
+    try:
+        expected = family.run(tower.eval(), noise).double()
+    except RuntimeError as error:
+        raise ModelError(
+            f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) does not run in its own library: "
+            f"{str(error).splitlines()[0].rstrip('.')}.",
+            "Where weights of several types were mixed, model.float() makes them one.",
+        ) from error
+    got = hooked(noise).double()
     tower.train(was_training)  # last, because the stem may be shared
     difference = float((got - expected).norm() / expected.norm())
     if not difference <= _LIMITS.get(hooked.dtype, 5e-2):
