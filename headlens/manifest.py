@@ -330,7 +330,7 @@ def images_digest(frame: pd.DataFrame) -> str:
     Images are named below the folder that they have in common, so that a data set may be moved or mounted elsewhere,
     and its paths be absolute or relative.
     """
-    places = [place if isinstance(place, str) else Path(os.path.normpath(place)).as_posix() for place in _places(frame)]
+    places = [p if isinstance(p, str) else os.path.normpath(p).replace(os.sep, "/") for p in _places(frame)]
     ends = [min(places, default=""), max(places, default="")]
     shared = os.path.commonprefix(ends).rpartition("/")[0]  # noqa: RUF071 (places may be addresses)
     digest = hashlib.sha256()
