@@ -15,7 +15,7 @@ from headlens.benchmark.report import write_report
 from headlens.benchmark.run import run
 from headlens.benchmark.suite import suite as suite_of
 from headlens.benchmark.table import BenchmarkTable
-from headlens.document.terminal import rich_table
+from headlens.document.terminal import show_table
 from headlens.errors import TaskError
 from headlens.extraction import extract
 from headlens.loading import load
@@ -85,9 +85,9 @@ def show(table: BenchmarkTable, out: Path) -> None:
     """The table in the terminal; further measures without their intervals, for which there is no room."""
     console = Console()
     parts = [list(rows) for rows in table.families().values()]
-    console.print(rich_table(table.shown(), ends={rows[-1] for rows in parts}))
+    show_table(console, table.shown(), ends={rows[-1] for rows in parts})
     for extra in table.extras:
-        console.print(rich_table(extra.shown(intervals=False), f"\n{extra.title}"))
+        show_table(console, extra.shown(intervals=False), f"\n{extra.title}")
     console.print()
     for note in table.footnotes():
         console.print(Text(note, style="dim"))
