@@ -183,7 +183,7 @@ def audit(typed: Typed) -> None:
         if one.corrections:
             one.collateral()
         stage("writing the report")
-        if one.location_note.startswith(_NOTHING):
+        if typed["as_json"] and one.location_note.startswith(_NOTHING):  # else it is what the table of heads says
             warnings.warn(one.location_note, HeadlensWarning, stacklevel=1)
         _finish_correction(one, typed, required)
 

@@ -457,7 +457,8 @@ def confusion(
         title,
         f"Confusion matrices, each in per cent of its true classes. Correct with {'; '.join(described)}.",
         plot=(max(120, side * len(names)), max(420, 130 + len(counts) * max(150, side * len(names)))),
-        margin={"t": 34, "b": 96},
+        # Names stand aslant below the plot, and the axis' title below them.
+        margin={"t": 34, "b": max(96, 60 + 5 * max(map(len, names)))},
         note=f"{left} further classes, which are classified better, are not drawn." if left else "",
         coloraxis={
             "colorscale": palette.scale(palette.SEQUENTIAL), "cmin": 0, "cmax": 1,

@@ -529,7 +529,7 @@ def against_random(control: RandomHeads | None, measure: Measure, alpha: float) 
     do = "does" if reached <= 1 else "do"
     text = (
         f"{reached or 'none'} of {sets} head sets of the same pattern {do} as well "
-        f"(p = {found.p:.3f}), and the located ones are better than their mean by {effect:.3g} "
+        f"(p = {found.p:.3f}), and the located ones do {'worse' if effect < 0 else 'better'} than their mean by {abs(effect):.3g} "
         f"({low:.3g} to {high:.3g}{' points' if unit > 1 else ''})"
     )
     if found.share_at_least > alpha:
