@@ -542,6 +542,11 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
                 f"{text!r} has the value {value.strip()!r} twice.", "Write several prompts of one value between |."
             )
         prompts[value.strip()] = [one.strip() for one in texts.split("|") if one.strip()]
+    if len(prompts) < 2:
+        raise TaskError(
+            f"An attribute has two values or more, not {list(prompts)!r}.",
+            "Add what the value is compared with: NAME:value=prompt,value=prompt.",
+        )
     return name, prompts
 
 

@@ -19,21 +19,15 @@ from headlens.document.terminal import show_table
 from headlens.errors import TaskError
 from headlens.extraction import extract
 from headlens.loading import load
-from headlens.steps import METHODS
 
 
 def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, Any]) -> None:
     """Check, extract, score, write the table in every form and the report with the figures, and show the table."""
     wanted = suite_of(typed["suite"])
     names = None if typed["methods"] is None else [one.strip() for one in typed["methods"].split(",") if one.strip()]
-    for name in names or []:
-        _ = METHODS[name]
     heads_from = None if typed["heads_from"] is None else read_heads(typed["heads_from"])
-    root, folder = typed["root"], Path(typed["out"])
-    if root is None:
-        if not wanted.makes_images:
-            raise TaskError("The folder of the data set is missing.", "Write --root FOLDER; nothing is downloaded.")
-        root = folder / "images"
+    folder = Path(typed["out"])
+    root = typed["root"] or folder / "images"
     model = typed["model"] or wanted.model
     if not model:
         raise TaskError("There is no --model.", "Write --model ViT-B-16 --pretrained laion2b_s34b_b88k, for example.")

@@ -29,6 +29,7 @@ from headlens.cli.options import (
     arguments,
     check_known,
     command,
+    head_names,
     listed,
     of_call,
     option,
@@ -298,6 +299,8 @@ def locate(typed: Typed) -> None:
 )
 def explain(typed: Typed) -> None:
     """Say what heads encode: a table of every head with its label, or the texts of some."""
+    for text in typed["head"]:
+        head_names(text)
     one, folder = _opened(typed, "explain")
     from headlens.document import show_section
     from headlens.document.heads import overview_section, poles_section, texts_section

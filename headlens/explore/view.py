@@ -33,8 +33,8 @@ _AUTO: dict[str, Any] = {"layout": {"width": "auto"}}
 _TABS = ("Images", "Texts", "Token map", "Ablation", "Steps and code")
 _HOW = "Click a head to see what it does; shift-click, or press 'Add to selection', to select several."
 _NOT_ABLATED = (
-    "Select heads in the heatmap and press 'Ablate the selection'. Here you will then see the accuracy of every group and "
-    "Cramér's V before and after, and the same for random heads."
+    "Select heads in the heatmap and press 'Ablate the selection'. You will then see here the accuracy of every group "
+    "and Cramér's V before and after, and the same for random heads."
 )
 _EVERY = 0.3  # seconds between notes on how far a long step has come
 
