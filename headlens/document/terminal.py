@@ -86,9 +86,9 @@ def show_table(console: Console, shown: Table, title: str = "", ends: Collection
     fits = max(2, sum(total <= console.width + _GAP for total in accumulate(width + _GAP for width in widths)))
     del widths[fits:]
     spare = console.width - sum(widths) - _GAP * (fits - 1)
-    for wanted in (whole, halves):  # what is left keeps cells in one line, then headings in two; least missing first
-        for i in sorted(range(fits), key=lambda i: wanted[i] - widths[i]):
-            more = max(0, min(spare, wanted[i] - widths[i]))
+    for wanted in (whole, halves, [len(heading) for heading in headings]):  # room for cells, then for headings
+        for done, i in enumerate(sorted(range(fits), key=lambda i: wanted[i] - widths[i])):
+            more = max(0, min(spare // (fits - done), wanted[i] - widths[i]))
             widths[i], spare = widths[i] + more, spare - more
     for width, heading, numeric in zip(widths, headings, shown.numeric, strict=False):
         table.add_column(Text(heading), justify="right" if numeric else "left", width=width, overflow="fold")
