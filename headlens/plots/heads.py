@@ -287,7 +287,7 @@ def location(location: Location, title: str = "") -> go.Figure:
         figure.add_trace(_cells(values, f"coloraxis{2 if col == 3 else ''}", hover), row=1, col=col)
         for trace in _outlines(outlined, legend=col == 1):
             figure.add_trace(trace, row=1, col=col)
-    width = max(330, min(40 * n_heads, 640)) if alone else max(210, min(16 * n_heads, 420))
+    width = max(330, min(40 * n_heads, 640)) if alone else max(190, min(16 * n_heads, 420))
     height = max(150, min(17 * n_layers, 520))
     figure.update_xaxes(_axis("head", n_heads, width // 22))
     figure.update_yaxes(_axis("", n_layers, height // 15))
