@@ -198,6 +198,7 @@ def test_a_report_without_heads_says_why_and_how_the_groups_fare(located: Path) 
     assert f"{100 * zero_shot.worst_group:.1f} % of its answers are right" in page.sentences[1]
     assert [tile.name for tile in page.tiles] == ["Verdict", "Worst group", "Average accuracy"]
     texts = {section.title: section.text for section in page.sections}
+    assert not any("No heads were located" in note for note in page.notes)  # said once, in 'Which heads'
     assert texts["Which heads"].startswith("No heads were located. There is no mistake.")
     assert texts["What it cost elsewhere"] == "Nothing was corrected, so that nothing changed elsewhere."
 
