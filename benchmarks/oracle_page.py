@@ -15,6 +15,8 @@ MEASURES = {
 
 OPENING = """# The oracle table
 
+After this page you know how much of what the best set of heads could do each locator's heads achieve.
+
 *Written by `python benchmarks/oracle_table.py`, which measures everything again; do not edit by hand.*
 
 A locator names heads. Whether these are the heads that matter is a question of its own, and on the testbed it has an

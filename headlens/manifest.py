@@ -330,7 +330,7 @@ def images_digest(frame: pd.DataFrame) -> str:
     Images are named below the folder that they have in common, so that a data set may be moved or mounted elsewhere,
     and its paths be absolute or relative.
     """
-    places = [place if isinstance(place, str) else Path(os.path.normpath(place)).as_posix() for place in _places(frame)]
+    places = [p if isinstance(p, str) else os.path.normpath(p).replace(os.sep, "/") for p in _places(frame)]
     ends = [min(places, default=""), max(places, default="")]
     shared = os.path.commonprefix(ends).rpartition("/")[0]  # noqa: RUF071 (places may be addresses)
     digest = hashlib.sha256()
@@ -542,6 +542,11 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
                 f"{text!r} has the value {value.strip()!r} twice.", "Write several prompts of one value between |."
             )
         prompts[value.strip()] = [one.strip() for one in texts.split("|") if one.strip()]
+    if len(prompts) < 2:
+        raise TaskError(
+            f"An attribute has two values or more, not {list(prompts)!r}.",
+            "Add what the value is compared with: NAME:value=prompt,value=prompt.",
+        )
     return name, prompts
 
 

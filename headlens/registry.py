@@ -6,11 +6,11 @@ registered: `registry.with_entries({...})` is a registry of its own, and is pass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from headlens.errors import UnknownNameError
+from headlens.errors import ModelError, UnknownNameError
 
 Entry = TypeVar("Entry")
 
@@ -64,3 +64,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def with_entries(self, entries: Mapping[str, Entry]) -> Registry[Entry]:
         """A registry with more entries; this one stays as it is."""
         return Registry(self.kind, {**self._entries, **entries})
+
+
+def no_model(name: str, known: Iterable[str]) -> ModelError:
+    """The error for a model that is neither a known name nor a file."""
+    lowered = {one.lower(): one for one in known}
+    near = [lowered[each] for each in get_close_matches(name.lower(), lowered, n=4, cutoff=0.5)]
+    return ModelError(
+        f"There is no model, folder or checkpoint file {name!r}.",
+        (f"Near it are {', '.join(near)}. " if near else "")
+        + "open_clip.list_models() lists every architecture; hubs are named as hf-hub:organisation/model.",
+    )

@@ -197,6 +197,11 @@ def test_a_p_just_above_the_level_does_not_blame_the_smallest_one() -> None:
     assert "so few sets cannot give p below 0.010" in against_random(few, "worst_group", 0.005).text
 
 
+def test_heads_that_do_worse_than_random_ones_are_said_to() -> None:
+    text = against_random(control([0.6] * 30, 0.5), "worst_group", 0.05).text
+    assert "the located ones are worse than their mean by 10 (10 to 10 points)" in text
+
+
 def test_a_control_counts_the_draws_that_do_as_well() -> None:
     one = control([0.1, 0.5, 0.6, 0.2], observed=0.5)
     assert one.comparison().p == pytest.approx(3 / 5)

@@ -198,6 +198,7 @@ def test_a_report_without_heads_says_why_and_how_the_groups_fare(located: Path) 
     assert f"{100 * zero_shot.worst_group:.1f} % of its answers are right" in page.sentences[1]
     assert [tile.name for tile in page.tiles] == ["Verdict", "Worst group", "Average accuracy"]
     texts = {section.title: section.text for section in page.sections}
+    assert not any("No heads were located" in note for note in page.notes)  # said once, in 'Which heads'
     assert texts["Which heads"].startswith("No heads were located. There is no mistake.")
     assert texts["What it cost elsewhere"] == "Nothing was corrected, so that nothing changed elsewhere."
 
@@ -368,6 +369,17 @@ def test_the_names_that_the_shell_knows_are_those_that_are_registered() -> None:
         ("report nowhere", "There is no saved audit in nowhere"),
         ("embed --model testbed --correction no --data MANIFEST --out e.parquet", "There is no saved correction"),
         ("benchmark waterbird", "one of the suites"),
+        ("benchmark waterbirds", "Write --root FOLDER"),
+        (
+            "audit --model testbd --data MANIFEST --classes landbird,waterbird --attribute background",
+            "Near it are testbed",
+        ),
+        ("audit --model ViT-B-17 --data MANIFEST --classes landbird,waterbird --attribute background", "ViT-B-16"),
+        ("demo --model testbed-birds-9", "testbed-birds-0"),
+        ("doctor vit-b-16", "ViT-B-16"),
+        ("audit --model testbed --data MANIFEST --classes landbird,waterbird --attribute age:old=old", "two values"),
+        ("explain nowhere --head 3-0", "names no head"),
+        ("bake --model testbed --store acts.zarr --heads 3-0", "names no head"),
     ],
 )
 def test_a_mistyped_argument_is_answered_before_torch_is_imported(world: Path, typed: str, said: str) -> None:

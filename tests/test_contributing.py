@@ -91,6 +91,7 @@ def test_a_column_of_a_result_is_in_every_form(
         return replace(shown, frame=frame, columns={**shown.columns, "half": Column("percent", "half of it")})
 
     monkeypatch.setattr(Evaluated, "shown", with_one_more)
+    monkeypatch.setenv("COLUMNS", "120")  # a narrow terminal folds the heading
     assert audit.results is not None
     cell = f"{50 * audit.results.evaluations['zero-shot'].average:.1f}"
     forms = shown_everywhere(audit, capsys) | {"object": repr(audit.results), "notebook": audit.results._repr_html_()}

@@ -108,6 +108,10 @@ def test_of_many_classes_those_with_the_lowest_accuracy_have_their_confusions_dr
     figure = plots.confusion({"a": counts, "b": counts + np.eye(103, dtype=int)}, names)
     worst = np.argsort(np.diagonal(counts) / counts.sum(axis=1), kind="stable")[:20]
     assert set(figure.layout.yaxis.ticktext) == {f"c{i}" for i in worst}
+    both = (2 * counts + np.eye(103, dtype=int))[worst].sum(axis=0)
+    taken = np.argsort(-both, kind="stable")[:20]  # the columns: what images of these classes are taken for
+    assert set(figure.layout.xaxis.ticktext) == {f"c{i}" for i in taken}
+    assert figure.data[0].z.shape == (20, 20)
     assert any("83 further classes" in note.text for note in figure.layout.annotations)
     with pytest.raises(HeadlensError, match="103 × 103"):
         plots.confusion({"a": counts[1:]}, names)

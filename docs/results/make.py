@@ -19,7 +19,7 @@ SUITE = "testbed"
 HEADING = """# The benchmark on the testbed
 
 *Written by `make benchmark`, which measures everything again; do not edit by hand.* What the methods are and what the
-table teaches stands in [The benchmark](../benchmark.md).
+table teaches is in [The benchmark](../benchmark.md).
 
 """
 

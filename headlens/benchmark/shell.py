@@ -15,25 +15,19 @@ from headlens.benchmark.report import write_report
 from headlens.benchmark.run import run
 from headlens.benchmark.suite import suite as suite_of
 from headlens.benchmark.table import BenchmarkTable
-from headlens.document.terminal import rich_table
+from headlens.document.terminal import show_table
 from headlens.errors import TaskError
 from headlens.extraction import extract
 from headlens.loading import load
-from headlens.steps import METHODS
 
 
 def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, Any]) -> None:
     """Check, extract, score, write the table in every form and the report with the figures, and show the table."""
     wanted = suite_of(typed["suite"])
     names = None if typed["methods"] is None else [one.strip() for one in typed["methods"].split(",") if one.strip()]
-    for name in names or []:
-        _ = METHODS[name]
     heads_from = None if typed["heads_from"] is None else read_heads(typed["heads_from"])
-    root, folder = typed["root"], Path(typed["out"])
-    if root is None:
-        if not wanted.makes_images:
-            raise TaskError("The folder of the data set is missing.", "Write --root FOLDER; nothing is downloaded.")
-        root = folder / "images"
+    folder = Path(typed["out"])
+    root = typed["root"] or folder / "images"
     model = typed["model"] or wanted.model
     if not model:
         raise TaskError("There is no --model.", "Write --model ViT-B-16 --pretrained laion2b_s34b_b88k, for example.")
@@ -85,9 +79,9 @@ def show(table: BenchmarkTable, out: Path) -> None:
     """The table in the terminal; further measures without their intervals, for which there is no room."""
     console = Console()
     parts = [list(rows) for rows in table.families().values()]
-    console.print(rich_table(table.shown(), ends={rows[-1] for rows in parts}))
+    show_table(console, table.shown(), ends={rows[-1] for rows in parts})
     for extra in table.extras:
-        console.print(rich_table(extra.shown(intervals=False), f"\n{extra.title}"))
+        show_table(console, extra.shown(intervals=False), f"\n{extra.title}")
     console.print()
     for note in table.footnotes():
         console.print(Text(note, style="dim"))

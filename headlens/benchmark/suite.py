@@ -80,7 +80,6 @@ class Suite:
         model: the model that is meant where none is named; "" where one has to be.
         caption_kinds: words of captions by kind, where the manifest has a column `caption`; None for the names of
             classes and values.
-        makes_images: whether `read` draws the images itself, so that no folder is needed.
         options: further arguments of `Audit`, such as `skip_unlabelled`.
     """
 
@@ -100,7 +99,6 @@ class Suite:
     notes: tuple[str, ...] = ()
     model: str = ""
     caption_kinds: Mapping[str, Sequence[str]] | None = None
-    makes_images: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def task(self, data: Dataset) -> ZeroShotTask:

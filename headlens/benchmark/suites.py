@@ -76,7 +76,6 @@ def _testbed() -> Suite:
             "features": features,
             "attribute": places,
         },
-        makes_images=True,
     )
 
 

@@ -65,16 +65,16 @@ def _say(message: str, style: str = "bold red") -> None:
 
 
 def show_facts(pairs: Mapping[str, Any], *, as_json: bool) -> None:
-    """Names and values, one a line, or as JSON."""
+    """Names and values, one a line, without those that are empty; or all of them as JSON."""
+    if as_json:
+        click.echo(json.dumps(pairs, indent=2, ensure_ascii=False))
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if as_json:
-        console.print_json(json.dumps(pairs))
-        return
     table = Table(show_header=False, box=None)
     for name, value in pairs.items():
-        table.add_row(Text(name, style="bold"), Text(str(value)))
-    console.print(table)
+        if value != "":
+            table.add_row(Text(name, style="bold"), Text(str(value)))
+    Console().print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -29,6 +28,7 @@ from headlens.cli.options import (
     arguments,
     check_known,
     command,
+    head_names,
     listed,
     of_call,
     option,
@@ -183,7 +183,7 @@ def audit(typed: Typed) -> None:
         if one.corrections:
             one.collateral()
         stage("writing the report")
-        if one.location_note.startswith(_NOTHING):
+        if typed["as_json"] and one.location_note.startswith(_NOTHING):  # else it is what the table of heads says
             warnings.warn(one.location_note, HeadlensWarning, stacklevel=1)
         _finish_correction(one, typed, required)
 
@@ -269,7 +269,7 @@ def new(typed: Typed) -> None:
     one.save(checked.out, typed["overwrite"])
     facts: dict[str, Any] = {"audit": str(checked.out), "identity": one.identity, "splits": one.splits.note}
     found = [finding.to_dict() if typed["as_json"] else finding.sentence for finding in one.findings]
-    _facts(facts | {"findings": found if typed["as_json"] else " ".join(map(str, found))}, typed["as_json"])
+    show_facts(facts | {"findings": found if typed["as_json"] else " ".join(map(str, found))}, as_json=typed["as_json"])
 
 
 @command(app, "locate", _STEP, of_call("locate"), example="headlens locate audit/ --locator concept")
@@ -285,7 +285,7 @@ def locate(typed: Typed) -> None:
         "note": one.location_note,
         "splits": one.splits.note,
     }
-    _facts(facts, typed["as_json"])
+    show_facts(facts, as_json=typed["as_json"])
 
 
 @command(
@@ -298,6 +298,8 @@ def locate(typed: Typed) -> None:
 )
 def explain(typed: Typed) -> None:
     """Say what heads encode: a table of every head with its label, or the texts of some."""
+    for text in typed["head"]:
+        head_names(text)
     one, folder = _opened(typed, "explain")
     from headlens.document import show_section
     from headlens.document.heads import overview_section, poles_section, texts_section, titles_of
@@ -360,7 +362,7 @@ def correct(typed: Typed) -> None:
     }
     if one.location is not None:
         facts |= _roles(one.location, typed["as_json"])
-    _facts(facts | ({"corrections": where} if typed["as_json"] else where), typed["as_json"])
+    show_facts(facts | ({"corrections": where} if typed["as_json"] else where), as_json=typed["as_json"])
 
 
 @command(app, "evaluate", _STEP, of_call("evaluate"), REQUIRE, OPEN, example="headlens evaluate audit/ --methods ltc")
@@ -443,7 +445,7 @@ def report(typed: Typed) -> None:
         one = Audit.load(folder, load_model(typed, one.question.model), one.store)
     page = one.report(typed["out"] or folder / "report.html", typed["images"])
     card = _write_card(one, typed["card"] or folder / "card.md")
-    _facts({"audit": str(folder), "report": str(page), "card": str(card)}, typed["as_json"])
+    show_facts({"audit": str(folder), "report": str(page), "card": str(card)}, as_json=typed["as_json"])
     if typed["open_report"]:
         _open_in_browser(page)
 
@@ -647,11 +649,3 @@ def _json(found: dict[str, Any]) -> None:
     from headlens.serialization import to_json
 
     click.echo(to_json(found))
-
-
-def _facts(found: dict[str, Any], as_json: bool) -> None:
-
-    if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
-    else:
-        show_facts({name: value for name, value in found.items() if value != ""}, as_json=False)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from headlens.registry import Registry
+from headlens.registry import Registry, no_model
 from headlens.steps.options import CALLS, KNOWN
 from headlens.steps.options import Option as CallOption
 
@@ -147,6 +148,17 @@ def check_known(kind: str, names: str | Sequence[str]) -> None:
         _ = known[name]
 
 
+def check_model(name: str | None) -> None:
+    """Raise `ModelError` for a name that nothing on this machine or on a hub can have, before torch is imported."""
+    if not name or re.search(r"[/\\:]", name) or Path(name).exists() or (package := find_spec("open_clip")) is None:
+        return
+    folders = (Path(__file__).parents[1] / "testbed" / "weights", Path(str(package.origin)).parent / "model_configs")
+    testbed, known = ([path.stem for path in sorted(folder.glob("*.json"))] for folder in folders)
+    known += ["testbed", "testbed-figures", *(f"testbed-{short}" for short in testbed)]
+    if name not in known:
+        raise no_model(name, known)
+
+
 def command(
     group: click.Group, name: str, *parameters: click.Parameter | Parameters, example: str
 ) -> Callable[[Callable[[Typed], None]], Callable[[Typed], None]]:
@@ -160,6 +172,7 @@ def command(
             given = frozenset(
                 one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"
             )
+            check_model(values.get("model"))
             function(Typed(values, given))
 
         group.add_command(
@@ -195,7 +208,7 @@ def _from_call(name: str, one: CallOption) -> click.Option:
 
 def _as_argument(one: CallOption, value: Any) -> Any:
     if one.kind == "heads":
-        return [_head(name) for name in listed(value)]
+        return head_names(value)
     if one.kind == "names":
         return listed(value)
     if one.kind == "group":
@@ -205,10 +218,12 @@ def _as_argument(one: CallOption, value: Any) -> Any:
     return value
 
 
-def _head(text: str) -> str:
-    if re.fullmatch(r"L\d+H\d+|\d+\.\d+", text, re.IGNORECASE | re.ASCII) is None:
-        raise click.BadParameter(f"{text!r} names no head. Write L10H3 or 10.3: layer and head, from zero.")
-    return text
+def head_names(text: str) -> list[str]:
+    """Heads separated by commas; whether the model has them is seen when it is there."""
+    for name in (names := listed(text)):
+        if re.fullmatch(r"L\d+H\d+|\d+\.\d+", name, re.IGNORECASE | re.ASCII) is None:
+            raise click.BadParameter(f"{name!r} names no head. Write L10H3 or 10.3: layer and head, from zero.")
+    return names
 
 
 def _setting(text: str) -> tuple[str, Any]:

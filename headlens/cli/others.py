@@ -21,6 +21,7 @@ from headlens.cli.options import (
     arguments,
     check_known,
     command,
+    head_names,
     listed,
     of_call,
     option,
@@ -159,6 +160,8 @@ def benchmark(typed: Typed) -> None:
     if typed["suite"] not in SUITES:
         raise TaskError(f"one of the suites {', '.join(SUITES)}", repr(typed["suite"]), "Choose one of these.")
     check_known("method", listed(typed["methods"] or ""))
+    if typed["root"] is None and typed["suite"] != "testbed":
+        raise TaskError("The folder of the data set is missing.", "Write --root FOLDER; nothing is downloaded.")
     from headlens.benchmark.shell import run_benchmark
 
     run_benchmark(typed.values, arguments(typed, "evaluate"))
@@ -241,13 +244,14 @@ def write_atlas(typed: Typed) -> None:
 def bake_heads(typed: Typed) -> None:
     """Write the mean ablation of heads into the weights: a folder that open_clip loads, and how far it is from the
     direct edit."""
+    heads = head_names(typed["heads"])
     from headlens.baking import bake, baking_distance
     from headlens.cli.inputs import class_names, load_model
     from headlens.extraction import HeadStore
     from headlens.prompts import ZeroShotTask
 
     clip = load_model(typed)
-    store, heads = HeadStore.open(typed["store"], clip), listed(typed["heads"])
+    store = HeadStore.open(typed["store"], clip)
     classes = [] if typed["classes"] is None else class_names(typed["classes"])
     templates = typed["template"] or ["a photo of a {}"]
     rows = ZeroShotTask(classes, templates).classifier(clip.encode_text) if classes else None

@@ -30,7 +30,7 @@ from headlens.document.fairness import (
     fairness_tiles,
     fairness_verdict,
 )
-from headlens.document.formatting import attribute_name, counted, few, today
+from headlens.document.formatting import attribute_name, counted, few, location_of, today
 from headlens.document.html import write
 from headlens.errors import CorrectionError
 from headlens.plots.style import shorten
@@ -176,7 +176,9 @@ def _question(audit: Audited) -> dict[str, object]:
 
 def _notes(audit: Audited) -> list[str]:
     """What holds for every result of this audit: its parts, inferred values, small groups, images left out."""
-    said = [audit.splits.note, audit.location_note]
+    location = location_of(audit)
+    located = location is None or bool(location.spurious or location.salient)
+    said = [audit.splits.note, audit.location_note if located else ""]  # why none is what 'Which heads' says
     if audit.data.inferred:
         said.append(
             f"The values of {audit.attribute.name} are inferred zero-shot; groups inherit the model's mistakes."

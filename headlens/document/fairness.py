@@ -282,7 +282,7 @@ def _classes(audit: Audited) -> Section:
     found, name = _found(audit), attribute_name(audit)
     ranked = sorted(found.by_class, key=lambda one: one.v_after - one.v_before)
     frame = pd.DataFrame(map(vars, ranked))
-    frame["name"] = [one.name if one.images >= SMALL else f"{one.name} (under {SMALL} images)" for one in ranked]
+    frame["name"] = [one.name if one.images >= SMALL else f"{one.name} (few)" for one in ranked]
     measures: dict[str, tuple[str, Kind]] = {
         "v": ("V", "number"), "gap": ("gap", "percent"), "accuracy": ("accuracy", "percent")
     }  # fmt: skip
@@ -303,7 +303,7 @@ def _classes(audit: Audited) -> Section:
         f"largest less the smallest accuracy on the class over {', '.join(found.values)}.",
         plots.classes(found.by_class),
         caption=f"Classes sorted by the change of V by {name}; squares are classes under 30 images.",
-        table=Table(frame, columns, f"Every class, largest fall of V by {name} first."),
+        table=Table(frame, columns, f"Every class, largest fall of V by {name} first; few: under {SMALL} images."),
         brief=(),
         brief_table=True,
     )

@@ -32,6 +32,10 @@ _WIDE: dict[str, Any] = {"layout": {"width": "98%"}, "style": {"description_widt
 _AUTO: dict[str, Any] = {"layout": {"width": "auto"}}
 _TABS = ("Images", "Texts", "Token map", "Ablation", "Steps and code")
 _HOW = "Click a head to see what it does; shift-click, or press 'Add to selection', to select several."
+_NOT_ABLATED = (
+    "Select heads in the heatmap and press 'Ablate the selection'. You will then see here the accuracy of every group "
+    "and Cramér's V before and after, and the same for random heads."
+)
 _EVERY = 0.3  # seconds between notes on how far a long step has come
 
 
@@ -349,7 +353,9 @@ class Explorer(ipywidgets.VBox):
     def _ablation(self) -> None:
         state = self.state
         self.effect.value = (
-            "" if state.ablated is None else tables.section(ablation_section(state.ablated), "headlens-ablated")
+            tables.soft(_NOT_ABLATED)
+            if state.ablated is None
+            else tables.section(ablation_section(state.ablated), "headlens-ablated")
         )
         self.accuracies.draw(state.accuracies())
         for pane, figure in zip((self.random, self.random_v), state.controls(), strict=True):

@@ -664,7 +664,7 @@ class Candidates(Located):
             **({} if self.spans is None else {"by TextSpan": "text"}),
         }
         tests = (concept if self.concept is not None else {}) | (spans if self.spans is not None else {})
-        return {"head": "head", **tests, **flags, "candidate": "text"} if flags else {}
+        return {"head": "head", "candidate": "text", **tests, **flags} if flags else {}
 
 
 def concept_candidates(scores: ConceptScores, spans: ConceptSpans) -> tuple[HeadId, ...]:

@@ -12,6 +12,7 @@ Three ways to say which they are, the first that applies:
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -81,20 +82,20 @@ def conflicting_groups(
         LocateError: for columns of different lengths or with missing values, one class or one value only, a named
             group that does not occur, a majority that some class lacks, or accuracies that tie in every class.
     """
-    frame = _frame(labels, attribute, "this split")
+    pairs = _pairs(labels, attribute, "this split")
     tied: tuple[str, ...] = ()
     if groups is not None:
-        chosen, used = _named(groups, frame), "named"
+        chosen, used = _named(groups, pairs), "named"
     else:
-        best = _best_values(frame, rule, reference, predictions, margin)
-        chosen, used = _present_but(best, frame), rule
+        best = _best_values(pairs, rule, reference, predictions, margin)
+        chosen, used = _present_but(best, pairs), rule
         tied = tuple(label for label, value in best.items() if value is None)
     if not chosen:
         raise NothingLocatedError(
             "No image is in a conflicting group: every class has one value alone.",
             "Take a split in which class and attribute do conflict.",
         )
-    held = [((frame["label"] == label) & (frame["value"] == value)).to_numpy() for label, value in chosen]
+    held = [np.asarray([pair == group for pair in pairs]) for group in chosen]
     sizes = tuple(int(images.sum()) for images in held)
     return ConflictingGroups(torch.from_numpy(np.any(held, axis=0)), tuple(chosen), sizes, used, tied)
 
@@ -108,7 +109,7 @@ def _strings(column: Column) -> np.ndarray:
     return np.asarray([str(v) for v in values.tolist()], dtype=object)
 
 
-def _frame(labels: Column, attribute: Column, where: str) -> pd.DataFrame:
+def _pairs(labels: Column, attribute: Column, where: str) -> list[tuple[str, str]]:
     label, value = _strings(labels), _strings(attribute)
     if len(label) != len(value):
         raise LocateError(
@@ -120,12 +121,11 @@ def _frame(labels: Column, attribute: Column, where: str) -> pd.DataFrame:
                 f"There are fewer than two {name} in {where}.",
                 "A conflict needs at least two; check the column and the split.",
             )
-    return pd.DataFrame({"label": label, "value": value})
+    return list(zip(label, value, strict=True))
 
 
-def _named(groups: Iterable[tuple[Hashable, Hashable] | str], frame: pd.DataFrame) -> list[tuple[str, str]]:
-    present = set(zip(frame["label"], frame["value"], strict=True))
-    by_name = {"/".join(pair): pair for pair in sorted(present)}
+def _named(groups: Iterable[tuple[Hashable, Hashable] | str], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    by_name = {"/".join(pair): pair for pair in sorted(set(pairs))}
     chosen: dict[tuple[str, str], None] = {}
     for group in groups:
         name = group if isinstance(group, str) else "/".join(map(str, group))
@@ -140,7 +140,7 @@ def _named(groups: Iterable[tuple[Hashable, Hashable] | str], frame: pd.DataFram
 
 
 def _best_values(
-    frame: pd.DataFrame,
+    pairs: list[tuple[str, str]],
     rule: str,
     reference: tuple[Column, Column] | None,
     predictions: Column | None,
@@ -148,39 +148,45 @@ def _best_values(
 ) -> dict[str, str | None]:
     """For each class, the value that it goes with: its commonest, or that it is best predicted on; None for a tie."""
     if rule == "majority":
-        base = frame if reference is None else _frame(*reference, "the reference split")
-        scores = base.groupby("label")["value"].value_counts(normalize=True)
+        hits = Counter(pairs if reference is None else _pairs(*reference, "the reference split"))
+        of_class: Counter[str] = Counter()
+        for (label, _), count in hits.items():
+            of_class[label] += count
+        images = Counter({pair: of_class[pair[0]] for pair in hits})
     elif rule == "accuracy":
-        if predictions is None or len(predictions) != len(frame):
+        if predictions is None or len(predictions) != len(pairs):
             given = "none" if predictions is None else str(len(predictions))
             raise LocateError(
-                f"Rule 'accuracy' needs a prediction for each of {len(frame)} images, and there are {given}.",
+                f"Rule 'accuracy' needs a prediction for each of {len(pairs)} images, and there are {given}.",
                 "Pass predictions=, as class names.",
             )
-        right = (_strings(predictions) == frame["label"].to_numpy()).astype(float)
-        scores = frame.assign(right=right).groupby(["label", "value"])["right"].mean()
+        images = Counter(pairs)
+        hits = Counter(pair for pair, guess in zip(pairs, _strings(predictions), strict=True) if guess == pair[0])
     else:
         raise UnknownNameError(f"There is no rule {rule!r}.", "Choose 'majority' or 'accuracy', or name the groups.")
+    shares: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for label, value in sorted(images):
+        shares[label][value] = hits[label, value] / images[label, value]
     best: dict[str, str | None] = {}
-    for label, of_class in scores.groupby(level=0):
-        ranked = of_class.droplevel(0).sort_values(ascending=False, kind="stable")
-        tie = len(ranked) > 1 and ranked.iloc[0] - ranked.iloc[1] < max(margin, 1e-12)
-        best[str(label)] = None if tie else str(ranked.index[0])
+    for label, of_value in shares.items():
+        ranked = sorted(of_value.items(), key=lambda one: -one[1])
+        tie = len(ranked) > 1 and ranked[0][1] - ranked[1][1] < max(margin, 1e-12)
+        best[label] = None if tie else ranked[0][0]
         # A majority that holds in some classes alone would tilt the groups; accuracies tie by chance, class by class.
-        last = len(best) == scores.index.get_level_values(0).nunique()
+        last = len(best) == len(shares)
         if tie and (rule == "majority" or (last and not any(best.values()))):
             what = "commonest" if rule == "majority" else "best predicted"
             raise NothingLocatedError(
-                f"No value of class {label!r} is the {what} by {margin:g}: {ranked.iloc[0]:.3f} for "
-                f"{ranked.index[0]!r} and {ranked.iloc[1]:.3f} for {ranked.index[1]!r}.",
+                f"No value of class {label!r} is the {what} by {margin:g}: {ranked[0][1]:.3f} for "
+                f"{ranked[0][0]!r} and {ranked[1][1]:.3f} for {ranked[1][0]!r}.",
                 "Name the conflicting groups, take the majority from a split that is not balanced, or choose the rule "
                 "'accuracy', with the model's predictions.",
             )
     return best
 
 
-def _present_but(best: dict[str, str | None], frame: pd.DataFrame) -> list[tuple[str, str]]:
-    present = sorted(set(zip(frame["label"], frame["value"], strict=True)))
+def _present_but(best: dict[str, str | None], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    present = sorted(set(pairs))
     unknown = sorted({label for label, _ in present} - set(best))
     if unknown:
         raise LocateError(

@@ -7,7 +7,6 @@ the architecture with open_clip; read the file as data and put each tensor in it
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from headlens.models.hub import hub
 from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
 from headlens.models.state_dicts import Stretched, fit, fitting_architectures
+from headlens.registry import no_model
 
 RANDOM = "random"
 RANDOM_SEED = 0
@@ -272,13 +272,7 @@ def _listed_tags(name: str) -> str:
 def _check_architecture(name: str) -> None:
     known = open_clip().list_models()
     if name not in known:
-        lowered = {one.lower(): one for one in known}
-        near = [lowered[x] for x in difflib.get_close_matches(name.lower(), lowered, n=4, cutoff=0.5)]
-        raise ModelError(
-            f"There is no model, folder or checkpoint file {name!r}.",
-            (f"Near it are {', '.join(near)}. " if near else "")
-            + "open_clip.list_models() lists every architecture; hubs are named as hf-hub:organisation/model.",
-        )
+        raise no_model(name, known)
 
 
 def _guess(checkpoint: Checkpoint, tag: str | None) -> str:

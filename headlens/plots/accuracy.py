@@ -416,29 +416,31 @@ def confusion(
         axis=0,
     )
     drawn = np.sort(np.argsort(correct, kind="stable")[:most])
+    taken = sum(matrix[drawn].sum(axis=0) for matrix in counts.values())
+    columns = np.sort(np.argsort(-taken, kind="stable")[:most])  # else the images of rows would be out of sight
     figure = make_subplots(
         cols=len(counts), shared_yaxes=True, horizontal_spacing=0.03,
         subplot_titles=[style.label(name, 30) for name in counts],
     )  # fmt: skip
-    names = [style.label(classes[i], 22) for i in drawn]
+    names, predicted = ([style.label(classes[i], 22) for i in some] for some in (drawn, columns))
     for col, (name, matrix) in enumerate(counts.items(), start=1):
-        part = shares[name][np.ix_(drawn, drawn)]
+        part = shares[name][np.ix_(drawn, columns)]
         figure.add_heatmap(
-            z=part, x=list(range(len(names))), y=list(range(len(names))), xgap=1, ygap=1, coloraxis="coloraxis",
+            z=part, x=list(range(len(predicted))), y=list(range(len(names))), xgap=1, ygap=1, coloraxis="coloraxis",
             text=[[f"{100 * v:.0f}" if len(names) <= 12 and v >= 0.005 else "" for v in row] for row in part],
             texttemplate="%{text}", textfont={"size": 11},
             customdata=[
                 [
                     f"<b>{style.label(name, 30)}</b><br>{style.label(classes[i])} predicted as "
                     f"{style.label(classes[j])}: {int(matrix[i, j])} of {int(matrix[i].sum())}"
-                    for j in drawn
+                    for j in columns
                 ]
                 for i in drawn
             ],
             hovertemplate="%{customdata}<extra></extra>", row=1, col=col,
         )  # fmt: skip
         figure.update_xaxes(
-            {**style.row_axis(names), "range": [-0.5, len(names) - 0.5], "tickangle": -45},
+            {**style.row_axis(predicted), "range": [-0.5, len(predicted) - 0.5], "tickangle": -45},
             title_text="predicted",
             col=col,
         )
@@ -457,8 +459,11 @@ def confusion(
         title,
         f"Confusion matrices, each in per cent of its true classes. Correct with {'; '.join(described)}.",
         plot=(max(120, side * len(names)), max(420, 130 + len(counts) * max(150, side * len(names)))),
-        margin={"t": 34, "b": 96},
-        note=f"{left} further classes, which are classified better, are not drawn." if left else "",
+        # Names stand aslant below the plot, and the axis' title below them.
+        margin={"t": 34, "b": max(96, 60 + 5 * max(map(len, predicted)))},
+        note=f"{left} further classes, which are classified better, are not drawn; columns: what the rest is taken for."
+        if left
+        else "",
         coloraxis={
             "colorscale": palette.scale(palette.SEQUENTIAL), "cmin": 0, "cmax": 1,
             "colorbar": {"thickness": 12, "outlinewidth": 0, "tickformat": ".0%", "tickfont": {"size": 11}},

@@ -184,7 +184,7 @@ def overview(
         (min(low, high - _LEAST), high),
         {"title": {"text": "rank<br>correlation" if tested else "share of<br>variance"}},
         marks={h: _ends(one) for h, one in explanations.items() if words or one.pole is None},
-        cell=(_WORDS, 40) if words else (40, 30),
+        cell=(_WORDS, 40) if words else (25, 30),
     )
     return grid.figure(
         title,
@@ -214,7 +214,7 @@ class _Grid:
     bar: dict[str, Any]
     outlined: Sequence[_Outline] = ()
     marks: Mapping[HeadId, str] | None = None
-    cell: tuple[int, int] = (40, 30)
+    cell: tuple[int, int] = (25, 30)
 
     def figure(self, title: str, alt: str) -> go.Figure:
         n_layers, n_heads = self.values.shape
@@ -236,7 +236,7 @@ class _Grid:
             figure,
             title,
             alt,
-            plot=(height, max(360, 110 + width)),
+            plot=(height, max(330, 110 + width)),
             margin={"t": 14 + 22 * len(legend)},
             xaxis=_axis("head", n_heads, width // 22),
             yaxis=_axis("layer", n_layers, height // 15),
@@ -287,7 +287,7 @@ def location(location: Location, title: str = "") -> go.Figure:
         figure.add_trace(_cells(values, f"coloraxis{2 if col == 3 else ''}", hover), row=1, col=col)
         for trace in _outlines(outlined, legend=col == 1):
             figure.add_trace(trace, row=1, col=col)
-    width = max(330, min(40 * n_heads, 640)) if alone else max(210, min(16 * n_heads, 420))
+    width = max(330, min(40 * n_heads, 640)) if alone else max(190, min(16 * n_heads, 420))
     height = max(150, min(17 * n_layers, 520))
     figure.update_xaxes(_axis("head", n_heads, width // 22))
     figure.update_yaxes(_axis("", n_layers, height // 15))

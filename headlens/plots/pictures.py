@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, UInt8
 from PIL import Image
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from headlens.plots import palette, style
@@ -64,28 +64,34 @@ def gallery(
     )
     columns = max(map(len, images.values()))
     row_height = _PLACE + (_CAPTION if captions is not None else 6)
-    figure = go.Figure()
     x, y, hover, parts = [], [], [], []
+    # Gathered and set at once: plotly validates all that a layout holds whenever one more is added.
+    notes: list[dict[str, Any]] = []
+    thumbnails: list[dict[str, Any]] = []
+    blanks: list[dict[str, Any]] = []
     note = {"xref": "x", "yref": "y", "xanchor": "center", "showarrow": False, "font": {"size": 11}}
     for i, (name, row) in enumerate(images.items()):
-        figure.add_annotation(  # beyond the axes' range, where only the page's own coordinates reach
-            x=0, xref="paper", xshift=-8, xanchor="right", y=i * row_height + _PLACE / 2, yref="y", yanchor="middle",
-            text=style.lines(name, 11), showarrow=False, font={"size": 12},
-        )  # fmt: skip
+        notes.append({  # beyond the axes' range, where only the page's own coordinates reach
+            "x": 0, "xref": "paper", "xshift": -8, "xanchor": "right", "y": i * row_height + _PLACE / 2, "yref": "y",
+            "yanchor": "middle", "text": style.lines(name, 11), "showarrow": False, "font": {"size": 12},
+        })  # fmt: skip
         for j, (picture, caption) in enumerate(zip(row, texts_of[name], strict=True)):
             left, top, middle = j * _PLACE + 4, i * row_height + 4, j * _PLACE + _PLACE / 2
             if picture is None:
-                blank = {"x0": left, "x1": left + SIDE, "y0": top, "y1": top + SIDE}
-                figure.add_shape(type="rect", **blank, line={"color": palette.AXIS, "width": 1, "dash": "dot"})
-                figure.add_annotation(x=middle, y=top + SIDE / 2, text="image<br>not found", yanchor="middle", **note)
+                blanks.append({
+                    "type": "rect", "x0": left, "x1": left + SIDE, "y0": top, "y1": top + SIDE,
+                    "line": {"color": palette.AXIS, "width": 1, "dash": "dot"},
+                })  # fmt: skip
+                where = {"x": middle, "y": top + SIDE / 2, "yanchor": "middle"}
+                notes.append({"text": "image<br>not found", **where, **note})
             else:
-                figure.add_layout_image(
-                    source=data_uri(picture), x=left, y=top, sizex=SIDE, sizey=SIDE, xref="x", yref="y",
-                    sizing="contain", layer="above",
-                )  # fmt: skip
+                thumbnails.append({
+                    "source": data_uri(picture), "x": left, "y": top, "sizex": SIDE, "sizey": SIDE, "xref": "x",
+                    "yref": "y", "sizing": "contain", "layer": "above",
+                })  # fmt: skip
             if captions is not None:
-                text = style.lines(caption, 17)
-                figure.add_annotation(x=middle, y=i * row_height + _PLACE, text=text, yanchor="top", **note)
+                below = {"x": middle, "y": i * row_height + _PLACE, "yanchor": "top"}
+                notes.append({"text": style.lines(caption, 17), **below, **note})
             x.append(middle)
             y.append(i * row_height + _PLACE / 2)
             hover.append(f"<b>{style.label(name, 40)}</b>, number {j + 1}<br>{style.label(caption, 120)}")
@@ -94,7 +100,9 @@ def gallery(
         parts.append(
             f"{name}: {len(row)} images" + (f" ({texts})" if texts else "") + (f", {lost} not found" if lost else "")
         )
-    figure.add_trace(style.dots("", x, y, hover, palette.INK, marker={"size": SIDE, "opacity": 0, "symbol": "square"}))
+    figure = go.Figure(
+        style.dots("", x, y, hover, palette.INK, marker={"size": SIDE, "opacity": 0, "symbol": "square"})
+    )
     width = _LEFT + columns * _PLACE + 12
     return style.finish(
         figure,
@@ -104,6 +112,9 @@ def gallery(
         margin={"l": _LEFT, "r": 12, "b": 8},
         width=width,
         showlegend=False,
+        annotations=notes,
+        images=thumbnails,
+        shapes=blanks,
         # One unit of the axes is one pixel of the page.
         xaxis={"range": [0, columns * _PLACE], "visible": False},
         yaxis={"range": [len(images) * row_height, 0], "visible": False},
@@ -144,42 +155,51 @@ def tokens(
     rows, cols = 1 + len(layers), len(images)
     cell = round(_CELL * max(image.shape[0] / image.shape[1] for image in images))
     width, height = cols * (_CELL + _GAP) - _GAP, rows * (cell + _GAP) - _GAP
-    figure = make_subplots(rows=rows, cols=cols, horizontal_spacing=_GAP / width, vertical_spacing=_GAP / height)
-    for col, image in enumerate(images, start=1):
-        high, wide = image.shape[:2]
-        for row, name in enumerate([None, *layers], start=1):
-            # Without a trace, plotly draws neither the axes nor the picture on them.
-            trace = go.Scatter(x=[0, wide], y=[0, high], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
-            if name is not None:
-                end = robust_end(layers[name][col - 1])
-                trace = _map(layers[name][col - 1], name, wide, high, end)
-            figure.add_trace(trace, row=row, col=col)
-            figure.add_layout_image(
-                source=data_uri(image, _MAP_SIDE, grey=name is not None), layer="below", row=row, col=col,
-                x=0, y=0, sizex=wide, sizey=high, xref="x", yref="y", sizing="stretch",
-            )  # fmt: skip
-            if name is not None:
-                figure.add_annotation(
-                    text=f"±{end:.2g}", x=wide, y=high, xanchor="right", yanchor="bottom", showarrow=False, row=row,
-                    col=col, font={"size": 10}, bgcolor=palette.PAPER, borderpad=1, opacity=0.85,
-                )  # fmt: skip
-            number = (row - 1) * cols + col
-            figure.update_xaxes(range=[0, wide], visible=False, constrain="domain", row=row, col=col)
-            figure.update_yaxes(
-                range=[high, 0], visible=False, constrain="domain", row=row, col=col,
-                scaleanchor=f"x{number if number > 1 else ''}",
-            )  # fmt: skip
+    traces: list[Any] = []
+    notes: list[dict[str, Any]] = []
+    pictures: list[dict[str, Any]] = []
+    axes: dict[str, Any] = {}
+    for i, name in enumerate([None, *layers]):
+        for j, image in enumerate(images):
+            high, wide = image.shape[:2]
+            number = str(len(traces) + 1) if traces else ""
+            x, y = f"x{number}", f"y{number}"
+            if name is None:  # without a trace, plotly draws neither the axes nor the picture on them
+                traces.append(
+                    go.Scatter(x=[0, wide], y=[0, high], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
+                )
+            else:
+                end = robust_end(layers[name][j])
+                traces.append(_map(layers[name][j], name, wide, high, end))
+                notes.append({
+                    "text": f"±{end:.2g}", "x": wide, "y": high, "xref": x, "yref": y, "xanchor": "right",
+                    "yanchor": "bottom", "showarrow": False, "font": {"size": 10}, "bgcolor": palette.PAPER,
+                    "borderpad": 1, "opacity": 0.85,
+                })  # fmt: skip
+            traces[-1].update(xaxis=x, yaxis=y)
+            pictures.append({
+                "source": data_uri(image, _MAP_SIDE, grey=name is not None), "layer": "below", "xref": x, "yref": y,
+                "x": 0, "y": 0, "sizex": wide, "sizey": high, "sizing": "stretch",
+            })  # fmt: skip
+            left, top = j * (_CELL + _GAP) / width, 1 - i * (cell + _GAP) / height
+            axes[f"xaxis{number}"] = {
+                "domain": [left, min(1, left + _CELL / width)], "range": [0, wide], "anchor": y, "visible": False,
+                "constrain": "domain",
+            }  # fmt: skip
+            axes[f"yaxis{number}"] = {
+                "domain": [max(0, top - cell / height), top], "range": [high, 0], "anchor": x, "visible": False,
+                "constrain": "domain", "scaleanchor": x,
+            }  # fmt: skip
     note = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12}}
     for col, text in enumerate(titles):
-        x = (col * (_CELL + _GAP) + _CELL / 2) / width
         # By itself plotly anchors a text near an edge by that edge, and titles of neighbours would overlap.
-        figure.add_annotation(
-            x=x, y=1, xanchor="center", yanchor="bottom", yshift=4, text=style.lines(text, 20, 3), **note
-        )
+        middle = {"x": (col * (_CELL + _GAP) + _CELL / 2) / width, "xanchor": "center"}
+        notes.append({"text": style.lines(text, 20, 3), **middle, "y": 1, "yanchor": "bottom", "yshift": 4, **note})
     rows_of_title = max((1 + style.lines(text, 20, 3).count("<br>") for text in titles), default=0)
     for row, name in enumerate(layers, start=1):
         y = 1 - (row * (cell + _GAP) + cell / 2) / height
-        figure.add_annotation(x=0, xshift=-8, xanchor="right", y=y, text=style.lines(name, 11), **note)
+        notes.append({"text": style.lines(name, 11), "x": 0, "xshift": -8, "xanchor": "right", "y": y, **note})
+    figure = go.Figure(traces, layout={"annotations": notes, "images": pictures, **axes})
     length = min(width, 320)
     bar = lying_bar(figure, f"{unit}, each map on its own scale", length / 2 / width, length, height, 10)
     bar |= {"tickmode": "array", "tickvals": [-1, 0, 1], "ticktext": ["− scale", "0", "+ scale"]}

@@ -29,12 +29,12 @@ _REFERENCE_IMAGES = 500  # of which the mean z is taken: a mean of so many moves
 
 @dataclass(frozen=True, eq=False)
 class TotalPredictions:
-    """Predictions of some scored images, passed through the model again.
+    """Predictions of some scored images, passed through the model again with heads replaced.
 
     Attributes:
         places: which of the scored images.
-        before: their predicted classes.
-        after: the same with the heads replaced.
+        before: their zero-shot classes, from the store.
+        after: their classes with the heads replaced.
     """
 
     places: Int[np.ndarray, "image"]
@@ -57,22 +57,18 @@ def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tok
     vision, seed = data.clip.vision, data.question.seed
     chosen = _some(len(data.test), images, seed)
     means_from = data.reference.subset(_some(len(data.reference), _REFERENCE_IMAGES, seed))
-    before: list[Tensor] = []
     after: list[Tensor] = []
     try:
         means = mean_z(vision, pixels(data.clip, means_from, "Means for the total effect"), heads, tokens)
         hooks = total_ablation_hooks(means, tokens)
         with torch.no_grad():
             for batch in pixels(data.clip, data.test.subset(chosen), "Total effect"):
-                before.append(vision(batch))
                 after.append(vision.run_with_hooks(batch, fwd_hooks=hooks))
     except ImageError as error:
         return f"An image file is not at hand. {error.problem}"
 
-    def classes(parts: list[Tensor]) -> Int[np.ndarray, "image"]:
-        return predicted(data.logits(normalize(torch.cat(parts), dim=-1), data.splits.test[chosen]))
-
-    return TotalPredictions(chosen, classes(before), classes(after))
+    logits = data.logits(normalize(torch.cat(after), dim=-1), data.splits.test[chosen])
+    return TotalPredictions(chosen, data.zero_shot[chosen], predicted(logits))
 
 
 @dataclass(frozen=True)

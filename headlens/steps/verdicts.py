@@ -525,11 +525,12 @@ def against_random(control: RandomHeads | None, measure: Measure, alpha: float) 
     unit = 100 if measure == "worst_group" else 1
     # A distance of 1e-14 is rounding.
     effect, low, high = (round(unit * value, 9) + 0.0 for value in (found.effect, *found.effect_interval))
+    better, (low, high) = ("better", (low, high)) if effect >= 0 else ("worse", (-high + 0.0, -low + 0.0))
     sets = f"all {n_sets}" if control.exhaustive else f"{n_sets} random"
     do = "does" if reached <= 1 else "do"
     text = (
         f"{reached or 'none'} of {sets} head sets of the same pattern {do} as well "
-        f"(p = {found.p:.3f}), and the located ones are better than their mean by {effect:.3g} "
+        f"(p = {found.p:.3f}), and the located ones are {better} than their mean by {abs(effect):.3g} "
         f"({low:.3g} to {high:.3g}{' points' if unit > 1 else ''})"
     )
     if found.share_at_least > alpha:
