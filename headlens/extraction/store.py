@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,7 +42,7 @@ from headlens.models.description import ModelDescription
 from headlens.states.basis import HeadBasis
 from headlens.states.projection import Projection
 
-_BLOCK = 1024  # images at a time, so that what is computed on the way stays small beside the data
+_NUMBERS = 1 << 22  # of z at a time: the allocator reuses blocks of less than 32 MB, and clearing new ones costs more
 _SHOWN = 3
 _CONVENTIONS = ("separate", "spread")
 
@@ -437,8 +438,9 @@ class HeadStore:
 
     def blocks(self, unit: bool = True) -> Iterator[tuple[slice, Float[Tensor, "image layer head d_head"]]]:
         """z of all heads, a block of images at a time, with the block's place; divided by ‖f‖ if `unit`."""
-        for start in range(0, len(self), _BLOCK):
-            where = slice(start, min(start + _BLOCK, len(self)))
+        step = max(1, _NUMBERS // prod(self.basis.shape[:3]))
+        for start in range(0, len(self), step):
+            where = slice(start, min(start + step, len(self)))
             z = self._read("z", self.rows[where])
             yield where, z / self.norm[where, None, None, None] if unit else z
 
