@@ -68,11 +68,9 @@ class Moments:
         count = self.count + other.count
         step = other.mean - self.mean
         between = einsum(step, step, "layer head i, layer head j -> layer head i j")
-        return Moments(
-            count,
-            self.mean + step * (other.count / count),
-            self.scatter + other.scatter + between * (self.count * other.count / count),
-        )
+        between *= self.count * other.count / count
+        mean = self.mean + step * (other.count / count)
+        return Moments(count, mean, between.add_(self.scatter).add_(other.scatter))
 
     def covariance(self, layer: int, head: int) -> Float[Tensor, "d_head d_head_too"]:
         """Σ of one head: scatter / count, the population's covariance."""
