@@ -13,6 +13,7 @@ from headlens.errors import HeadlensError, ImageError, ManifestError, StoreError
 from headlens.extraction.storage import Storage
 from headlens.images import read_image
 from headlens.manifest import check_manifest, class_indices, parse_attribute, read_manifest, resolve_paths
+from headlens.serialization import write_whole
 
 PLAIN = {"path": ["a.png", "b.png"], "label": ["cat", "dog"]}
 
@@ -269,8 +270,23 @@ def test_an_audit_that_cannot_be_saved_is_one_sentence(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("headlens.serialization._write", refuse)
+        patch.setattr("headlens.serialization.write_whole", refuse)
         with pytest.raises(HeadlensError, match=error.strerror):
             audit.save(folder, overwrite=True)
     assert {file: file.read_bytes() for file in folder.rglob("*.json")} == before
     assert hl.Audit.load(folder).identity == audit.identity
+
+
+def test_a_file_that_a_full_disk_cuts_is_named_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.html").write_text("old")
+
+    def full(self: Path, content: bytes) -> None:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*report\.html'"):
+        write_whole(tmp_path / "report.html", "new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
