@@ -387,8 +387,8 @@ def _area(along: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """The Mann-Whitney statistic over the number of pairs, all heads at once: a tie counts half."""
     by_head = (np.ascontiguousarray(np.moveaxis(along[side], 0, -1)) for side in (inside, ~inside))
     group, others = (torch.from_numpy(np.sort(values)) for values in by_head)
-    below = sum(torch.searchsorted(others, group, side=side).double() for side in ("left", "right"))
-    return (below.mean(-1) / (2 * others.shape[-1])).numpy()
+    below = torch.searchsorted(others, group) + torch.searchsorted(others, group, right=True)
+    return np.asarray(below.double().mean(-1) / (2 * others.shape[-1]))
 
 
 # ---- bias-augmented TextSpan ----------------------------------------------------------------------------------------
