@@ -70,7 +70,7 @@ class Moments:
         between = einsum(step, step, "layer head i, layer head j -> layer head i j")
         between *= self.count * other.count / count
         mean = self.mean + step * (other.count / count)
-        return Moments(count, mean, between.add_(self.scatter).add_(other.scatter))
+        return Moments(count, mean, (self.scatter + other.scatter).add_(between))
 
     def covariance(self, layer: int, head: int) -> Float[Tensor, "d_head d_head_too"]:
         """Σ of one head: scatter / count, the population's covariance."""
