@@ -30,6 +30,8 @@ from growth import machine
 from store_size import write_store
 
 import headlens as hl
+from headlens import benchmark
+from headlens.datasets import Dataset
 from headlens.extraction import HeadStore
 from headlens.models.open_clip_import import open_clip
 
@@ -101,6 +103,8 @@ def steps_of(audit: hl.Audit, draws: int) -> dict[str, Callable[[], object]]:
     """What is measured, by name, in order."""
     heads = [(23, 3), (22, 5)]
     renamed = hl.ZeroShotTask(audit.task.classes, "a painting of a {}")
+    data = Dataset(audit.store.manifest, audit.task.classes)
+    suite = benchmark.Suite("scale", lambda _: data, audit.task.templates, audit.attribute, pairs=PAIRS)
 
     def another(number: int) -> hl.Audit:
         values = {"land": f"the land {number}", "water": f"the water {number}"}
@@ -122,6 +126,9 @@ def steps_of(audit: hl.Audit, draws: int) -> dict[str, Callable[[], object]]:
         f"fairness, {draws} sets": lambda: audit.fairness(heads, n_random_sets=draws, total=0, n_null=0),
         f"ablate, {draws} sets": lambda: audit.ablate(heads, n_random_sets=draws),
         "collateral": lambda: audit.collateral(heads=heads),
+        f"benchmark, {draws} sets": lambda: benchmark.run(
+            suite, audit.clip, data, audit.store, methods=METHODS, n_random_sets=draws
+        ),
     }
 
 

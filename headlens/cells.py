@@ -39,9 +39,16 @@ _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xd0\xcf\x11\xe0", "an Excel workbook", _TEXT),
     (b"par1", "a Parquet file", "Give it the suffix .parquet."),
     (b"\x1f\x8b", "compressed with gzip", "Unpack it: gunzip, or tar xzf."),
+    (b"arrow1", "an Arrow or Feather file", "Save it as CSV or Parquet."),
+    (b"\x93numpy", "a NumPy array", _TEXT),
+    (b"\x80\x04", "a pickle, which may run anything when it is read", _TEXT),
+    (b"\x80\x05", "a pickle, which may run anything when it is read", _TEXT),
+    (b"\x89hdf", "an HDF5 file", _TEXT),
+    (b"sqlite format 3", "an SQLite database", _TEXT),
 )
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
 _JOINTS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
+_SHAPES = str.maketrans(dict.fromkeys("\u2010\u2012\u2013\u2014\u2212", "-") | dict.fromkeys("\u2018\u2019\u02bc", "'"))
 _NO_WORDS = {"yes", "no", "true", "false", "none", "nan", "na", "n/a", "null", "unknown", "other", "others"}
 # A letter with or without a number; WordNet's numbers and those of lists, before a word or alone.
 _CODE = re.compile(r"[A-Za-z]\d*$|n\d{8}\b|\d+\s*[:.)]\s")
@@ -80,13 +87,17 @@ def other_kind(head: bytes) -> tuple[str, str] | None:
 
 def is_code(name: str) -> bool:
     """Whether a name is a code or begins with one, which says nothing in a prompt: '0', '20-29', 'm', 'c3', 'yes',
-    'Latino_Hispanic', 'n01440764 tench', '0: tench'."""
-    return "_" in name or name.casefold() in _NO_WORDS or bool(_CODE.match(name)) or not any(map(str.isalpha, name))
+    'Latino_Hispanic', 'n01440764 tench', '0: tench'; or has the marks of a list or a comment around it: '"cat",'."""
+    marked = name[:1] in ("'", '"', "[", "#") or name[-1:] in ("'", '"', "]", ",", ";")
+    code = "_" in name or name.casefold() in _NO_WORDS or bool(_CODE.match(name))
+    return code or marked or not any(map(str.isalpha, name))
 
 
 def spelling(text: str) -> str:
-    """What the spellings of one value share: capitals, Unicode forms, joints (space, _ or -) and a last stop aside."""
-    plain = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    """What the spellings of one value share: capitals, Unicode forms, the shapes of dashes and apostrophes, joints
+    (space, _ or -) and a last stop aside."""
+    known = unicodedata.normalize("NFKC", text).translate(_SHAPES)
+    plain = "".join(c for c in known if unicodedata.category(c) != "Cf")
     return _JOINTS.sub(" ", plain.strip(" \t'\"")).rstrip(".,;: ").casefold()
 
 
@@ -125,7 +136,7 @@ def read_csv(content: bytes, where: str, columns: Sequence[str]) -> pd.DataFrame
             more or fewer cells than the header, or one that repeats it. (Whether the columns are there is for the
             caller to check.)
     """
-    text = read_text(content, where)
+    text = read_text(content, where).rstrip("\x1a")  # which ends a file of DOS
     if sep := re.match(r'"?sep=(.)"?[ \t]*(\r\n|\r|\n)', text):  # what Excel writes for itself
         text = text[sep.end() :]
     if text.lstrip()[:1] in ("{", "["):
@@ -148,6 +159,11 @@ def read_csv(content: bytes, where: str, columns: Sequence[str]) -> pd.DataFrame
         raise ManifestError(f"{where} is empty.", "The first line names the columns; each further line is a row.")
     (_, header), *rows = rows
     how = f"its cells are separated by {_DELIMITERS[delimiter]}"
+    if len(header) == 1 and len(set(re.split(r"[^\w-]+", spelling(header[0]))) & set(map(spelling, columns))) > 1:
+        raise ManifestError(
+            f"The first line of {where}, {header[0]!r}, is one cell.",
+            f"Separate cells by one of {', '.join(_DELIMITERS.values())}.",
+        )
     header, rows = _rectangle(header, rows, where, how)
     if twice := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
         raise ManifestError(
@@ -196,9 +212,10 @@ def _reader(text: str, delimiter: str, quote: str) -> Any:
 
 
 def _dialect(text: str, columns: Sequence[str]) -> tuple[str, str]:
-    """The separator and the quotation mark under which the header names most of the columns, or has most cells."""
+    """The separator and the quotation mark under which the header names most of the columns, or has most cells, or
+    fewest marks are left."""
     wanted = set(map(spelling, columns))
-    found: dict[tuple[str, str], tuple[int, int]] = {}
+    found: dict[tuple[str, str], tuple[int, int, int]] = {}
     for quote in "\"'":
         for delimiter in _DELIMITERS:
             header: list[str]
@@ -207,7 +224,8 @@ def _dialect(text: str, columns: Sequence[str]) -> tuple[str, str]:
                 header = next((cells for cells in rows if any(map(str.strip, cells))), [])
             except csv.Error:
                 continue
-            found[delimiter, quote] = len({spelling(cell) for cell in header} & wanted), len(header)
+            marks = sum(cell.strip()[:1] in ("'", '"') for cell in header)
+            found[delimiter, quote] = len({spelling(cell) for cell in header} & wanted), len(header), -marks
     return max(found, key=lambda dialect: found[dialect], default=(",", '"'))
 
 

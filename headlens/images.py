@@ -6,10 +6,10 @@ picture before anything is decoded, decode the first frame, turn it upright by i
 
 | stored as | read as |
 |---|---|
-| 8 bits a channel, grey, RGB, CMYK or YCbCr; a palette; 1 bit | RGB by Pillow's conversion |
+| 8 bits a channel, grey, RGB, CMYK, YCbCr or LAB; a palette; 1 bit | RGB by Pillow's conversion |
 | transparency of any kind | dropped: the colours under it show, as in open_clip's own preprocessing |
 | 16 bits a channel | scaled, 65535 is white |
-| 32-bit integers or floats, LAB | refused: there is no agreed black and white, or no conversion |
+| 32-bit integers or floats | refused: there is no agreed black and white |
 
 A file may lie on a disk or at an address that fsspec reaches (`s3://bucket/image.jpg`).
 """

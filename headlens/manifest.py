@@ -28,6 +28,7 @@ from difflib import get_close_matches
 from io import BytesIO
 from itertools import repeat
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -92,8 +93,13 @@ def as_manifest(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         ManifestError: two columns have one name, or a cell is not Unicode text; as `read_manifest` for a file.
     """
-    if not isinstance(table, pd.DataFrame):
+    if isinstance(table, str | os.PathLike):
         return read_manifest(table)
+    if not isinstance(table, pd.DataFrame):
+        raise ManifestError(
+            f"A {type(table).__name__} is no table of images.",
+            "Pass a pandas table with the column path, pd.DataFrame({'path': …}), or the name of a CSV file.",
+        )
     names = [cell_text(column) or "" for column in table.columns]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ManifestError(
@@ -377,7 +383,8 @@ def _places(frame: pd.DataFrame) -> Iterator[Path | str]:
         if is_url(text):
             yield text
         else:
-            yield f"{folder}/{text}" if remote else root / text.removeprefix("file://")
+            local = unquote(text.removeprefix("file://")) if text.startswith("file://") else text
+            yield f"{folder}/{local}" if remote else root / local
 
 
 def _paths(column: pd.Series) -> pd.Series:
@@ -408,7 +415,7 @@ def _require_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
             if data
             else f"Rename {near!r} to {column!r} if that is what it holds."
             if near
-            else "Add that column.",
+            else f"{'Rename the column of image files to' if column == 'path' else 'Add the column'} {column!r}.",
         )
 
 
@@ -502,7 +509,7 @@ def _reason(error: Exception) -> str:
 
 
 def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str, Sequence[str]]]:
-    """Read `background`, or `age:young=a photo of a young person,old=…`, or a YAML file with `name` and `values`.
+    """Read `background`, or `age:young=a photo of a young person,old=…`, or a YAML or JSON file of `name` and `values`.
 
     Several prompts of a value stand between `|`. Without prompts the values are those of the manifest's column, and a
     value's prompt is "a photo of VALUE", except where values are codes, which have to be given prompts.
@@ -510,7 +517,7 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
     Raises:
         TaskError: for text or a file that does not read so, a column that is not there, and values that are codes.
     """
-    if Path(text).suffix in (".yaml", ".yml") and _is_file(text):
+    if Path(text).suffix in (".yaml", ".yml", ".json") and _is_file(text):
         return _attribute_file(Path(text))
     name, colon, rest = (part.strip() for part in text.partition(":"))
     if not colon:

@@ -100,7 +100,7 @@ def to_json(record: Any) -> str:
 
 def write_json(path: Path, record: Any) -> None:
     """Write the same to a file, whole or not at all."""
-    _write(path, (to_json(record) + "\n").encode())
+    write_whole(path, (to_json(record) + "\n").encode())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str] | None = None) -> None:
@@ -109,7 +109,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Tensor | np.ndarray], metadata
     The file is a new one that is moved to its name: a reader that has mapped the old one keeps it. Its
     mode is what the user's umask gives, as for any other file.
     """
-    _write(path, safetensors.torch.save({name: _stored(array) for name, array in arrays.items()}, metadata))
+    write_whole(path, safetensors.torch.save({name: _stored(array) for name, array in arrays.items()}, metadata))
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -118,11 +118,19 @@ def read_arrays(path: Path) -> Arrays:
     return found
 
 
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: what is in place is the old or the new one. Text is written in UTF-8.
+
+    Raises:
+        OSError: with the file's name, which a full disk does not say.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content)
+        partial.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
         partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """Intervals and permutation p-values of V_W − V_C."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ import torch
 from scipy.stats import fisher_exact
 
 from headlens.errors import LocateError
-from headlens.locate import contrastive, contrastive_from_margins, margins_of, significance, stability
+from headlens.locate import (
+    LOCATORS,
+    calibrated_from_margins,
+    contrastive,
+    contrastive_from_margins,
+    margins_of,
+    resamples,
+    significance,
+)
 
 
 def task(images, planted, seed=0):
@@ -119,34 +128,67 @@ def test_any_false_head_is_rare():
     assert np.mean(np.array(least) <= 0.05) <= 0.175
 
 
+def literally(locator, margins, decisions, conflicting, draws):
+    """Stability by running the rule on the images of each resample, copied as often as they are drawn."""
+    named = torch.zeros(2, *margins.shape[1:], dtype=torch.float64)
+    for times in draws.long():
+        copies = [(times > one).nonzero()[:, 0] for one in range(int(times.max()))]
+        rows, drawn = torch.cat(copies), decisions[torch.cat(copies)]
+        if decisions.clusters is not None:  # one that is drawn twice is two
+            codes = [decisions.clusters[own] + 1000 * number for number, own in enumerate(copies)]
+            drawn = replace(drawn, clusters=torch.cat(codes))
+        try:
+            found = locator(margins[rows], drawn, conflicting[rows])
+        except LocateError:
+            continue
+        for role, heads in zip(named, (found.spurious, found.salient), strict=True):
+            for head in heads:
+                role[head] += 1
+    return named / len(draws)
+
+
+RULES = {**LOCATORS, "calibrated": calibrated_from_margins, "generous": partial(calibrated_from_margins, q=0.4)}
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("images", [13, 211])
+@pytest.mark.parametrize("name", RULES)
+def test_stability_is_that_of_the_rule_on_copied_images(name, images, clustered):
+    *arrays, mask = task(images, 0.5)
+    mask[::3] = False
+    margins, decisions = margins_of(*arrays)
+    if clustered:
+        decisions = replace(decisions, clusters=torch.arange(images) * 3 // 7)
+    draws = resamples(decisions, n_bootstrap=40)
+    try:
+        found = RULES[name](margins, decisions, mask, draws=draws)
+    except LocateError:
+        assert images == 13
+        return
+    plain = RULES[name](margins, decisions, mask)
+    assert (found.spurious, found.salient, plain.stability) == (plain.spurious, plain.salient, None)
+    expected = literally(RULES[name], margins, decisions, mask, draws)
+    torch.testing.assert_close(found.stability, expected, rtol=0, atol=1e-12)
+    assert expected.any() and not expected.all()
+
+
 def test_a_planted_head_is_stable_and_clusters_are_drawn_together():
     *arrays, mask = task(211, 0.5)
     margins, decisions = margins_of(*arrays)
-    shares = stability(contrastive_from_margins, margins, decisions, mask, n_bootstrap=40)
+    draws = resamples(decisions, n_bootstrap=40)
+    assert torch.equal(draws, resamples(decisions, n_bootstrap=40)) and (draws.sum(1) == 211).all()
+    shares = contrastive_from_margins(margins, decisions, mask, draws=draws).stability
     assert shares.shape == (2, 3, 5) and shares[0, 2, 3] == 1.0
     assert shares[0].flatten().sort().values[-2] < 0.5
-    again = stability(contrastive_from_margins, margins, decisions, mask, n_bootstrap=40)
-    assert torch.equal(shares, again)
-    drawn = []
-
-    def spy(margins, decisions, conflicting):
-        drawn.append(margins[:, 0, 0])
-        return contrastive_from_margins(margins, decisions, conflicting)
-
-    numbered = margins.clone()
-    numbered[:, 0, 0] = torch.arange(211).float() - 1000  # never the top head: it shows which images were drawn
-    clusters = np.arange(211) // 7
-    stability(spy, numbered, replace(decisions, clusters=torch.from_numpy(clusters)), mask, n_bootstrap=3)
-    for rows in drawn:
-        counts = np.bincount((rows + 1000).long().numpy(), minlength=211)
-        assert all(len(set(counts[clusters == one])) == 1 for one in range(31))
+    clusters = torch.arange(211) // 7
+    for times in resamples(replace(decisions, clusters=clusters), n_bootstrap=3):
+        assert all(len(set(times[clusters == one].tolist())) == 1 for one in range(31))
 
 
-def test_a_locator_that_refuses_names_no_head():
+def test_a_resample_in_which_the_rule_refuses_names_no_head():
     *arrays, mask = task(31, 0.5)
     margins, decisions = margins_of(*arrays)
-
-    def refuses(*_):
-        raise LocateError("No.", "Stop.")
-
-    assert not stability(refuses, margins, decisions, mask, n_bootstrap=3).any()
+    mask[::3] = False
+    draws = torch.stack([decisions.correct, ~decisions.correct]).double()  # nothing to contrast in either
+    for rule in RULES.values():
+        assert not rule(margins, decisions, mask, draws=draws).stability.any()

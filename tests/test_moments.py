@@ -1,5 +1,7 @@
 """Moments: streamed and merged, they equal the direct computation."""
 
+from math import prod
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -54,7 +56,7 @@ def test_a_variance_that_a_sum_of_squares_would_lose() -> None:
 def test_a_store_is_streamed_in_blocks(store: HeadStore, monkeypatch: pytest.MonkeyPatch) -> None:
     z = torch.stack([torch.stack([store.z(layer, head) for head in range(HEADS)], 1) for layer in range(LAYERS)], 1)
     for block in (1, 5, COUNT, 100):
-        monkeypatch.setattr(store_module, "_BLOCK", block)
+        monkeypatch.setattr(store_module, "_NUMBERS", block * prod(store.basis.shape[:3]))
         assert_same(head_moments(store), direct(z))
         groups = group_moments(store, store.manifest["label"])
         assert list(groups) == ["cat", "dog"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,8 @@ def dense_projection(dense: Decomposition, texts: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("constants", ["separate", "spread"])
 def test_project_equals_the_dense_einsum(made: tuple, in_memory: bool, constants: str, monkeypatch) -> None:
-    monkeypatch.setattr(store_module, "_BLOCK", 5)
     clip, frame, store, _ = made
+    monkeypatch.setattr(store_module, "_NUMBERS", 5 * prod(store.basis.shape[:3]))
     dense = decompose(clip.vision, pixels(clip, frame), normalize=True, constants=constants)
     opened = HeadStore.open(store.path, in_memory=in_memory)
     texts = directions()
@@ -139,11 +140,11 @@ def test_a_subset_is_the_same_rows(made: tuple, in_memory: bool) -> None:
 def test_any_choice_of_rows_in_any_order(made: tuple, rows: list[int], block: int) -> None:
     opened = made[2]
     expected = opened.project(directions())[rows]
-    before, store_module._BLOCK = store_module._BLOCK, block
+    before, store_module._NUMBERS = store_module._NUMBERS, block * prod(opened.basis.shape[:3])
     try:
         torch.testing.assert_close(opened.subset(rows).project(directions()), expected, atol=1e-6, rtol=1e-6)
     finally:
-        store_module._BLOCK = before
+        store_module._NUMBERS = before
 
 
 def test_choices_that_make_no_subset(store: HeadStore) -> None:

@@ -19,6 +19,7 @@ from headlens.document.terminal import show_table
 from headlens.errors import TaskError
 from headlens.extraction import extract
 from headlens.loading import load
+from headlens.serialization import write_whole
 
 
 def run_benchmark(typed: Mapping[str, Any], draws: Mapping[str, Any]) -> None:
@@ -70,7 +71,7 @@ def write_table(table: BenchmarkTable, out: Path) -> None:
     for number, extra in enumerate(table.extras, start=1):
         forms[f"measure-{number}.csv"] = extra.frame().to_csv(index=False)
     for name, text in forms.items():
-        (out / name).write_text(text, encoding="utf-8")
+        write_whole(out / name, text)
     if table.heads is not None:
         table.heads.write(out / LOCATED)
 

@@ -478,12 +478,13 @@ def compare(typed: Typed) -> None:
     from headlens.document import markdown, show, write
     from headlens.document.comparison import comparison_document
     from headlens.document.formatting import today
+    from headlens.serialization import write_whole
 
     found, page = steps.compare(typed["first"], typed["second"], names), typed["out"]
     document = comparison_document(found, today())
     if page is not None and page.suffix == ".md":
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(markdown(document), encoding="utf-8", errors="backslashreplace")
+        write_whole(page, markdown(document))
     elif page is not None:
         write(document, page)
     if typed["as_json"]:
@@ -618,9 +619,10 @@ def _finish(
 
 def _write_card(one: Audit, path: Path, document: Document | None = None) -> Path:
     from headlens.document.markdown import card
+    from headlens.serialization import write_whole
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(card(one, document=document), encoding="utf-8", errors="backslashreplace")
+    write_whole(path, card(one, document=document))
     return path
 
 

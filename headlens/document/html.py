@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -31,6 +30,7 @@ from headlens.document.blocks import Document, Section, setting
 from headlens.errors import OutputError
 from headlens.plots import describe
 from headlens.plots.style import theme_patch
+from headlens.serialization import write_whole
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,7 @@ def write(content: Document, path: str | os.PathLike[str]) -> Path:
         raise OutputError(
             f"{target.parent} to be a folder", "a path that leads through a file", "Choose another folder."
         ) from error
-    # The file in place is the old or the new report, whatever happens: a rename within one folder is atomic.
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp")
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-            stream.write(page)
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(target, page)
     return target
 
 
@@ -184,10 +175,3 @@ def _resource(name: str) -> str:
 
 def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _umask() -> int:
-    """The mask for new files, which mkstemp ignores; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -102,8 +102,7 @@ def extract(
         dtype: of what is kept: "float32" (exact), "float16" or "bfloat16" (half the space; three digits, or two with
             float32's range), or "float64" for a float64 model. Embeddings stay in float32 at least.
         shard: (k, n) writes the k-th of n shares of the blocks, counted from 0. n calls, in any order, in any process
-        on
-            any machine that reaches images and store, make the whole.
+            on any machine that reaches images and store, make the whole.
         engine: what does the work: by default this process, on the model's own device; `Devices(["cuda:0", "cuda:1"])`
             on several of this machine; `Ray(address)` on a cluster, whose machines have to reach images and store under
             the same names (a shared disk, or object storage).
@@ -178,9 +177,9 @@ def extract_moments(
         on_error: as in `extract`.
         block: images after which a stopped run may go on, by default 512, and more in large manifests; memory does not
             grow with it.
-        workers: as in `extract`. shard: as in `extract`. Moments of shards are merged when they are opened, which
-        rounds in another order than one
-            run does.
+        workers: as in `extract`.
+        shard: as in `extract`. Moments of shards are merged when they are opened, which rounds in another order than
+            one run does.
         engine: as in `extract`.
 
     Returns:

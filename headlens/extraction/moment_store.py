@@ -19,10 +19,10 @@ from torch import Tensor
 
 from headlens.errors import ManifestError, StoreError
 from headlens.extraction.moment_folder import Cell, Key, MomentFolder, merge_cells
-from headlens.extraction.plan import HasFingerprint, Plan
+from headlens.extraction.plan import HasFingerprint, Plan, Planned
 from headlens.extraction.storage import Storage
+from headlens.extraction.store_folder import skipped_images
 from headlens.manifest import as_text
-from headlens.models.description import ModelDescription
 from headlens.states.basis import HeadBasis
 from headlens.states.moments import Moments
 from headlens.states.scores import MomentScores, moment_scores
@@ -65,7 +65,7 @@ class Average:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MomentStore(Moments):
+class MomentStore(Planned, Moments):
     """Count, mean and scatter of z for every head, over all images or over a group, as parts of the unit embedding.
 
     Made by `extract_moments`, opened by `MomentStore.open`; `subset` and `by` give those of groups.
@@ -101,21 +101,15 @@ class MomentStore(Moments):
         """
         folder = MomentFolder.open(Storage(path))
         totals, done = folder.totals()
-        skips = totals.skipped
         if done != folder.plan.n_blocks:
             raise StoreError(
                 f"complete moments at {str(path)!r}",
                 f"those of {done} of {folder.plan.n_blocks} blocks",
                 "Run extract_moments with the same model and manifest again: it goes on after them.",
             )
-        if not totals.cells:
-            raise StoreError(
-                f"None of the {len(skips)} images could be read, the first because: {skips[0].reason}",
-                "Correct the paths in the manifest and extract into another folder.",
-            )
+        skipped = skipped_images(totals.skipped, len(totals.cells))
         if clip is not None:
             folder.plan.check_model(folder.path, clip)
-        skipped = pd.DataFrame([vars(skip) for skip in skips], columns=["row", "path", "reason"])
         return _of(totals.cells, folder.basis(), folder.columns, skipped, folder.path, folder.plan)
 
     def __len__(self) -> int:
@@ -125,19 +119,6 @@ class MomentStore(Moments):
         size = f"{len(self)} images, {self.n_layers} layers × {self.n_heads} heads of {self.mean.shape[2]}"
         groups = f"{len(self.cells)} groups by {', '.join(self.columns)}" if self.columns else "no groups"
         return f"MomentStore({str(self.path)!r}: {size}, {groups}, {self.model_name} {self.fingerprint})"
-
-    @property
-    def model_name(self) -> str:
-        return self.plan.model
-
-    @property
-    def model_description(self) -> ModelDescription | None:
-        """What decides the model's numbers, as it was when the store was made; None in stores of early versions."""
-        return self.plan.model_description
-
-    @property
-    def fingerprint(self) -> str:
-        return self.plan.fingerprint
 
     @property
     def manifest_digest(self) -> str:

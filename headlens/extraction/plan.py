@@ -226,6 +226,25 @@ class Plan:
             )
 
 
+class Planned:
+    """What holds head states or their moments names the model that they are of."""
+
+    plan: Plan
+
+    @property
+    def model_name(self) -> str:
+        return self.plan.model
+
+    @property
+    def model_description(self) -> ModelDescription | None:
+        """What decides the model's numbers, as it was when the store was made; None in stores of early versions."""
+        return self.plan.model_description
+
+    @property
+    def fingerprint(self) -> str:
+        return self.plan.fingerprint
+
+
 def block_sizes(rows: int, block: int | None) -> tuple[int, int]:
     """Images a block and a chunk: about 512 and 128 by default, evened out to leave little empty."""
     if block is None:

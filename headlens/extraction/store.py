@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,9 +26,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.errors import StoreError, StoreWarning
-from headlens.extraction.plan import UNKNOWN_MODEL, HasFingerprint, Plan, block_sizes, from_disk, to_disk
+from headlens.extraction.plan import UNKNOWN_MODEL, HasFingerprint, Plan, Planned, block_sizes, from_disk, to_disk
 from headlens.extraction.storage import Storage
-from headlens.extraction.store_folder import StoreFolder, damaged, reading
+from headlens.extraction.store_folder import StoreFolder, damaged, in_full, reading, skipped_images
 from headlens.manifest import (
     as_manifest,
     check_manifest,
@@ -37,16 +38,15 @@ from headlens.manifest import (
     manifest_root,
     split_mask,
 )
-from headlens.models.description import ModelDescription
 from headlens.states.basis import HeadBasis
 from headlens.states.projection import Projection
 
-_BLOCK = 1024  # images at a time, so that what is computed on the way stays small beside the data
+_NUMBERS = 1 << 22  # of z at a time: the allocator reuses blocks of less than 32 MB, and clearing new ones costs more
 _SHOWN = 3
 _CONVENTIONS = ("separate", "spread")
 
 
-class HeadStore:
+class HeadStore(Planned):
     """Head states of the images of a manifest.
 
     Made by `extract`, opened by `HeadStore.open`, or taken from another tool's arrays by `HeadStore.from_arrays`;
@@ -109,18 +109,13 @@ class HeadStore:
         skips = folder.skipped()
         whole = folder.manifest()
         rows = np.delete(np.arange(folder.plan.rows), [skip.row for skip in skips])
-        if len(rows) == 0:
-            raise StoreError(
-                f"None of the {len(skips)} images could be read, the first because: {skips[0].reason}",
-                "Correct the paths in the manifest and extract into another folder.",
-            )
         store = cls(
             folder.plan,
             whole.iloc[rows].reset_index(drop=True),
             folder.basis(),
             folder.arrays,
             rows=rows,
-            skipped=pd.DataFrame([vars(skip) for skip in skips], columns=["row", "path", "reason"]),
+            skipped=skipped_images(skips, len(rows)),
             memory={} if in_memory else None,
             path=folder.path,
         )
@@ -162,7 +157,7 @@ class HeadStore:
             )
         frame = as_manifest(manifest)
         check_manifest(frame, files=False)
-        z, others = (_in_full(torch.as_tensor(values).detach().cpu()) for values in (heads, rest))
+        z, others = (in_full(torch.as_tensor(values).cpu()) for values in (heads, rest))
         if z.ndim != 4 or others.shape != (len(z), z.shape[3]) or len(frame) != len(z):
             raise StoreError(
                 "heads [image layer head embed], rest [image embed] and a manifest of the same images",
@@ -245,19 +240,6 @@ class HeadStore:
         size = f"{len(self)} images, {self.n_layers} layers × {self.n_heads} heads of {width}"
         where = "in memory" if self.path is None else repr(str(self.path))
         return f"HeadStore({where}: {size}, {self.plan.dtype}, {self.model_name} {self.fingerprint})"
-
-    @property
-    def model_name(self) -> str:
-        return self.plan.model
-
-    @property
-    def model_description(self) -> ModelDescription | None:
-        """What decides the model's numbers, as it was when the store was made; None in stores of early versions."""
-        return self.plan.model_description
-
-    @property
-    def fingerprint(self) -> str:
-        return self.plan.fingerprint
 
     @property
     def n_layers(self) -> int:
@@ -348,7 +330,7 @@ class HeadStore:
             values = self._from_disk("z", (self.rows, layer, head))
         else:
             values = self._whole("z")[torch.from_numpy(self.rows), layer, head]
-        return _in_full(values) / self.norm[:, None]
+        return in_full(values) / self.norm[:, None]
 
     def heads(self, layer: int, head: int) -> Float[Tensor, "image embed"]:
         """What one head contributes to every image's unit embedding."""
@@ -437,8 +419,9 @@ class HeadStore:
 
     def blocks(self, unit: bool = True) -> Iterator[tuple[slice, Float[Tensor, "image layer head d_head"]]]:
         """z of all heads, a block of images at a time, with the block's place; divided by ‖f‖ if `unit`."""
-        for start in range(0, len(self), _BLOCK):
-            where = slice(start, min(start + _BLOCK, len(self)))
+        step = max(1, _NUMBERS // prod(self.basis.shape[:3]))
+        for start in range(0, len(self), step):
+            where = slice(start, min(start + step, len(self)))
             z = self._read("z", self.rows[where])
             yield where, z / self.norm[where, None, None, None] if unit else z
 
@@ -574,11 +557,11 @@ class HeadStore:
     def _read(self, name: str, rows: np.ndarray | None = None) -> Tensor:
         rows = self.rows if rows is None else rows
         if self._memory is None:
-            return _by_source(name, _in_full(self._from_disk(name, (rows,))))
+            return _by_source(name, in_full(self._from_disk(name, (rows,))))
         whole = self._whole(name)
         first, last = int(rows[0]), int(rows[-1])
         together = len(rows) == last - first + 1 and bool((np.diff(rows) == 1).all())
-        return _by_source(name, _in_full(whole[first : last + 1] if together else whole[torch.from_numpy(rows)]))
+        return _by_source(name, in_full(whole[first : last + 1] if together else whole[torch.from_numpy(rows)]))
 
     def _whole(self, name: str) -> Tensor:
         memory = cast(dict[str, Tensor], self._memory)
@@ -610,10 +593,6 @@ class HeadStore:
 def _by_source(name: str, values: Tensor) -> Tensor:
     """Scales and shifts with the axis of sources, which a store with a single one does not have on disk."""
     return values[:, None] if name in ("scale", "shift") and values.ndim == 1 else values
-
-
-def _in_full(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _image_keys(frame: pd.DataFrame) -> list[tuple[Path | str, object]]:

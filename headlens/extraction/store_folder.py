@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -60,6 +60,16 @@ class Skip:
     row: int
     path: str
     reason: str
+
+
+def skipped_images(skips: Sequence[Skip], read: int) -> pd.DataFrame:
+    """The images that could not be read, with `row`, `path` and `reason`. Raises `StoreError` where none could."""
+    if not read:
+        raise StoreError(
+            f"None of the {len(skips)} images could be read, the first because: {skips[0].reason}",
+            "Correct the paths in the manifest and extract into another folder.",
+        )
+    return pd.DataFrame([vars(skip) for skip in skips], columns=["row", "path", "reason"])
 
 
 class StoreFolder:
@@ -286,7 +296,7 @@ def reading(path: Path | str | None, what: str) -> Iterator[None]:
 def basis_bytes(basis: HeadBasis) -> bytes:
     """A basis as a safetensors file, every array in float32 at least, so that a store answers without its model."""
     arrays = {field.name: getattr(basis, field.name) for field in dataclasses.fields(basis)}
-    return save({name: _in_full(value).cpu().contiguous() for name, value in arrays.items() if value is not None})
+    return save({name: in_full(value).cpu().contiguous() for name, value in arrays.items() if value is not None})
 
 
 def load_basis(content: bytes) -> HeadBasis:
@@ -325,7 +335,8 @@ def _metadata(plan: Plan) -> dict[str, bytes]:
     return {name: content.to_bytes() for name, content in files.items()}
 
 
-def _in_full(value: torch.Tensor) -> torch.Tensor:
+def in_full(value: torch.Tensor) -> torch.Tensor:
+    """Numbers in float32 at least."""
     return value.detach().to(torch.promote_types(value.dtype, torch.float32))
 
 

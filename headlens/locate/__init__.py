@@ -30,6 +30,7 @@ from headlens.locate.contrastive import (
     head_credit,
     head_margins,
     margins_of,
+    resamples,
     rivals,
     routes,
     salient_by_class,
@@ -46,7 +47,7 @@ from headlens.locate.search import (
     greedy_sweep,
     single_head_sweep,
 )
-from headlens.locate.significance import Significance, significance, stability
+from headlens.locate.significance import Significance, significance
 
 __all__ = [
     "LOCATORS",
@@ -91,10 +92,10 @@ __all__ = [
     "head_margins",
     "head_variance",
     "margins_of",
+    "resamples",
     "rivals",
     "routes",
     "salient_by_class",
     "significance",
     "single_head_sweep",
-    "stability",
 ]

@@ -36,21 +36,18 @@ from headlens.locate.contrastive import (
     LEAST,
     SHARE,
     Decisions,
+    Draws,
     Q,
     as_codes,
     check_conflicting,
     contrast,
     difference_of_means,
-    largest_first,
     margins_of,
+    named_heads,
     significant,
-    z_of,
+    with_draws,
 )
 from headlens.locate.located import Located
-from headlens.metrics.clusters import variance_of_sum
-
-Effect = tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]
-"""Each head's effect and its z."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -118,6 +115,7 @@ def calibrated_from_margins(
     *,
     q: float = Q,
     minimum_share: float = SHARE,
+    draws: Draws | None = None,
 ) -> Calibrated:
     """Name the heads that pass both tests of this module.
 
@@ -128,6 +126,7 @@ def calibrated_from_margins(
             because the model errs there bias the second test.
         q: the false-discovery rate.
         minimum_share: of Σ|e| that a named head makes in either test.
+        draws: resamples behind the stability of the heads, `resamples`.
 
     Returns:
         The heads. None is named where none passes: that is an answer, not an error.
@@ -142,57 +141,37 @@ def calibrated_from_margins(
     rows = check_conflicting(conflicting, decisions)
     flat = rearrange(margins.detach().cpu().double(), "image layer head -> image (layer head)").numpy()
     mask, correct = rows.cpu().numpy(), decisions.correct.cpu().numpy()
-    clusters = as_codes(decisions.clusters)
-    contrasted, z_contrast = contrast(flat[mask], correct[mask], None if clusters is None else clusters[mask])
+    clusters, samples = as_codes(decisions.clusters), with_draws(draws, len(decisions)).numpy()
+    within = None if clusters is None else clusters[mask]
+    contrasted, z_contrast, contrasts = contrast(flat[mask], correct[mask], within, samples[:, mask])
     toward_truth = np.where(correct[:, None], flat, -flat)
-    alignment, z_alignment = _alignment(toward_truth, decisions.labels.cpu().numpy(), mask, clusters)
+    labels = decisions.labels.cpu().numpy()
+    alignment, z_alignment, aligns = difference_of_means(toward_truth, ~mask, mask, labels, clusters, samples)
+    if not aligns[0]:
+        raise LocateError(
+            f"No class has {LEAST} images in which the attribute conflicts and {LEAST} in which it does not.",
+            "Take a split in which class and attribute go together less, or the locator 'contrastive'.",
+        )
     p = norm.sf(np.minimum(z_contrast, z_alignment))
-    adjusted = np.asarray(false_discovery_control(p))
-    large = (_share(contrasted) >= minimum_share) & (_share(alignment) >= minimum_share)
-    shape = margins.shape[1:]
-    spurious = largest_first((adjusted <= q) & large, alignment, shape[1])
-    opposite = significant(-z_contrast, q) & (_share(contrasted) <= -minimum_share)
-    salient = largest_first(opposite, -contrasted, shape[1])
-    contrasts, alignments, ps, adjusteds = (
-        torch.from_numpy(values).view(shape) for values in (contrasted, alignment, p, adjusted)
-    )
+    adjusted = np.asarray(false_discovery_control(p, axis=-1))
+    parts, tested = [_share(effect) for effect in (contrasted, alignment)], (contrasts & aligns)[:, None]
+    spurious = tested & (adjusted <= q) & (np.minimum(*parts) >= minimum_share)
+    salient = tested & significant(-z_contrast, q) & (parts[0] <= -minimum_share)
+    by_head = [
+        torch.from_numpy(values).unflatten(-1, margins.shape[1:])
+        for values in (spurious, alignment, salient, -contrasted, p, adjusted)
+    ]
     return Calibrated(
         "calibrated",
-        tuple(spurious),
-        tuple(salient),
-        contrast=contrasts,
-        alignment=alignments,
-        p=ps,
-        adjusted=adjusteds,
+        *named_heads(*by_head[:4]),
+        contrast=-by_head[3][0],
+        alignment=by_head[1][0],
+        p=by_head[4][0],
+        adjusted=by_head[5][0],
         q=q,
         minimum_share=minimum_share,
     )
 
 
-def _alignment(
-    margins: Float[np.ndarray, "image head"],
-    labels: Int[np.ndarray, "image"],
-    conflicting: Bool[np.ndarray, "image"],
-    clusters: Int[np.ndarray, "image"] | None,
-) -> Effect:
-    effect, parts, total = np.zeros(margins.shape[1]), np.zeros_like(margins), 0.0
-    for label in np.unique(labels):
-        aligned, against = ((labels == label) & side for side in (~conflicting, conflicting))
-        if min(aligned.sum(), against.sum()) < LEAST:
-            continue
-        weight = 1 / (1 / aligned.sum() + 1 / against.sum())
-        here = aligned | against
-        difference, own = difference_of_means(margins[here], aligned[here], against[here])
-        effect += weight * difference
-        parts[here] = weight * own
-        total += weight
-    if not total:
-        raise LocateError(
-            f"No class has {LEAST} images in which the attribute conflicts and {LEAST} in which it does not.",
-            "Take a split in which class and attribute go together less, or the locator 'contrastive'.",
-        )
-    return effect / total, z_of(effect, variance_of_sum(parts, clusters))
-
-
-def _share(effect: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:
-    return effect / max(float(np.abs(effect).sum()), 1e-300)
+def _share(effect: Float[np.ndarray, "sample head"]) -> Float[np.ndarray, "sample head"]:
+    return effect / np.maximum(np.abs(effect).sum(-1, keepdims=True), 1e-300)

@@ -24,24 +24,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.sparse import coo_array
 from scipy.stats import false_discovery_control, norm
 from torch import Tensor
 
 from headlens.errors import LocateError, NothingLocatedError
 from headlens.heads import HeadId, HeadLike, HeadScores
 from headlens.locate.located import Located
-from headlens.metrics.clusters import variance_of_sum
 from headlens.registry import Registry
 from headlens.tables import Column, Kind
 
 Credit = Literal["top", "soft"]
+Draws = Float[Tensor, "draw image"]
+"""How often each image is in each of some resamples; see `resamples`."""
+Tested = tuple[Float[np.ndarray, "sample head"], Float[np.ndarray, "sample head"], Bool[np.ndarray, "sample"]]
+"""Of every sample: each head's effect and its z, and whether there was enough to test."""
 LEAST = 3  # images on either side of a difference, for a variance that means something
 Q, SHARE = 0.05, 0.02
 """False-discovery rate, and the least part of Σ|e| that a named head makes, of the rules that test every head."""
@@ -290,13 +295,13 @@ def contrastive_from_margins(
     conflicting: Bool[Tensor, "image"],
     *,
     credit: Credit = "top",
+    draws: Draws | None = None,
 ) -> Location:
     """The same from each image's margins, `head_margins` or a projection on t_p − t_o. See `contrastive`."""
     rows = check_conflicting(conflicting, decisions)
-    decisions = decisions[rows]
-    return contrastive_from_credit(
-        head_credit(margins[rows], credit), decisions.correct, credit=credit, clusters=decisions.clusters
-    )
+    chosen, drawn = decisions[rows], None if draws is None else draws[:, rows.cpu()]
+    credits = head_credit(margins[rows], credit)
+    return contrastive_from_credit(credits, chosen.correct, credit=credit, clusters=chosen.clusters, draws=drawn)
 
 
 def contrastive_full(
@@ -317,10 +322,10 @@ def _full(
     conflicting: Bool[Tensor, "image"] | None = None,
     *,
     credit: Credit = "top",
+    draws: Draws | None = None,
 ) -> Location:
-    found = contrastive_from_credit(
-        head_credit(margins, credit), decisions.correct, credit=credit, clusters=decisions.clusters
-    )
+    everything = torch.ones_like(decisions.correct)
+    found = contrastive_from_margins(margins, decisions, everything, credit=credit, draws=draws)
     return replace(found, method=found.method.replace("contrastive", "contrastive-full"))
 
 
@@ -349,9 +354,10 @@ def contrastive_from_credit(
     *,
     credit: Credit = "top",
     clusters: Int[Tensor, "image"] | None = None,
+    draws: Draws | None = None,
 ) -> Location:
-    """Steps 3 and 4, from each image's credit and whether it was classified correctly. See `contrastive`, and for the
-    clusters `Decisions`."""
+    """Steps 3 and 4, from each image's credit and whether it was classified correctly. See `contrastive`, for the
+    clusters `Decisions`, and for the draws `resamples`."""
     n_correct, n_wrong = int(correct.sum()), int((~correct).sum())
     if n_wrong == 0:
         raise NothingLocatedError(
@@ -366,26 +372,25 @@ def contrastive_from_credit(
     dtype = credits.dtype if credits.dtype == torch.float64 else torch.float32
     # Ones and zeros add up exactly in float32; margins are added up in float64.
     work = credits.to(torch.float32 if credit == "top" else torch.float64)
+    samples = with_draws(draws, len(correct)).to(work)
     sides = torch.stack([correct, ~correct]).to(work)
-    sum_correct, sum_wrong = einsum(sides, work, "side image, image layer head -> side layer head").double()
-    v_correct, v_wrong = sum_correct / n_correct, sum_wrong / n_wrong
+    sums = einsum(samples, sides, work, "sample image, side image, image layer head -> sample side layer head").double()
     if credit == "top":
-        threshold, spurious, salient = _select_shares(sum_correct, sum_wrong, n_correct, n_wrong)
+        threshold, named, strength = _select_shares(sums, samples.double() @ sides.T.double())
     else:
         flat = rearrange(credits.detach().cpu().double(), "image layer head -> image (layer head)").numpy()
-        difference, z = contrast(flat, correct.cpu().numpy(), as_codes(clusters))
-        threshold = SHARE * float(np.abs(difference).sum())
-        n_heads = credits.shape[2]
-        spurious, salient = (
-            largest_first(significant(sign * z) & (sign * difference >= threshold), sign * difference, n_heads)
-            for sign in (1, -1)
+        difference, z, _ = contrast(flat, correct.cpu().numpy(), as_codes(clusters), samples.cpu().numpy())
+        least = SHARE * np.abs(difference).sum(1, keepdims=True)
+        threshold = float(least[0, 0])
+        named, strength = (
+            torch.from_numpy(values).view(len(samples), *credits.shape[1:])
+            for values in ((significant(z) | significant(-z)) & (np.abs(difference) >= least), difference)
         )
     return Location(
         "contrastive" if credit == "top" else "contrastive-soft",
-        tuple(spurious),
-        tuple(salient),
-        correct=v_correct.to(dtype),
-        wrong=v_wrong.to(dtype),
+        *named_heads(named & (strength > 0), strength, named & (strength < 0), -strength),
+        correct=(sums[0, 0] / n_correct).to(dtype),
+        wrong=(sums[0, 1] / n_wrong).to(dtype),
         threshold=threshold,
         n_correct=n_correct,
         n_wrong=n_wrong,
@@ -393,50 +398,131 @@ def contrastive_from_credit(
 
 
 def _select_shares(
-    correct: Float[Tensor, "layer head"], wrong: Float[Tensor, "layer head"], n_correct: int, n_wrong: int
-) -> tuple[float, list[HeadId], list[HeadId]]:
+    sums: Float[Tensor, "sample side layer head"], sizes: Float[Tensor, "sample side"]
+) -> tuple[float, Bool[Tensor, "sample layer head"], Int[Tensor, "sample layer head"]]:
     # Shares are ratios of counts and a difference may equal γ exactly: rounding must not decide a strict inequality.
     # So differences are whole numbers, of parts of 1 / (n_wrong n_correct).
-    gap = wrong.long() * n_correct - correct.long() * n_wrong
-    active = int(((correct > 0) | (wrong > 0)).sum())
-    named = {HeadId(i, j): int(gap[i, j]) for i, j in (gap.abs() * active > n_wrong * n_correct).nonzero().tolist()}
-    spurious = sorted((h for h in named if named[h] > 0), key=lambda h: (-named[h], h))
-    salient = sorted((h for h in named if named[h] < 0), key=lambda h: (named[h], h))
-    return 1 / active, spurious, salient
+    (n_correct, n_wrong), (correct, wrong) = (
+        rearrange(values.long(), "sample side ... -> side sample ...") for values in (sizes[..., None, None], sums)
+    )
+    gap = wrong * n_correct - correct * n_wrong
+    active = ((correct > 0) | (wrong > 0)).sum((1, 2), keepdim=True)
+    return 1 / int(active[0]), gap.abs() * active > n_wrong * n_correct, gap
+
+
+# ---- the same over resamples ----------------------------------------------------------------------------------------
+
+
+def resamples(decisions: Decisions, n_bootstrap: int = 50, seed: int = 0) -> Draws:
+    """How often each image is in bootstraps of the images, those of one cluster being drawn together.
+
+    Given as `draws`, a locator's `stability` is how often each head is named over them: as spurious, and as salient.
+    A resample in which it would refuse names no head.
+
+    Limits: a rule that names any head by chance may name it in most resamples, because these share the chance of the
+    sample that they are drawn from: stable is not true.
+    """
+    generator, clusters = np.random.default_rng([seed, 2]), as_codes(decisions.clusters)
+    unit = np.arange(len(decisions)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    n = int(unit.max()) + 1
+    drawn = [np.bincount(generator.integers(n, size=n), minlength=n)[unit] for _ in range(n_bootstrap)]
+    return torch.from_numpy(np.stack(drawn).astype(float))
+
+
+def with_draws(draws: Draws | None, n_images: int) -> Float[Tensor, "sample image"]:
+    """The images themselves, each once, and below them the resamples: what a rule is computed over, all at once."""
+    once = torch.ones(1, n_images, dtype=torch.float64)
+    return once if draws is None else torch.cat([once, draws])
+
+
+def named_heads(
+    spurious: Bool[Tensor, "sample layer head"],
+    by: Shaped[Tensor, "sample layer head"],
+    salient: Bool[Tensor, "sample layer head"],
+    by_other: Shaped[Tensor, "sample layer head"],
+) -> tuple[tuple[HeadId, ...], tuple[HeadId, ...], tuple[str, ...], Float[Tensor, "role layer head"] | None]:
+    """The heads named in the first sample, each list by strength, and in what share of the further ones each is: the
+    first fields of `Located` after its method."""
+    first = []
+    for named, strength in ((spurious[0], by[0]), (salient[0], by_other[0])):
+        heads = [HeadId(int(i), int(j)) for i, j in named.nonzero().tolist()]
+        first.append(tuple(sorted(heads, key=lambda head: -float(strength[head]))))
+    further = torch.stack([spurious[1:], salient[1:]]).double().mean(1) if len(spurious) > 1 else None
+    return first[0], first[1], (), further
+
+
+# ---- tests of every head --------------------------------------------------------------------------------------------
 
 
 def contrast(
     margins: Float[np.ndarray, "image head"],
     correct: Bool[np.ndarray, "image"],
-    clusters: Int[np.ndarray, "image"] | None = None,
-) -> tuple[Float[np.ndarray, "head"], Float[np.ndarray, "head"]]:
-    """Each head's mean over incorrect images minus that over correct ones, and its z: Welch's, or with the variance of
-    the clusters' sums.
+    clusters: Int[np.ndarray, "image"] | None,
+    samples: Float[np.ndarray, "sample image"],
+) -> Tested:
+    """`difference_of_means` over incorrect images minus that over correct ones.
 
     Raises:
         LocateError: for fewer than 3 of either.
     """
-    n_wrong, n_correct = int((~correct).sum()), int(correct.sum())
-    if min(n_wrong, n_correct) < LEAST:
+    found = difference_of_means(margins, ~correct, correct, np.zeros(len(correct), dtype=int), clusters, samples)
+    if not found[2][0]:
         raise LocateError(
-            f"The conflicting groups have {n_wrong} incorrectly and {n_correct} correctly classified images.",
+            f"The conflicting groups have {int((~correct).sum())} incorrectly and {int(correct.sum())} correctly "
+            "classified images.",
             f"A test needs {LEAST} of each: take a larger split, or the locator 'contrastive'.",
         )
-    effect, parts = difference_of_means(margins, ~correct, correct)
-    return effect, z_of(effect, variance_of_sum(parts, clusters))
+    return found
 
 
 def difference_of_means(
-    margins: Float[np.ndarray, "image head"], first: Bool[np.ndarray, "image"], second: Bool[np.ndarray, "image"]
-) -> tuple[Float[np.ndarray, "head"], Float[np.ndarray, "image head"]]:
-    """The mean over some images minus that over others, and what every image adds to its error, for
-    `variance_of_sum`: ±(x − mean) / sqrt(n (n − 1)), whose squares add up to s² / n of either side."""
-    parts, means = np.zeros_like(margins), []
-    for side, sign in ((first, 1.0), (second, -1.0)):
-        n, rows = int(side.sum()), margins[side]
-        means.append(rows.mean(0))
-        parts[side] = sign / np.sqrt(n * (n - 1)) * (rows - means[-1])
-    return means[0] - means[1], parts
+    margins: Float[np.ndarray, "image head"],
+    first: Bool[np.ndarray, "image"],
+    second: Bool[np.ndarray, "image"],
+    strata: Int[np.ndarray, "image"],
+    clusters: Int[np.ndarray, "image"] | None,
+    samples: Float[np.ndarray, "sample image"],
+) -> Tested:
+    """The mean over some images minus that over others within strata, e = Σ_c w_c e_c / Σ_c w_c, in every sample.
+
+    w_c = 1 / (1/n_1c + 1/n_2c), with variance Σ_c w_c² (s_1c²/n_1c + s_2c²/n_2c) / (Σ_c w_c)², Welch's in one stratum.
+    With clusters it is that of their sums, m / (m − 1) Σ_k u_k² for m clusters: u_k adds up, over the cluster's images,
+    ±w_c (x − mean) / sqrt(n (n − 1)), whose squares add up to the former. Strata with fewer than 3 images on either
+    side count for nothing.
+
+    Returns:
+        Each head's effect and its z (0 where nothing varies), and in which samples any stratum counts.
+    """
+    x = margins - margins.mean(0)
+    effect, variance = np.zeros((2, len(samples), x.shape[1]))
+    total, cells = np.zeros(len(samples)), []
+    for stratum in np.unique(strata):
+        sides = [np.flatnonzero((strata == stratum) & side) for side in (first, second)]
+        sizes = np.stack([samples[:, rows].sum(1) for rows in sides])
+        counts = (sizes >= LEAST).all(0)
+        sizes = np.maximum(sizes, LEAST)
+        weight = counts / (1 / sizes).sum(0)
+        total += weight
+        for rows, n, sign in zip(sides, sizes, (1.0, -1.0), strict=True):
+            mean = samples[:, rows] @ x[rows] / n[:, None]
+            scale = sign * weight / np.sqrt(n * (n - 1))
+            effect += sign * weight[:, None] * mean
+            variance += scale[:, None] ** 2 * (samples[:, rows] @ x[rows] ** 2 - n[:, None] * mean**2)
+            cells.append((rows, scale, mean))
+    if clusters is not None:
+        codes = np.unique(clusters, return_inverse=True)[1]
+        together = coo_array((np.ones(len(codes)), (codes, np.arange(len(codes))))).tocsr()
+        for number, times in enumerate(samples):
+            parts = np.zeros_like(x)
+            for rows, scale, mean in cells:
+                parts[rows] = scale[number] * (x[rows] - mean[number])
+            drawn = np.zeros(together.shape[0])
+            drawn[codes] = times
+            variance[number] = drawn.sum() / max(drawn.sum() - 1, 1) * (drawn @ (together @ parts) ** 2)
+    total = np.maximum(total, np.finfo(float).tiny)[:, None]
+    effect, error = effect / total, np.sqrt(np.maximum(variance, 0)) / total
+    varies = error > 1e-12 * np.abs(margins).max(0)  # what is less is the rounding of numbers that are all alike
+    return effect, np.divide(effect, error, out=np.zeros_like(effect), where=varies), total[:, 0] >= 1
 
 
 def as_codes(clusters: Int[Tensor, "image"] | None) -> Int[np.ndarray, "image"] | None:
@@ -444,19 +530,9 @@ def as_codes(clusters: Int[Tensor, "image"] | None) -> Int[np.ndarray, "image"] 
     return None if clusters is None else clusters.cpu().numpy()
 
 
-def z_of(effect: Float[np.ndarray, "head"], variance: Float[np.ndarray, "head"]) -> Float[np.ndarray, "head"]:
-    """The effect in standard errors; 0 where nothing varies."""
-    return np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
-
-
-def significant(z: Float[np.ndarray, "head"], q: float = Q) -> Bool[np.ndarray, "head"]:
+def significant(z: Float[np.ndarray, "sample head"], q: float = Q) -> Bool[np.ndarray, "sample head"]:
     """Which heads' one-sided z pass Benjamini and Hochberg's procedure."""
-    return np.asarray(false_discovery_control(norm.sf(z)) <= q)
-
-
-def largest_first(named: Bool[np.ndarray, "head"], strength: Float[np.ndarray, "head"], n_heads: int) -> list[HeadId]:
-    """The named heads, of towers with so many heads a layer, by strength."""
-    return [HeadId(*divmod(int(i), n_heads)) for i in sorted(np.flatnonzero(named), key=lambda i: -strength[i])]
+    return np.asarray(false_discovery_control(norm.sf(z), axis=-1) <= q)
 
 
 # ---- heads of an attribute, and of each class -----------------------------------------------------------------------
@@ -578,17 +654,16 @@ def routes(logits: Float[Tensor, "image class"], labels: Int[Tensor, "image"]) -
 
 # ---- the registry ---------------------------------------------------------------------------------------------------
 
-Locator = Callable[[Float[Tensor, "image layer head"], Decisions, Bool[Tensor, "image"]], Located]
-"""From margins, decisions and the conflicting groups to heads."""
-
-
-def _soft(
-    margins: Float[Tensor, "image layer head"], decisions: Decisions, conflicting: Bool[Tensor, "image"]
-) -> Location:
-    return contrastive_from_margins(margins, decisions, conflicting, credit="soft")
+Locator = Callable[..., Located]
+"""From margins, decisions and the conflicting groups to heads; with `draws`, also to their stability."""
 
 
 LOCATORS: Registry[Locator] = Registry(
-    "locator", {"contrastive": contrastive_from_margins, "contrastive-full": _full, "contrastive-soft": _soft}
+    "locator",
+    {
+        "contrastive": contrastive_from_margins,
+        "contrastive-full": _full,
+        "contrastive-soft": partial(contrastive_from_margins, credit="soft"),
+    },
 )
 """The locators that read class scores alone, by name. Adding one is adding a file and a line here."""

@@ -28,7 +28,7 @@ class Located(Shown):
         salient: the heads to strengthen, strongest first.
         notes: what was assumed, left out or replaced on the way, a sentence each.
         stability: the share of bootstraps of the reference images in which each head is named, as spurious and as
-            salient; None where that was not asked. See `headlens.locate.stability`.
+            salient; None where that was not asked. See `headlens.locate.resamples`.
     """
 
     method: str

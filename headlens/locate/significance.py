@@ -1,6 +1,6 @@
-"""How sure the difference V_W − V_C of each head is, and how often a locator names it.
+"""How sure the difference V_W − V_C of each head is.
 
-Three questions. Two are about the images of G_N (ours, beside the published rule):
+Two questions about the images of G_N (ours, beside the published rule):
 
 - *Interval*: the images are resampled with replacement, the correct ones among the correct and the incorrect ones among
   the incorrect (V_C and V_W are shares within each); the percentiles of V_W − V_C make the interval.
@@ -9,14 +9,11 @@ Three questions. Two are about the images of G_N (ours, beside the published rul
   For all heads together, the largest of all heads' |difference| of each shuffle, each in standard deviations of its own
   over the shuffles, is what a head has to exceed (max-T, Westfall and Young 1993): few heads of hundreds can then be
   named with a thousand shuffles, where a false-discovery rate would need as many shuffles as heads times a hundred.
-
-And one about the rule itself, whatever it is: *stability* is how often each head is named where the locator runs on
-images that were drawn with replacement from the reference split.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -29,9 +26,6 @@ from headlens.errors import LocateError
 from headlens.heads import HeadId
 from headlens.locate.contrastive import (
     Credit,
-    Decisions,
-    Locator,
-    as_codes,
     check_conflicting,
     head_credit,
     margins_of,
@@ -143,48 +137,6 @@ def significance(
         n_bootstrap,
         n_permutations,
     )
-
-
-def stability(
-    locator: Locator,
-    margins: Float[Tensor, "image layer head"],
-    decisions: Decisions,
-    conflicting: Bool[Tensor, "image"],
-    *,
-    n_bootstrap: int = 50,
-    seed: int = 0,
-) -> Float[Tensor, "role layer head"]:
-    """How often each head is named over bootstraps of the images: as spurious, and as salient.
-
-    Args:
-        locator: from margins, decisions and conflicting groups to heads, such as `calibrated`.
-        margins, decisions, conflicting: of the reference images, as for the locator. Images of one of the decisions'
-            clusters are drawn together.
-        n_bootstrap: how many resamples.
-        seed: the same seed gives the same shares.
-
-    A resample in which the locator refuses names no head. Limits: a rule that names any head by chance may name it in
-    most resamples, because these share the chance of the sample that they are drawn from: stable is not true.
-    """
-    generator, clusters = np.random.default_rng([seed, 2]), as_codes(decisions.clusters)
-    _, unit = np.unique(np.arange(len(decisions)) if clusters is None else clusters, return_inverse=True)
-    members = np.split(np.argsort(unit, kind="stable"), np.cumsum(np.bincount(unit))[:-1])
-    named = torch.zeros(2, *margins.shape[1:], dtype=torch.float64)
-    for _ in range(n_bootstrap):
-        drawn = generator.integers(len(members), size=len(members))
-        rows = torch.from_numpy(np.concatenate([members[one] for one in drawn]))
-        resampled = decisions[rows]
-        if clusters is not None:  # one that is drawn twice is two
-            sizes = [len(members[one]) for one in drawn]
-            resampled = replace(resampled, clusters=torch.from_numpy(np.repeat(np.arange(len(drawn)), sizes)))
-        try:
-            found = locator(margins[rows], resampled, conflicting[rows])
-        except LocateError:
-            continue
-        for role, heads in zip(named, (found.spurious, found.salient), strict=True):
-            for head in heads:
-                role[head] += 1
-    return named / n_bootstrap
 
 
 Codes = Int[np.ndarray, "image"] | None

@@ -91,20 +91,6 @@ class Clusters:
         return float(norm.isf(tail) / self.quantile(tail)) ** 2
 
 
-def variance_of_sum(
-    parts: Float[np.ndarray, "image *value"], clusters: Shaped[np.ndarray, "image"] | None = None
-) -> Float[np.ndarray, "*value"]:
-    """The variance of Σ_i u_i, of parts u_i with mean zero: Σ u² over images, or over the clusters' sums, then times
-    m / (m − 1) for m clusters."""
-    sums = parts
-    if clusters is not None:
-        codes = Clusters.of(clusters).codes
-        sums = np.zeros((int(codes.max()) + 1, *parts.shape[1:]))
-        np.add.at(sums, codes, parts)
-    few = 1.0 if clusters is None else len(sums) / max(len(sums) - 1, 1)
-    return few * np.einsum("i...,i...->...", sums, sums)
-
-
 # ---- permutations ---------------------------------------------------------------------------------------------------
 
 

@@ -113,25 +113,6 @@ class Attention(nn.Module):
         weight, bias = getattr(self, f"W_{letter}"), getattr(self, f"b_{letter}")
         return F.linear(x, _as_linear(weight), bias.flatten()).unflatten(-1, bias.shape)
 
-    def _projected(self, queries: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, by one product where the three maps still lie in memory as one, as they came."""
-        maps, biases = ([getattr(self, f"{kind}_{letter}") for letter in "QKV"] for kind in "Wb")
-        first, size = maps[0], maps[0].numel()
-        # Without gradients alone: they would reach the first map only.
-        if (
-            queries is not x
-            or torch.is_grad_enabled()
-            or any(
-                one.storage_offset() != first.storage_offset() + i * size
-                or one.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()
-                for i, one in enumerate(maps[1:], 1)
-            )
-        ):
-            return self.project(queries, "Q"), self.project(x, "K"), self.project(x, "V")
-        flat = _as_linear(first)
-        whole = flat.as_strided((3 * len(flat), flat.shape[1]), flat.stride())
-        return F.linear(x, whole, torch.cat(biases).flatten()).unflatten(-1, (3, *biases[0].shape)).unbind(2)
-
     def qkv(
         self, queries: Float[Tensor, "image query d_query"], x: Float[Tensor, "image key d_model"]
     ) -> tuple[
@@ -143,10 +124,10 @@ class Attention(nn.Module):
 
         Fewer queries than keys are the first ones: those of the prefix, which no rotation turns, or one of a pool.
         """
-        q, k, v = self._projected(queries, x)
+        q, k = self.project(queries, "Q"), self.project(x, "K")
         if self.ln_q is not None and self.ln_k is not None:
             q, k = self.ln_q(q), self.ln_k(k)
-        q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
+        q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(self.project(x, "V"))
         if self.rope is not None:
             q = _rotated(q, self.rope, self.rope_halves) if q.shape[1] == k.shape[1] else q
             k = _rotated(k, self.rope, self.rope_halves)

@@ -6,7 +6,8 @@ norm. Names follow the rule for cells (`headlens.cells`), so that they are those
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn.functional import normalize
 from headlens.cells import cell_text, listed, nearest
 from headlens.errors import TaskError
 
+_SLOT = re.compile(r"\{\w*\}")
 EncodeText = Callable[[list[str]], Tensor]
 
 
@@ -45,7 +47,7 @@ class ZeroShotTask:
         repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if repeated:
             raise TaskError(f"These classes are named more than once: {listed(repeated)}.", "Name every class once.")
-        written = check_prompts("the templates", [templates] if isinstance(templates, str) else templates)
+        written = check_prompts("the templates", templates)
         for template in written:
             if template.count("{}") != 1 or "{" in template.replace("{}", "") or "}" in template.replace("{}", ""):
                 raise TaskError(
@@ -105,16 +107,22 @@ class Attribute:
     values: Mapping[str, tuple[str, ...]]
 
     def __init__(self, name: str, values: Mapping[str, str | Sequence[str]]):
-        if len(values) < 2:
+        if not isinstance(values, Mapping) or len(values) < 2:
             raise TaskError(
-                f"An attribute has two values or more, not {list(values)!r}.", "Add what the value is compared with."
+                f"An attribute is a mapping of two values or more, each with its prompts, not {values!r}.",
+                "Write {'land': 'a photo of the land', 'water': 'a photo of the water'}, for example.",
             )
         checked: dict[str, tuple[str, ...]] = {}
         for value, prompts in values.items():
             text = _name(value, "a value")
             if text in checked:
                 raise TaskError(f"The value {text!r} is there twice.", "Give all of its prompts in one list.")
-            checked[text] = check_prompts(text, [prompts] if isinstance(prompts, str) else prompts)
+            checked[text] = check_prompts(text, prompts)
+            if slot := next((found for one in checked[text] if (found := _SLOT.search(one))), None):
+                raise TaskError(
+                    f"A prompt of {text!r} has the slot {slot[0]}, which nothing fills: {slot.string!r}.",
+                    "Write the prompt out for each value.",
+                )
         object.__setattr__(self, "name", _name(name, "an attribute"))
         object.__setattr__(self, "values", checked)
 
@@ -178,14 +186,15 @@ def directions(
     return unit_rows if unit else means
 
 
-def check_prompts(name: str, prompts: Sequence[str]) -> tuple[str, ...]:
+def check_prompts(name: str, prompts: str | Iterable[str]) -> tuple[str, ...]:
     """The prompts of one entry. Raises `TaskError` where there is none, or one is empty or not Unicode text."""
+    prompts = [prompts] if isinstance(prompts, str) or not isinstance(prompts, Iterable) else list(prompts)
     for prompt in prompts:
         if not isinstance(prompt, str) or not prompt.strip() or not _is_unicode(prompt):
             raise TaskError(f"A prompt of {name!r} is not a text of at least one word: {prompt!r}.", "Write a prompt.")
     if not prompts:
         raise TaskError(f"There is no prompt for {name!r}.", "Write a prompt of at least one word.")
-    return tuple(prompts)
+    return tuple(map(str, prompts))
 
 
 def _name(name: object, what: str) -> str:

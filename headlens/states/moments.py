@@ -56,21 +56,21 @@ class Moments:
         """The moments of one block. Raises `StoreError` for a block without an image."""
         if len(z) == 0:
             raise StoreError("at least one image", "none", "Leave empty groups out.")
-        rows = rearrange(z.double(), "image layer head d_head -> layer head image d_head")
-        mean = rows.mean(dim=2)
-        deviations = rows - mean[:, :, None]
-        return cls(len(z), mean, deviations.mT @ deviations)
+        by_head = rearrange(z, "image layer head d_head -> layer head image d_head")
+        # Each layer's images one after the other in memory, which takes the products a third of the time.
+        rows = [layer.to(torch.float64, memory_format=torch.contiguous_format) for layer in by_head]
+        mean = torch.stack([layer.mean(dim=1) for layer in rows])
+        scatter = [(own := layer - own_mean[:, None]).mT @ own for layer, own_mean in zip(rows, mean, strict=True)]
+        return cls(len(z), mean, torch.stack(scatter))
 
     def merge(self, other: Moments) -> Moments:
         """The moments of both sets of images together."""
         count = self.count + other.count
         step = other.mean - self.mean
         between = einsum(step, step, "layer head i, layer head j -> layer head i j")
-        return Moments(
-            count,
-            self.mean + step * (other.count / count),
-            self.scatter + other.scatter + between * (self.count * other.count / count),
-        )
+        between *= self.count * other.count / count
+        mean = self.mean + step * (other.count / count)
+        return Moments(count, mean, (self.scatter + other.scatter).add_(between))
 
     def covariance(self, layer: int, head: int) -> Float[Tensor, "d_head d_head_too"]:
         """Σ of one head: scatter / count, the population's covariance."""

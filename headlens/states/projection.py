@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from headlens.errors import StoreError
 from headlens.states.basis import HeadBasis
 
-_FEW = 256  # images whose own directions are held at once
+_NUMBERS = 1 << 19  # of images' own directions at once, so that they stay in the processor's cache
 
 
 class Projection:
@@ -67,11 +67,12 @@ class Projection:
         second: Int[Tensor, "image"],
     ) -> Float[Tensor, "image layer head"]:
         """(z_lh/‖f‖) · B_lh (t_first − t_second), each image with directions of its own, by their numbers."""
-        parts = []
-        for rows in torch.arange(len(z)).split(_FEW):
-            along = (self._by_direction[first[rows]] - self._by_direction[second[rows]]).to(norm)
-            parts.append(einsum(z[rows].to(norm), along, "image layer head d, image layer head d -> image layer head"))
-        return torch.cat(parts) / norm[:, None, None]
+        result = norm.new_empty(z.shape[:3])
+        for rows in torch.arange(len(z)).split(max(1, _NUMBERS // z[0].numel())):
+            where = slice(int(rows[0]), int(rows[-1]) + 1)
+            along = (self._by_direction[first[where]] - self._by_direction[second[where]]).to(norm)
+            torch.sum(along.mul_(z[where]), dim=-1, out=result[where])
+        return result.div_(norm[:, None, None])
 
     @cached_property
     def _by_direction(self) -> Float[Tensor, "direction layer head d_head"]:

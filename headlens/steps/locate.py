@@ -53,8 +53,8 @@ from headlens.locate import (
     contrastive_from_margins,
     greedy_sweep,
     head_margins,
+    resamples,
     single_head_sweep,
-    stability,
 )
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
@@ -141,11 +141,8 @@ class Evidence:
     ) -> Located:
         """What a locator on arrays names, with its stability where that is wanted."""
         decisions = self.margins[1]
-        found = locator(margins, decisions, conflicting)
-        if not self._n_bootstrap:
-            return found
-        shares = stability(locator, margins, decisions, conflicting, n_bootstrap=self._n_bootstrap, seed=self.seed)
-        return replace(found, stability=shares)
+        draws = resamples(decisions, self._n_bootstrap, self.seed) if self._n_bootstrap else None
+        return locator(margins, decisions, conflicting, draws=draws)
 
     @property
     def effects(self) -> HeadEffects:

@@ -36,7 +36,17 @@ from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import is_url
 from headlens.models import HookedCLIP
-from headlens.serialization import Arrays, digest, pack, read_arrays, reasons, unpack, write_arrays, write_json
+from headlens.serialization import (
+    Arrays,
+    digest,
+    pack,
+    read_arrays,
+    reasons,
+    unpack,
+    write_arrays,
+    write_json,
+    write_whole,
+)
 from headlens.steps.ablate import HeadAblation
 from headlens.steps.collateral import CollateralResults
 from headlens.steps.controls import Cast
@@ -302,7 +312,7 @@ def _write_for_the_shell(question: Question, folder: Path) -> None:
         if text is None:
             (folder / name).unlink(missing_ok=True)
         else:
-            (folder / name).write_text(text, encoding="utf-8")
+            write_whole(folder / name, text)
 
 
 def _read(folder: Path) -> dict[str, Any]:
