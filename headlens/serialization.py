@@ -129,7 +129,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
         partial.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
         partial.replace(path)
     except OSError as error:
-        error.filename = str(path)
+        if error.errno is not None:  # else its text is all that it says
+            error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)

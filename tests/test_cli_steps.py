@@ -258,7 +258,6 @@ def test_slips_are_answered_with_what_to_write(located: Path, tmp_path: Path) ->
     assert "contrastive" in refused("locate", located, "--locator", "contrast")
     assert "landbird/fire" in refused("locate", located, "--conflicting", "landbird/fire")
     assert "4 layers with 8 heads" in refused("explain", located, "--head", "9.1")
-    assert "L10H3" in refused("explain", located, "--head", "three")
     assert "ltc" in refused("correct", located, "--methods", "magic")
     assert "Load that model" in refused("explain", located, "--model", "testbed-plain")
 

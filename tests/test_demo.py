@@ -233,7 +233,7 @@ def test_ctrl_c_says_that_nothing_is_lost_and_the_same_command_goes_on(world: Pa
 
 
 def test_an_error_is_one_paragraph_on_standard_error() -> None:
-    done = shell("audit", "--model", "x", "--data", "no[t]here.csv", "--classes", "a,b", "--attribute", "c")
+    done = shell("audit", "--model", "testbed", "--data", "no[t]here.csv", "--classes", "a,b", "--attribute", "c")
     assert done.returncode == 1
     assert "no[t]here.csv" in done.stderr
     assert "Traceback" not in done.stderr

@@ -550,7 +550,7 @@ def test_the_widgets_only_pass_on(world: tuple[hl.HookedCLIP, hl.HeadStore], tmp
 def test_a_click_during_a_step_waits_for_its_turn(world: tuple[hl.HookedCLIP, hl.HeadStore]) -> None:
     pytest.importorskip("anywidget", reason="the extra headlens[notebook] is not installed")
     shown = new_audit(world).explore()
-    state = shown.state
+    state, nothing_yet = shown.state, shown.effect.value
     state.n_random_sets, state.n_bootstrap = 7, 23
     begun, go = threading.Event(), threading.Event()
     ablate_at_once = state.ablate
@@ -573,7 +573,7 @@ def test_a_click_during_a_step_waits_for_its_turn(world: tuple[hl.HookedCLIP, hl
     for step in steps:
         step.join(60)
     assert shown.selection.value == "L2H3"
-    assert shown.effect.value == ""  # which was of the selection before
+    assert shown.effect.value == nothing_yet  # not the effect of the selection before
 
 
 def test_without_the_images_and_the_model_all_else_goes_on(

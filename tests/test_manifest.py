@@ -120,7 +120,7 @@ def test_a_missing_column_names_the_near_ones() -> None:
     with pytest.raises(ManifestError, match="column 'label'") as caught:
         check_manifest(table(label=None, Labels=["a", "b", "c"]), classes=CLASSES, files=False)
     assert caught.value.remedy == "Rename 'Labels' to 'label' if that is what it holds."
-    with pytest.raises(ManifestError, match="Add that column"):
+    with pytest.raises(ManifestError, match="Add the column 'background'"):
         check_manifest(table(background=None), attribute="background", files=False)
     with pytest.raises(ManifestError, match="column 'split'"):
         check_manifest(table(split=None), splits=("val",), files=False)

@@ -60,30 +60,6 @@ def test_listening_changes_nothing(tower, images, cached):
     assert not tower.list_hooks()
 
 
-def test_queries_keys_and_values_are_one_product_while_their_maps_lie_in_memory_as_one(monkeypatch):
-    tower = HookedVisionTransformer.from_open_clip(random_tower(11))
-    attn, x = tower.layers[1].attn, torch.randn(2, 7, 35, generator=torch.Generator().manual_seed(3))
-    linear, products = torch.nn.functional.linear, []
-    monkeypatch.setattr("torch.nn.functional.linear", lambda *args: products.append(1) or linear(*args))
-
-    def counted(queries=x):
-        products.clear()
-        got = attn.qkv(queries, x)
-        number = len(products)
-        for letter, rows in zip("QKV", got, strict=True):
-            torch.testing.assert_close(rows, attn.project(x, letter)[:, : rows.shape[1]], rtol=1e-5, atol=1e-5)
-        return number
-
-    with torch.no_grad():
-        assert counted() == 1 and counted(x[:, :1]) == 3
-        attn.W_K.mul_(2)  # seen, for it is the same memory
-        assert counted() == 1
-        attn.W_V = torch.nn.Parameter(attn.W_V.clone())
-        assert counted() == 3
-    tower.layers[0].attn.qkv(x, x)[1].sum().backward()
-    assert tower.layers[0].attn.W_K.grad.any() and not tower.layers[0].attn.W_Q.grad
-
-
 def test_short_names_reach_the_same_tensors(cached):
     _, cache = cached
     assert cache["resid_post", 2] is cache["blocks.2.hook_resid_post"]

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from headlens.cells import cell_text, listed, nearest
 from headlens.errors import TaskError
 
-_SLOT = re.compile(r"\{\w*\}")
+_SLOT = re.compile(r"(?<![%{])\{(|0|c|class|classname|label|name|value)\}(?!\})")  # not braces of other kinds
 EncodeText = Callable[[list[str]], Tensor]
 
 
