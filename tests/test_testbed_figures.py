@@ -191,11 +191,12 @@ def test_what_the_card_says_of_the_planting() -> None:
     assert measured["random_ablation"]["beaten"] > 0.95
 
 
-def test_training_on_both_worlds_repeats() -> None:
+def test_training_on_both_worlds_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.testbed.train._SETTLING_PICTURES", 24)
     recipe = RECIPES["worlds-0"]
     assert recipe.figures is not None
     few = replace(recipe.figures, pictures=(32, 32))
-    micro = replace(recipe, steps=(2, 1), pictures=(24, 24), batch=(16, 16), figures=few)
+    micro = replace(recipe, steps=(2, 1), settle=2, pictures=(24, 24), batch=(16, 16), figures=few)
     first, second = train(micro), train(micro)
     for (name, a), (_, b) in zip(first.state_dict().items(), second.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
