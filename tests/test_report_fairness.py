@@ -69,6 +69,17 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
     assert tiles["p, random heads"] == f"{audit.fairness_results.control.comparison('cramers_v').p:.3f}"
 
 
+def test_a_head_has_one_name_in_sentences_tables_and_headings(audit, monkeypatch):
+    named = {head: f"presentation, as {head} writes it" for head in audit.fairness_results.candidates}
+    monkeypatch.setattr(hl.Audit, "titles", named)
+    page = content(audit)
+    frame = section(page, "Effect of each head").table.frame.set_index("head")
+    for head, title in named.items():
+        assert frame.loc[[head], "encodes"].tolist() == [title]
+        assert f"{head} ({title})" in " ".join(section(page, "Which heads").brief)
+        assert section(page, f"What head {head} encodes").part == f"Head {head}: {title}"
+
+
 def test_the_table_of_the_association_holds_the_results(audit, page):
     found = audit.fairness_results
     table = section(page, "Does").table.text().set_index("measure")

@@ -302,7 +302,7 @@ def explain(typed: Typed) -> None:
         head_names(text)
     one, folder = _opened(typed, "explain")
     from headlens.document import show_section
-    from headlens.document.heads import overview_section, poles_section, texts_section, titles_of
+    from headlens.document.heads import overview_section, poles_section, texts_section
     from headlens.heads import as_heads
 
     wanted = as_heads(typed["head"], one.store.n_layers, one.store.n_heads)
@@ -317,8 +317,9 @@ def explain(typed: Typed) -> None:
         return
     if not wanted:
         show_section(overview_section(one))
-    for head, title in titles_of(one, wanted).items():
-        show_section(replace(poles_section(one, explained[head]), title=f"Head {head}: {title}"))
+    titles = one.titles if wanted else {}
+    for head in wanted:
+        show_section(replace(poles_section(one, explained[head]), title=f"Head {head}: {titles[head]}"))
         show_section(texts_section(explained[head]))
 
 

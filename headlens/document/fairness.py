@@ -255,8 +255,8 @@ def _shares(audit: Audited) -> Section:
             "\n\nThe total effect, in which later layers react, was not measured: it needs the model and the images."
         )
     frame = pd.DataFrame(map(vars, found.shares)).astype({"share": float})
-    explained = audit.explanations
-    frame["encodes"] = [explained[h].label if h in explained else "not explained" for h in frame["head"]]
+    titles = audit.titles
+    frame["encodes"] = [titles.get(head, "not explained") for head in frame["head"]]
     columns: dict[str, Kind | Column] = {
         "head": "head",
         "cramers_v": Column("number", "V, this head ablated"),

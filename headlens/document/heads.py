@@ -51,9 +51,9 @@ def encoded_sections(audit: Audited, images: int = 8) -> list[Section]:
     sections = []
     if set(audit.explanations) - set(heads):
         sections.append(overview_section(audit))
-    titles = titles_of(audit, heads)
+    titles = audit.titles
     for head in heads:
-        part = f"Head {head}" if titles[head] is None else f"Head {head}: {titles[head]}"
+        part = f"Head {head}: {titles[head]}" if head in titles else f"Head {head}"
         own = []
         if head in audit.explanations:
             own += [poles_section(audit, audit.explanations[head]), texts_section(audit.explanations[head])]
@@ -61,14 +61,6 @@ def encoded_sections(audit: Audited, images: int = 8) -> list[Section]:
             own.append(_gallery(audit, head, images))
         sections += [replace(section, part=part) for section in own]
     return sections
-
-
-def titles_of(audit: Audited, heads: Sequence[HeadId]) -> dict[HeadId, str | None]:
-    """What each head is called: by the attribute that it was selected for, and by its poles; None where unexplained."""
-    named: dict[HeadId, str | None] = {head: one.label for head, one in audit.explanations.items()}
-    with suppress(ExplainError):  # too few scored images of a value
-        named |= {head: one.title for head, one in audit.encodings.items()}
-    return {head: named.get(head) for head in heads}
 
 
 def overview_section(audit: Audited) -> Section:
@@ -240,8 +232,9 @@ def _what(location: Located) -> str:
 
 def _labelled(audit: Audited, heads: Sequence[tuple[int, int]]) -> str:
     """Heads with their labels, where they were explained."""
-    titles = titles_of(audit, [HeadId(*head) for head in heads])
-    return listed((str(head) if title is None else f"{head} ({title})" for head, title in titles.items()), 12)
+    titles = audit.titles
+    named = [HeadId(*head) for head in heads]
+    return listed((f"{head} ({titles[head]})" if head in titles else str(head) for head in named), 12)
 
 
 def _decisions(location: Location) -> Section:

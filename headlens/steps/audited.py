@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -148,6 +149,14 @@ class Audited:
         heads = [HeadId(*head) for head in selected]
         found = among_selected([self._encoding(head) for head in heads if head in self.explanations])
         return {one.head: one for one in found}
+
+    @property
+    def titles(self) -> dict[HeadId, str]:
+        """What each explained head is called: by the attribute that it was located for, and by its poles."""
+        named = {head: one.label for head, one in self.explanations.items()}
+        with suppress(ExplainError):  # too few scored images of a value
+            named |= {head: one.title for head, one in self.encodings.items()}
+        return named
 
     def _encoding(self, head: HeadId) -> AttributeEncoding:
         return attribute_encoding(

@@ -305,15 +305,12 @@ def _roles(audit: Audited) -> dict[HeadId, str]:
 
 
 def _heads(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
-    roles = [_roles(first), _roles(second)]
+    roles, titles = [_roles(first), _roles(second)], [first.titles, second.titles]
     rows = []
     for head in sorted({*roles[0], *roles[1]}):
         held = [one.get(head, "") for one in roles]
         where = "both" if all(held) else names[0] if held[0] else names[1]
-        labels = [
-            audit.explanations[head].label if head in audit.explanations else "not explained"
-            for audit in (first, second)
-        ]
+        labels = [one.get(head, "not explained") for one in titles]
         rows.append((head, where, *(one or "–" for one in held), *labels))
     columns = ["head", "located_in", "role_first", "role_second", "encodes_first", "encodes_second"]
     return pd.DataFrame(rows, columns=columns)
