@@ -141,6 +141,11 @@ def test_random_heads_by_class_are_as_many_of_the_same_layers(run_once) -> None:
             seen |= {(label, one) for one in own}
     # Located heads are drawn too: sets of the others alone would be worse by construction.
     assert any((label, head) in seen for label in heads for head in heads[label])
+    # Where the salient heads alone are drawn, every draw has sets of its own.
+    pairs = product(range(4), range(4))
+    casts = [{"spurious": [of(0, 0)], "salient": [of(1, head), of(2, other)]} for head, other in pairs]
+    sets = {methods["ltc"].build(known.recast(cast)).parts[0].corrections[1].heads for cast in casts}
+    assert len(sets) > 4
 
 
 def test_salient_heads_are_located_on_a_value_that_there_is(clip, tmp_path) -> None:

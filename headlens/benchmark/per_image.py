@@ -222,7 +222,7 @@ def methods_by_class(
             salient = list(heads[label])
             drawn = {"spurious": known.spurious, "salient": known.salient}
             if any(drawn[role] != tuple(getattr(located, role)) for role in ROLES):
-                salient = _drawn_for(label, salient, known.spurious, audit)
+                salient = _drawn_for(label, salient, known, audit)
             return known.recast({"salient": salient})
 
         def built(known: Ingredients) -> Correction:
@@ -253,14 +253,14 @@ def _located(audit: Audit) -> Located:
     return audit.location or audit.locate()
 
 
-def _drawn_for(label: int, salient: Sequence[HeadId], ablated: Sequence[HeadId], audit: Audit) -> list[HeadId]:
+def _drawn_for(label: int, salient: Sequence[HeadId], drawn: Ingredients, audit: Audit) -> list[HeadId]:
     """As many heads of the same layers as a class has salient ones, of all but the ablated heads; the located ones may
-    be among them, as in every random control."""
-    cast = [number for head in ablated for number in head]
+    be among them, as in every random control. Each draw of the control has a draw of its own for the class."""
+    cast = [number for heads in (drawn.spurious, drawn.salient) for head in heads for number in head]
     generator = np.random.default_rng([audit.question.seed, label, *cast])
     found: list[HeadId] = []
     for layer, count in sorted(Counter(head.layer for head in salient).items()):
-        free = [one for j in range(audit.store.n_heads) if (one := HeadId(layer, j)) not in ablated]
+        free = [one for j in range(audit.store.n_heads) if (one := HeadId(layer, j)) not in drawn.spurious]
         picked = generator.choice(len(free), min(count, len(free)), replace=False)
         found += [free[i] for i in sorted(picked)]
     return found

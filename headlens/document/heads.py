@@ -105,7 +105,10 @@ def poles_section(audit: Audited, one: Explanation) -> Section:
         "is that of the first whose texts predict the head on images that chose neither."
     )
     try:
-        first = " ".join(audit.encoding(one.head).sentences)
+        encoding = audit.encoding(one.head)
+        first = " ".join(encoding.sentences)
+        if encoding.named and isinstance(location_of(audit), Candidates):
+            first += f" The locator read the texts of {audit.attribute.name} too, which p and q take no account of."
     except ExplainError as few:  # too few scored images of a value
         first = str(few)
     return Section(

@@ -52,6 +52,7 @@ class Audited:
         self.methods = methods
         self.folder: Path | None = None
         self.asked: list[Asked] = []
+        self._encoded: tuple[Record | None, dict[HeadId, AttributeEncoding]] = None, {}  # of that record
 
     # ---- the question -----------------------------------------------------------------------------------------------
 
@@ -135,11 +136,16 @@ class Audited:
 
     @property
     def encodings(self) -> dict[HeadId, AttributeEncoding]:
-        """How the heads encode the attribute that were located for it and explained; judged together.
+        """How the heads that were located for the attribute, and explained, encode it; judged together.
 
-        None where the values were inferred from the same texts, whole embeddings with these heads' parts among them:
+        Empty where the values were inferred from the same texts, by whole embeddings with these heads' parts in them:
         what a head writes then agrees with the texts by construction.
         """
+        if self._encoded[0] is not self.record:  # a page asks once for every head and every sentence
+            self._encoded = self.record, self._encode()
+        return self._encoded[1]
+
+    def _encode(self) -> dict[HeadId, AttributeEncoding]:
         if self.data.inferred:
             return {}
         if self.location is not None:
