@@ -68,7 +68,11 @@ def correction_tiles(audit: Audited) -> list[Tile]:
     tiles = [
         Tile("Verdict", verdict.word, f"of {name}"),
         Tile("Heads", listed(verdict.heads, 4), f"used by {name}"),
-        Tile("Worst group", f"{percent(before.worst_group)} → {percent(after.worst_group)} %", _worst(before)),
+        Tile(
+            "Worst group",
+            f"{percent(before.worst_group)} → {percent(after.worst_group)}\N{NO-BREAK SPACE}%",
+            _worst(before),
+        ),
         Tile("Average accuracy", f"{points(after.average - before.average)} points", "over all images"),
     ]
     if control is not None:

@@ -101,6 +101,9 @@ def poles_section(audit: Audited, one: Explanation) -> Section:
     said = (
         "No direction of it is described by texts better than random directions of the same head would be."
         if one.pole is None
+        else "It distinguishes images along one direction that holds enough of its variance; the label is its texts', "
+        "which predict the head on images that chose neither."
+        if len(one.poles) == 1
         else f"It distinguishes images along {len(one.poles)} directions that hold enough of its variance; the label "
         "is that of the first whose texts predict the head on images that chose neither."
     )

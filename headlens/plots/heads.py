@@ -490,4 +490,4 @@ def _ends(one: Explanation) -> str:
     """The pair of texts, an end a line; a dash for a head without a clear meaning."""
     if one.pole is None or one.pole.name is None:
         return "–"
-    return "<br>".join(style.label(text, 14) for text in one.pole.name)
+    return "<br>".join(style.label(text, 12) for text in one.pole.name)
