@@ -70,11 +70,15 @@ def test_the_verdict_comes_first_with_its_cost(audit, page):
 
 
 def test_a_head_has_one_name_in_sentences_tables_and_headings(audit, monkeypatch):
-    named = {head: f"presentation, as {head} writes it" for head in audit.fairness_results.candidates}
+    named = {head: f"presentation, as {head} writes it" for head in audit.explanations}
     monkeypatch.setattr(hl.Audit, "titles", named)
     page = content(audit)
     frame = section(page, "Effect of each head").table.frame.set_index("head")
+    every = section(page, "What heads encode").table.frame
+    assert dict(zip(map(str, every["head"]), every["label"], strict=True)) == {str(h): t for h, t in named.items()}
     for head, title in named.items():
+        if head not in audit.fairness_results.candidates:
+            continue
         assert frame.loc[[head], "encodes"].tolist() == [title]
         assert f"{head} ({title})" in " ".join(section(page, "Which heads").brief)
         assert section(page, f"What head {head} encodes").part == f"Head {head}: {title}"

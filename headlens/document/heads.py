@@ -69,15 +69,18 @@ def overview_section(audit: Audited) -> Section:
     location = location_of(audit)
     many = location is not None and len(location.spurious) + len(location.salient) > MOST_HEADS
     few = f" The first {MOST_HEADS} located heads follow by themselves." if many else ""
+    titles = {str(head): title for head, title in audit.titles.items()}
+    frame = overview(audit.explanations)
     return Section(
         "What heads encode",
         "Each cell is a head; its words are texts that lie at the two ends of what it distinguishes. Its colour says "
         "how well these texts predict the head's part of images that did not choose them, as a rank correlation. A "
         f"label is a summary to check against the head's images, not a finding.{few}",
         plots.overview(audit.explanations, shape=shape),
-        caption="A dash marks a head without a clear meaning: no text says more of it than chance would.",
+        caption="A dash marks a head without a clear meaning: no text says more of it than chance would. The table "
+        "also has the labels by the attribute.",
         table=Table(
-            overview(audit.explanations),
+            frame.assign(label=[titles[str(head)] for head in frame["head"]]),
             {
                 "head": "head",
                 "label": "text",
@@ -101,8 +104,8 @@ def poles_section(audit: Audited, one: Explanation) -> Section:
     said = (
         "No direction of it is described by texts better than random directions of the same head would be."
         if one.pole is None
-        else "It distinguishes images along one direction that holds enough of its variance; the label is its texts', "
-        "which predict the head on images that chose neither."
+        else "It distinguishes images along one direction that holds enough of its variance; the label is that "
+        "of its texts, which predict the head on images that chose neither."
         if len(one.poles) == 1
         else f"It distinguishes images along {len(one.poles)} directions that hold enough of its variance; the label "
         "is that of the first whose texts predict the head on images that chose neither."
