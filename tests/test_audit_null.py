@@ -175,3 +175,20 @@ def test_an_audit_of_doubled_images_is_that_of_the_images_where_clusters_say_so(
     assert (naive < 0.87 * once).all()
     z = norm.isf(np.asarray(ps))
     assert z[1] == pytest.approx(z[0], rel=0.02) and z[2] > 1.3 * z[0]
+
+
+def test_classes_that_settle_the_attribute_leave_a_verdict_open_with_its_null(audit: hl.Audit) -> None:
+    settled = hl.Audit.of(audit.data.with_values(audit.data.labels))
+    verdict = settled.evaluate(["roboshot"], n_null=2, total=0, **FEW).verdict
+    (condition,) = [one for one in verdict.conditions if one.name == "dependence"]
+    assert condition.outcome == "open" and "no class has scored images of two values" in condition.text
+    assert verdict.null == Null(2, None, 0)
+
+
+def test_the_number_of_resamples_is_that_of_the_verdicts_interval(audit: hl.Audit) -> None:
+    few, many = (
+        hl.Audit.of(audit.data).evaluate(["ablation"], n_random_sets=2, n_bootstrap=n, n_null=0, total=0).verdict
+        for n in (11, 301)
+    )
+    removed = [next(one.text for one in verdict.conditions if one.name == "removed") for verdict in (few, many)]
+    assert removed[0] != removed[1]

@@ -273,7 +273,8 @@ class Audit(Audited):
             controls: the methods that are compared with random heads; by default all of `methods` that use heads.
             judged: the method that the verdict is about; by default "ltc", else the last one of `methods`.
             n_random_sets: random head sets a method is compared with; all of them where no more exist.
-            n_bootstrap: resamples behind every interval.
+            n_bootstrap: resamples behind the interval of what the judged method takes from the dependence on the
+                attribute; accuracies and their differences have intervals in closed form.
             n_null: how often the verdict is repeated with the attribute permuted within the true classes; 0 for none.
             total: scored images that are passed through the model again for the total effect; 0 leaves it out.
             cache: keeps what random heads predict, for a run that may be interrupted.

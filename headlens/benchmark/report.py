@@ -95,7 +95,7 @@ def figures(audit: Audit, images: int = 4, kinds: Mapping[str, Sequence[str]] | 
         sections.append(_attribute(audit, attribute))
     if len(next(iter(audit.results.evaluations.values())).groups) <= _MOST_GROUPS:
         shown = [one for name, one in audit.results.evaluations.items() if name in FIGURED]
-        caption = "Accuracy of some methods, with 95 % bootstrap intervals."
+        caption = "Accuracy of some methods, with 95 % intervals."
         sections.append(Section("Group by group", "", plots.groups(shown, chance=1 / len(audit.task.classes)), caption))
     return [
         *sections,

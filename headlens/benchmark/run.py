@@ -73,7 +73,7 @@ def run(
         methods: their names; every registered one by default, so that one registered in a notebook cell is among them.
         controls: the methods that are repeated with layer-matched random heads.
         n_random_sets: how many sets of random heads.
-        n_bootstrap: resamples behind every interval.
+        n_bootstrap: resamples behind the intervals of the suite's further measures and of the verdict.
         seed: of every draw.
         heads_from: heads that were located elsewhere, in place of locating here: see `read_heads`. Methods that bring a
             locator of their own keep it.

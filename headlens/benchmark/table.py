@@ -12,7 +12,7 @@ from headlens.audit import Audit
 from headlens.benchmark.head_transfer import TransferredHeads
 from headlens.benchmark.measures import ExtraTable, is_probe
 from headlens.benchmark.suite import Published
-from headlens.metrics import SMALL, cramers_v, paired_difference
+from headlens.metrics import SMALL, cramers_v
 from headlens.serialization import to_json
 from headlens.steps.evaluate import Fitted
 from headlens.tables import MISSING, Column, Kind, Table
@@ -44,9 +44,9 @@ class Row:
         family: the part of the table that it stands in.
         given: what of the reference split it reads: located "heads", "labels" of the classes, the "attribute".
         average, worst_group, gap: on the test split; None where the method could not be fitted.
-        interval: 95 % bootstrap intervals of the three; of random heads the central 95 % of the draws.
-        gain: worst-group accuracy less zero-shot's, `gain_interval`: its paired bootstrap interval.
-        lead: worst-group accuracy less that of `RIVAL`, `lead_interval`: its paired bootstrap interval.
+        interval: 95 % intervals of the three; of random heads the central 95 % of the draws.
+        gain: worst-group accuracy less zero-shot's, `gain_interval`: its paired interval.
+        lead: worst-group accuracy less that of `RIVAL`, `lead_interval`: its paired interval.
         cramers_v, corrected_v: of attribute × prediction, as it is and bias-corrected.
         random_p: p-value against layer-matched random heads, where that control was drawn, `random_sets`: of how many.
         transductive: whether one image's result depends on the other scored images.
@@ -167,7 +167,7 @@ class BenchmarkTable:
         inferred = " (inferred zero-shot)" if self.inferred else ""
         lines = [
             f"{self.suite}, {self.model}, {self.attribute}{inferred}: {self.images} scored images. Accuracy in per "
-            "cent [95 % bootstrap interval], its average over images; gains are against zero-shot and against "
+            "cent [95 % interval], its average over images; gains are against zero-shot and against "
             f"{RIVAL}, paired; V is Cramér's V of attribute × prediction, bias-corrected (table.csv has the other one, "
             "too); p is (1 + sets of layer-matched random heads that do as well) / (1 + sets), and cannot be "
             "lower than 1 / (1 + sets); rows of random heads hold the mean and the central 95 % of the draws; seed "
@@ -255,16 +255,12 @@ def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
     """The rows of what an audit evaluated, its random heads, and the methods that could not be fitted."""
     results = audit.results
     assert results is not None
-    labels, values, groups = audit.data.test_labels, audit.data.test_values, audit.data.test_groups
-    base, rows = results.predictions["zero-shot"], []
+    scored, rows = audit.data.scored_images, []
     for name, one in results.evaluations.items():
         fitted = audit.fitted.get(name)
-        own = results.predictions[name]
-        gain = paired_difference(labels, own, baseline=base, groups=groups, cluster=audit.data.test_clusters)
-        lead = None
+        own, gain, lead = results.predictions[name], results.differences.get(name), None
         if name != RIVAL and RIVAL in results.predictions:
-            rival = results.predictions[RIVAL]
-            lead = paired_difference(labels, own, baseline=rival, groups=groups, cluster=audit.data.test_clusters)
+            lead = scored.difference(own, results.predictions[RIVAL])
         control = results.controls.get(name)
         rows.append(
             Row(
@@ -275,12 +271,12 @@ def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
                 worst_group=one.worst_group,
                 gap=one.gap,
                 interval={m: one.interval[m] for m in ("average", "worst_group", "gap")},
-                gain=None if fitted is None else gain.difference["worst_group"],
-                gain_interval=None if fitted is None else gain.interval["worst_group"],
+                gain=None if gain is None else gain.difference["worst_group"],
+                gain_interval=None if gain is None else gain.interval["worst_group"],
                 lead=None if lead is None else lead.difference["worst_group"],
                 lead_interval=None if lead is None else lead.interval["worst_group"],
-                cramers_v=cramers_v(values, results.predictions[name]),
-                corrected_v=cramers_v(values, results.predictions[name], corrected=True),
+                cramers_v=cramers_v(scored.values, own),
+                corrected_v=cramers_v(scored.values, own, corrected=True),
                 random_p=None if control is None else control.comparison().p,
                 random_sets=None if control is None else len(control.sets),
                 transductive=fitted is not None and fitted.correction.transductive,

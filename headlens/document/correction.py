@@ -163,7 +163,7 @@ def _methods(audit: Audited) -> Section:
         "heads do not do as much.",
         table=replace(
             audit.results.shown(),
-            caption="Accuracy with 95 % bootstrap intervals over images; for random heads the central 95 % of the "
+            caption="Accuracy with 95 % intervals over images; for random heads the central 95 % of the "
             "draws. The gap is average minus worst group.",
         ),
         brief=("Accuracy in per cent, with 95 % intervals; for random heads the central 95 % of the draws.",),
@@ -191,7 +191,7 @@ def _groups(audit: Audited) -> Section:
         "A group is a class with a value of the attribute. A correction that helps the groups in which the two "
         "conflict often costs those in which they agree.",
         figure=plots.groups(list(audit.results.evaluations.values()), chance=1 / len(audit.task.classes)),
-        caption="Accuracy before and after, with 95 % bootstrap intervals.",
+        caption="Accuracy before and after, with 95 % intervals.",
         table=Table(frame, columns, "Every group, the lowest accuracy of zero-shot first."),
         table_folded=len(groups) <= _MOST_GROUPS,
     )

@@ -170,7 +170,7 @@ def _association(audit: Audited) -> Section:
         table=replace(
             found.shown(),
             caption=f"Association of {name} with the predicted class, and accuracy, with "
-            f"{100 * found.change.level:.0f} % bootstrap intervals; that of the difference is paired.",
+            f"{100 * found.change.level:.0f} % intervals; those of the differences are paired bootstraps.",
         ),
         brief=(f"Before is zero-shot; after, with {candidates(len(found.candidates))} ablated.",),
         brief_table=True,

@@ -13,18 +13,10 @@ import pandas as pd
 
 from headlens.errors import LocateError
 from headlens.heads import HeadId
-from headlens.metrics import (
-    AssociationChange,
-    Bootstrap,
-    Evaluation,
-    PairedDifference,
-    association_change,
-    evaluate,
-    paired_difference,
-)
+from headlens.locate.random_heads import ALPHA
+from headlens.metrics import AssociationChange, Bootstrap, Evaluation, PairedDifference
 from headlens.steps.controls import Draw, RandomHeads, random_head_control
-from headlens.steps.data import AuditData, predicted
-from headlens.steps.evaluate import scored_images
+from headlens.steps.data import AuditData
 from headlens.steps.record import Ablate
 from headlens.tables import Column, Kind, Shown, Table, listed
 
@@ -106,36 +98,37 @@ def ablate(data: AuditData, call: Ablate) -> HeadAblation:
     """
     if not call.heads:
         raise LocateError("No head is chosen to ablate.", "Select a head, or locate some first.")
-    effects = data.effects
-    labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
-    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
-    before, after = data.zero_shot, predicted(effects.without(call.heads))
-    one, two = (
-        evaluate(labels, classes, groups=groups, method=name, cluster=data.test_clusters)
-        for name, classes in (("zero-shot", before), ("selection ablated", after))
-    )
+    scored, before, after = data.scored_images, data.zero_shot, data.ablated(call.heads)
     return HeadAblation(
         heads=call.heads,
-        before=one,
-        after=two,
-        difference=paired_difference(labels, after, baseline=before, groups=groups, cluster=data.test_clusters),
-        association=association_change(
-            labels,
-            after,
-            baseline=before,
-            attribute=data.test_values,
-            cluster=data.test_clusters,
-            bootstrap=bootstrap,
-        ),
-        control=random_head_control(
-            "the selection",
-            {"spurious": call.heads},
-            lambda cast: predicted(effects.without(cast["spurious"])),
-            scored_images(data),
-            Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed),
-            before=before,
-            after=after,
-        ),
+        before=scored.evaluation(before, "zero-shot"),
+        after=scored.evaluation(after, "selection ablated"),
+        difference=scored.difference(after, before),
+        association=scored.association(after, before, Bootstrap(call.n_bootstrap, seed=data.question.seed)),
+        control=ablation_control(data, "the selection", call.heads, call.n_random_sets),
+    )
+
+
+def ablation_control(
+    data: AuditData, name: str, heads: tuple[HeadId, ...], n_random_sets: int, alpha: float = ALPHA
+) -> RandomHeads | None:
+    """The mean ablation of heads beside that of random ones.
+
+    Args:
+        data: the question's arrays.
+        name: what the ablation is called.
+        heads: the heads.
+        n_random_sets: how many sets are wanted.
+        alpha: what p-values are held to.
+    """
+    return random_head_control(
+        name,
+        {"spurious": heads},
+        lambda cast: data.ablated(cast["spurious"]),
+        data.scored_images,
+        Draw(data.store.n_layers, data.store.n_heads, n_random_sets, data.question.seed, alpha),
+        before=data.zero_shot,
+        after=data.ablated(heads),
     )
 
 

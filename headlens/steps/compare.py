@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from headlens.heads import HeadId
-from headlens.metrics import Evaluation, evaluate, paired_difference
+from headlens.metrics import Evaluation, paired_difference
 from headlens.metrics.intervals import independent_difference
 from headlens.steps import reproduce
 from headlens.steps.audited import Audited
@@ -201,7 +201,7 @@ def _compared(first: Audited, second: Audited, names: Names) -> Comparison:
         for method in answers[0]
         if method in answers[1]
         for audit, found, name in zip((first, second), answers, names, strict=True)
-        for one in [_evaluation(audit, found[method])]
+        for one in [audit.data.scored_images.evaluation(found[method])]
     ]
     return Comparison(
         names=names,
@@ -337,11 +337,6 @@ def _judged(audit: Audited) -> str:
     return CANDIDATES
 
 
-def _evaluation(audit: Audited, predicted: Int[np.ndarray, "image"]) -> Evaluation:
-    data = audit.data
-    return evaluate(data.test_labels, predicted, groups=data.test_groups, cluster=data.test_clusters)
-
-
 def _correct(audit: Audited, predicted: Int[np.ndarray, "image"]) -> Bool[np.ndarray, "image"]:
     return np.asarray(predicted == audit.data.test_labels)
 
@@ -376,7 +371,7 @@ def _accuracy(
     main = None
     for mine, theirs in pairs:
         before, after = answers[0][mine], answers[1][theirs]
-        both = [_evaluation(first, before), _evaluation(second, after)]
+        both = [first.data.scored_images.evaluation(before), second.data.scored_images.evaluation(after)]
         differences = _differences(first, second, before, after, both, order) if same_groups else {}
         groups = list(both[0].groups) if same_groups else []
         for key in (*_MEASURES, *(f"groups.{name}" for name in groups)):

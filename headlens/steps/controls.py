@@ -21,7 +21,22 @@ from jaxtyping import Float, Int
 from headlens.heads import HeadId
 from headlens.locate import HeadSets, draw_head_sets
 from headlens.locate.random_heads import ALPHA
-from headlens.metrics import PredictionStatistics, RandomComparison, against_random
+from headlens.metrics import (
+    AssociationChange,
+    Bootstrap,
+    Dependence,
+    DependenceChange,
+    Evaluation,
+    PairedDifference,
+    PredictionStatistics,
+    RandomComparison,
+    against_random,
+    association_change,
+    dependence,
+    dependence_change,
+    evaluate,
+    paired_difference,
+)
 from headlens.progress import progress
 from headlens.tables import Column, Kind, Shown, Table
 
@@ -52,13 +67,16 @@ class Statistics:
         return np.asarray(self.group_accuracy.min(axis=-1))
 
 
+Predictions = Int[np.ndarray, "image"]
+
+
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The images that predictions are scored on.
+    """The images that predictions are scored on, and what predictions of them are worth.
 
     Attributes:
         labels: the true class of each, as an index.
-        values: the attribute's value of each, as an index; −1 for none.
+        values: the attribute's value of each, as an index.
         groups: the group of each, by name.
         clusters: the person or scene that each shows; None where each stands for itself.
     """
@@ -67,6 +85,54 @@ class Scored:
     values: Int[np.ndarray, "image"]
     groups: np.ndarray
     clusters: Int[np.ndarray, "image"] | None = None
+
+    def some(self, places: Int[np.ndarray, "place"]) -> Scored:
+        """Some of the images."""
+        clusters = None if self.clusters is None else self.clusters[places]
+        return Scored(self.labels[places], self.values[places], self.groups[places], clusters)
+
+    def evaluation(self, predictions: Predictions, method: str = "", level: float = 0.95) -> Evaluation:
+        """Accuracies by group, with intervals."""
+        return evaluate(self.labels, predictions, groups=self.groups, method=method, level=level, cluster=self.clusters)
+
+    def difference(self, after: Predictions, before: Predictions, level: float = 0.95) -> PairedDifference:
+        """The accuracies of some predictions minus those of others, with paired intervals."""
+        return paired_difference(
+            self.labels, after, baseline=before, groups=self.groups, level=level, cluster=self.clusters
+        )
+
+    def association(self, after: Predictions, before: Predictions, bootstrap: Bootstrap) -> AssociationChange:
+        """Cramér's V of attribute × predicted class before and after, with paired intervals."""
+        return association_change(
+            self.labels,
+            after,
+            baseline=before,
+            attribute=self.values,
+            cluster=self.clusters,
+            bootstrap=bootstrap,
+        )
+
+    def dependence(
+        self,
+        after: Predictions,
+        before: Predictions,
+        *,
+        alpha: float,
+        seed: int,
+        n_bootstrap: int = 1000,
+        n_permutations: int = 1000,
+    ) -> tuple[Dependence, DependenceChange]:
+        """How predictions depend on the attribute within the true classes, and what of it is gone after.
+
+        Raises:
+            MetricError: where no class has images of two values.
+        """
+        of: dict[str, Any] = {"attribute": self.values, "cluster": self.clusters}
+        bootstrap = Bootstrap(n_bootstrap, 1 - alpha, seed)
+        return (
+            dependence(self.labels, before, **of, n_permutations=n_permutations, seed=seed, alpha=alpha),
+            dependence_change(self.labels, after, baseline=before, **of, bootstrap=bootstrap),
+        )
 
     def statistics(self, predictions: Int[np.ndarray, "*draw image"]) -> Statistics:
         """The statistics of predictions of these images."""
@@ -213,12 +279,12 @@ class Draw:
 def random_head_control(
     method: str,
     located: Cast,
-    predict: Callable[[Cast], Int[np.ndarray, "image"]],
+    predict: Callable[[Cast], Predictions],
     scored: Scored,
     draw: Draw,
     *,
-    before: Int[np.ndarray, "image"],
-    after: Int[np.ndarray, "image"],
+    before: Predictions,
+    after: Predictions,
     vary: tuple[str, ...] | None = None,
 ) -> RandomHeads | None:
     """Repeat a method with random heads of the same pattern.

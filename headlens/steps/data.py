@@ -7,7 +7,7 @@ classes, too, and neither on the attribute: the next question of the same images
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +24,7 @@ from headlens.correct import KnownLogits, leading_pairs
 from headlens.errors import LocateError, ManifestError, TaskError
 from headlens.extraction import HeadStore
 from headlens.findings import Finding, check_prompts, check_splits, check_values
+from headlens.heads import HeadLike
 from headlens.locate import (
     MAX_BYTES,
     ConflictingGroups,
@@ -40,6 +41,7 @@ from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
 from headlens.states import Moments, head_moments
+from headlens.steps.controls import Predictions, Scored
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
 
@@ -384,11 +386,20 @@ class AuditData:
         """The group of every scored image."""
         return self.groups[self.splits.test]
 
+    @property
+    def scored_images(self) -> Scored:
+        """The scored images' classes, values, groups and clusters, by which predictions are scored."""
+        return Scored(self.test_labels, self.test_values, self.test_groups, self.test_clusters)
+
     @cached_property
     def effects(self) -> HeadEffects:
         """What ablating any heads does to the scored images' classes, means being those of the reference split."""
         logits = self.logits(self.test.embedding, self.splits.test)
         return HeadEffects.of_view(logits, self.test, self.reference, self.classifier)
+
+    def ablated(self, heads: Iterable[HeadLike]) -> Predictions:
+        """The class of every scored image with heads replaced by their means over the reference split."""
+        return predicted(self.effects.without(heads))
 
     # ---- scores -----------------------------------------------------------------------------------------------------
 

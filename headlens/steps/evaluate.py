@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
 
 from headlens.correct import Correction
 from headlens.heads import HeadId
 from headlens.locate import Located
-from headlens.metrics import Evaluation, PairedDifference, paired_difference
-from headlens.metrics import evaluate as evaluation_of
-from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, random_head_control
+from headlens.metrics import Evaluation, PairedDifference
+from headlens.steps.controls import Cast, Draw, Predictions, RandomHeads, random_head_control
 from headlens.steps.data import AuditData, predicted
 from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
 from headlens.steps.null import Relocate, depends, permuted, relocated
@@ -25,7 +23,6 @@ from headlens.steps.total import TotalGain, total_gain
 from headlens.steps.verdicts import ALPHA, Asked, Judged, Measured, Null, Questions, Verdict, judge
 from headlens.tables import Column, Kind, Shown, Table
 
-Predictions = Int[np.ndarray, "image"]
 Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
 """From an unfitted correction, and what would predict with it, to its predictions: made now, or kept from before."""
 
@@ -158,11 +155,6 @@ def fit_method(data: AuditData, method: Method, located: Located | None, fit: Fi
     return Fitted(correction, heads, method.roles, locator, method.given)
 
 
-def scored_images(data: AuditData) -> Scored:
-    """The test split, as controls score it."""
-    return Scored(data.test_labels, data.test_values, data.test_groups, data.test_clusters)
-
-
 def predict(data: AuditData, correction: Correction) -> Predictions:
     """The class of every scored image under a fitted correction."""
     logits = correction.logits(data.scored, data.scored.classifier)
@@ -193,11 +185,11 @@ def evaluate(
         asked: what else was asked of these test images.
     """
     old = before or Evaluated({}, {}, {}, {}, None)
-    labels, groups, seed = data.test_labels, data.test_groups, data.question.seed
+    scored = data.scored_images
     judged = None if call.judged is None else question_of(data, call.judged, fitted[call.judged])
     questions = None if judged is None else Questions.of(asked, judged)
     alpha = ALPHA / (1 if questions is None else len(questions))
-    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, seed, alpha)
+    draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed, alpha)
     new = Evaluated({}, {}, {}, {}, None)
     for name in (ZERO_SHOT, *call.methods):
         if name in old.predictions:
@@ -205,15 +197,11 @@ def evaluate(
         else:
             classes = data.zero_shot if name == ZERO_SHOT else predict(data, fitted[name].correction)
             new.predictions[name] = classes
-            new.evaluations[name] = evaluation_of(
-                labels, classes, groups=groups, method=name, cluster=data.test_clusters
-            )
+            new.evaluations[name] = scored.evaluation(classes, name)
         if name in old.differences:
             new.differences[name] = old.differences[name]
         elif name != ZERO_SHOT:
-            new.differences[name] = paired_difference(
-                labels, new.predictions[name], baseline=data.zero_shot, groups=groups, cluster=data.test_clusters
-            )
+            new.differences[name] = scored.difference(new.predictions[name], data.zero_shot)
     for name in call.controls:
         for shown, vary in _roles_drawn(name, fitted[name]).items():
             # Fewer questions may have taken fewer sets.
@@ -226,7 +214,7 @@ def evaluate(
     if call.judged is None or questions is None:
         return new
     one, method = fitted[call.judged], methods.get(call.judged)
-    verdict = questions.added_to(_verdict(data, call.judged, one, new, alpha))
+    verdict = questions.added_to(_verdict(data, call, one, new, alpha))
     spurious = one.by_role.get("spurious", ())
     total: TotalGain | str = "The judged method ablates no heads."
     if spurious:
@@ -268,11 +256,11 @@ def _null(
         one = fitted if method is None else fit_method(other, method, located)
         classes = scored.predictions[name] if method is None else predict(other, one.correction)
         again = Evaluated(scored.evaluations, {**scored.predictions, name: classes}, {}, {}, None)
-        found = _verdict(other, name, one, again, alpha)
+        found = _verdict(other, call, one, again, alpha)
         if of_heads and method is not None and found.word != "not supported":
             shown, vary = next(iter(_roles_drawn(name, one).items()))
             if (control := _control(other, shown, one, method, draw, classes, vary, None)) is not None:
-                found = _verdict(other, name, one, replace(again, controls={name: control}), alpha)
+                found = _verdict(other, call, one, replace(again, controls={name: control}), alpha)
         claims += found.supported
     return Null(call.n_null, named if of_heads else None, claims)
 
@@ -310,7 +298,7 @@ def _control(
         name,
         fitted.by_role,
         with_heads,
-        scored_images(data),
+        data.scored_images,
         draw,
         before=data.zero_shot,
         after=after,
@@ -323,13 +311,15 @@ def question_of(data: AuditData, name: str, fitted: Fitted) -> Asked:
     return Asked(data.question.attribute.name, fitted.locator, name, fitted.heads)
 
 
-def _verdict(data: AuditData, name: str, fitted: Fitted, scored: Evaluated, alpha: float) -> Verdict:
+def _verdict(data: AuditData, call: Evaluate, fitted: Fitted, scored: Evaluated, alpha: float) -> Verdict:
+    name = str(call.judged)
     judged = Judged(name, bool(fitted.roles), len(fitted.by_role.get("spurious", fitted.heads)), fitted.heads)
     measured = Measured.of(
-        scored_images(data),
+        data.scored_images,
         data.zero_shot,
         scored.predictions[name],
         seed=data.question.seed,
+        n_bootstrap=call.n_bootstrap,
         inferred=data.inferred,
         names=(data.question.task.classes, data.question.attribute.value_names),
         alpha=alpha,

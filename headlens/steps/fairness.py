@@ -21,23 +21,19 @@ import pandas as pd
 from jaxtyping import Int
 
 from headlens.heads import HeadId
-from headlens.locate import HeadEffects
 from headlens.metrics import (
     AssociationChange,
     Bootstrap,
     Dependence,
     DependenceChange,
     WithinClass,
-    association_change,
     cramers_v,
-    dependence,
-    dependence_change,
     v_of_tables,
     within_class,
 )
-from headlens.steps.controls import Draw, RandomHeads, random_head_control
-from headlens.steps.data import AuditData, predicted
-from headlens.steps.evaluate import scored_images
+from headlens.steps.ablate import ablation_control
+from headlens.steps.controls import Predictions, RandomHeads
+from headlens.steps.data import AuditData
 from headlens.steps.locate import LocatedHeads
 from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Fairness
@@ -249,8 +245,7 @@ def fairness(
     """
     heads = tuple(call.heads or ()) if located is None else tuple(HeadId(*h) for h in located.located.spurious)
     values, labels, seed = data.test_values, data.test_labels, data.question.seed
-    effects = data.effects
-    before, after = data.zero_shot, predicted(effects.without(heads))
+    before, after = data.zero_shot, data.ablated(heads)
     questions = Questions.of(asked, Asked(data.question.attribute.name, call.locator, "fairness", heads))
     rule = replace(call.verdict_rule, alpha=call.verdict_rule.alpha / len(questions))
     bias = measure_bias(data, call, before, after, rule)
@@ -262,7 +257,7 @@ def fairness(
         n_permutations=call.n_permutations,
         seed=seed,
     )
-    control = _control(data, effects, heads, call, rule.alpha)
+    control = ablation_control(data, "the candidates", heads, call.n_random_sets, rule.alpha)
     classes, moved = tuple(data.question.task.classes), before != after
     transitions = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(transitions, (before[moved], after[moved]), 1)
@@ -280,7 +275,7 @@ def fairness(
         removed=bias.removed,
         labels_v=cramers_v(values, labels),
         control=control,
-        shares=_shares(data, effects, heads, bias.change),
+        shares=_shares(data, heads, bias.change),
         total=total,
         total_note=total_note,
         by_class=tuple(_class_effect(c, name, values, labels, before, after) for c, name in enumerate(classes)),
@@ -305,38 +300,28 @@ def fairness(
 def measure_bias(
     data: AuditData,
     call: Fairness,
-    before: Int[np.ndarray, "image"],
-    after: Int[np.ndarray, "image"],
+    before: Predictions,
+    after: Predictions,
     rule: FairnessRule,
 ) -> Bias:
     """What a verdict on fairness reads of predictions before and after an ablation."""
-    labels, seed = data.test_labels, data.question.seed
-    of: dict[str, Any] = {"attribute": data.test_values, "cluster": data.test_clusters}
-    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
-    at_level = replace(bootstrap, level=1 - rule.alpha)
-    found = dependence(labels, before, **of, n_permutations=call.n_permutations, seed=seed, alpha=rule.alpha)
+    scored, seed = data.scored_images, data.question.seed
+    found, removed = scored.dependence(
+        after,
+        before,
+        alpha=rule.alpha,
+        seed=seed,
+        n_bootstrap=call.n_bootstrap,
+        n_permutations=call.n_permutations,
+    )
     return Bias(
         data.question.attribute.name,
-        association_change(labels, after, baseline=before, **of, bootstrap=bootstrap),
+        scored.association(after, before, Bootstrap(call.n_bootstrap, seed=seed)),
         found,
-        dependence_change(labels, after, baseline=before, **of, bootstrap=at_level),
-        chance_agreement(labels, after),
+        removed,
+        chance_agreement(scored.labels, after),
         data.inferred,
         signed_gap(found, data.question.task.classes, data.question.attribute.value_names),
-    )
-
-
-def _control(
-    data: AuditData, effects: HeadEffects, heads: tuple[HeadId, ...], call: Fairness, alpha: float
-) -> RandomHeads | None:
-    return random_head_control(
-        "the candidates",
-        {"spurious": heads},
-        lambda cast: predicted(effects.without(cast["spurious"])),
-        scored_images(data),
-        Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed, alpha),
-        before=data.zero_shot,
-        after=predicted(effects.without(heads)),
     )
 
 
@@ -344,32 +329,27 @@ def _null(
     data: AuditData, call: Fairness, rule: FairnessRule, heads: tuple[HeadId, ...], relocate: Relocate | None
 ) -> Null:
     """The verdict with the attribute permuted within the true classes."""
-    before, effects = data.zero_shot, data.effects
+    before, n_heads = data.zero_shot, data.store.n_layers * data.store.n_heads
     shown = claims = 0
     for other in permuted(data, call.n_null):
         if not depends(other, before, call.n_permutations, rule.alpha):
             continue
         found = None if relocate is None else relocated(other, relocate)
         own = heads if relocate is None else () if found is None else tuple(HeadId(*h) for h in found.spurious)
-        bias = measure_bias(other, call, before, predicted(effects.without(own)), rule)
-        n_heads = data.store.n_layers * data.store.n_heads
+        bias = measure_bias(other, call, before, data.ablated(own), rule)
         verdict = judge_fairness(bias, own, n_heads, None, rule)
         shown += verdict.word != "not shown"
         if verdict.word == "inconclusive":
-            claims += (
-                judge_fairness(bias, own, n_heads, _control(other, effects, own, call, rule.alpha), rule).word
-                == "focal"
-            )
+            control = ablation_control(other, "the candidates", own, call.n_random_sets, rule.alpha)
+            claims += judge_fairness(bias, own, n_heads, control, rule).word == "focal"
     return Null(call.n_null, shown, claims)
 
 
-def _shares(
-    data: AuditData, effects: HeadEffects, heads: Sequence[HeadId], change: AssociationChange
-) -> tuple[HeadShare, ...]:
-    scored, whole = scored_images(data), change.difference["cramers_v"]
+def _shares(data: AuditData, heads: Sequence[HeadId], change: AssociationChange) -> tuple[HeadShare, ...]:
+    scored, whole = data.scored_images, change.difference["cramers_v"]
     shares = []
     for head in heads:
-        alone = scored.statistics(predicted(effects.without([head])))
+        alone = scored.statistics(data.ablated([head]))
         moved = float(alone.cramers_v) - change.before.cramers_v
         share = moved / whole if abs(whole) > _NOTHING else None
         shares.append(HeadShare(head, float(alone.cramers_v), float(alone.average), moved, share))
@@ -414,25 +394,15 @@ def _class_effect(
 
 
 def _total(
-    data: AuditData, heads: Sequence[HeadId], after: Int[np.ndarray, "image"], call: Fairness
+    data: AuditData, heads: Sequence[HeadId], after: Predictions, call: Fairness
 ) -> tuple[TotalEffect | None, str]:
     made = total_predictions(data, heads, call.total, call.tokens)
     if isinstance(made, str):
         return None, made
-    rows, seed = data.splits.test[made.places], data.question.seed
-    values, labels = data.values[rows], data.labels[rows]
-    if len(np.unique(values)) < 2:
-        return None, f"The {len(rows)} images that were passed again have one value of the attribute alone."
-    bootstrap = Bootstrap(call.n_bootstrap, seed=seed)
+    scored, bootstrap = data.scored_images.some(made.places), Bootstrap(call.n_bootstrap, seed=data.question.seed)
+    if len(np.unique(scored.values)) < 2:
+        return None, f"The {len(made.places)} images that were passed again have one value of the attribute alone."
     direct, total = (
-        association_change(
-            labels,
-            classes,
-            baseline=made.before,
-            attribute=values,
-            cluster=data.clusters_of(rows),
-            bootstrap=bootstrap,
-        )
-        for classes in (after[made.places], made.after)
+        scored.association(classes, made.before, bootstrap) for classes in (after[made.places], made.after)
     )
-    return TotalEffect(len(rows), call.tokens, direct, total), ""
+    return TotalEffect(len(made.places), call.tokens, direct, total), ""

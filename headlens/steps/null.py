@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Int
 
-from headlens.errors import LocateError
+from headlens.errors import LocateError, MetricError
 from headlens.locate import Located
 from headlens.metrics import dependence, permute_attribute
 from headlens.progress import progress
+from headlens.steps.controls import Predictions
 from headlens.steps.data import AuditData
 from headlens.steps.verdicts import ALPHA
 
@@ -34,9 +34,7 @@ def permuted(data: AuditData, n: int) -> Iterator[AuditData]:
         for draw in range(n):
             generator, values = np.random.default_rng([data.question.seed, _SEED, draw]), data.values.copy()
             for rows in parts:
-                held = rows[values[rows] >= 0]
-                clusters = data.clusters_of(held)
-                values[held] = permute_attribute(data.labels[held], values[held], clusters, generator)
+                values[rows] = permute_attribute(data.labels[rows], values[rows], data.clusters_of(rows), generator)
             yield data.with_values(values)
             advance(1)
 
@@ -49,20 +47,18 @@ def relocated(data: AuditData, relocate: Relocate) -> Located | None:
         return None
 
 
-def depends(
-    data: AuditData, predictions: Int[np.ndarray, "image"], n_permutations: int = 1000, alpha: float = ALPHA
-) -> bool:
-    """Whether T shows that predictions of the scored images depend on the attribute; nothing is claimed without."""
-    held = data.test_values >= 0
-    values = data.test_values[held]
-    if len(np.unique(values)) < 2:
+def depends(data: AuditData, predictions: Predictions, n_permutations: int = 1000, alpha: float = ALPHA) -> bool:
+    """Whether T shows that predictions of the scored images depend on the attribute; nothing is claimed without, nor
+    where no class has images of two values."""
+    try:
+        found = dependence(
+            data.test_labels,
+            predictions,
+            attribute=data.test_values,
+            cluster=data.test_clusters,
+            n_permutations=n_permutations,
+            seed=data.question.seed,
+        )
+    except MetricError:
         return False
-    found = dependence(
-        data.test_labels[held],
-        predictions[held],
-        attribute=values,
-        cluster=data.clusters_of(data.splits.test[held]),
-        n_permutations=n_permutations,
-        seed=data.question.seed,
-    )
     return found.p <= alpha

@@ -86,7 +86,7 @@ class Evaluate:
         methods: the corrections that are scored beside zero-shot.
         controls: those that are compared with random heads.
         judged: the correction that the verdict is about; None for none.
-        n_random_sets, n_bootstrap: how many random head sets, and bootstrap resamples.
+        n_random_sets, n_bootstrap: how many random head sets, and resamples behind the interval of D's fall.
         n_null: how often the verdict is repeated with the attribute permuted within the true classes.
         total: scored images that are passed through the model again for the total effect; 0 leaves it out.
     """

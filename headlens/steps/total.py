@@ -18,7 +18,7 @@ from headlens.extraction import HeadStore
 from headlens.heads import HeadId
 from headlens.images import read_image
 from headlens.manifest import image_files
-from headlens.metrics import PairedDifference, paired_difference
+from headlens.metrics import PairedDifference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
 from headlens.steps.data import AuditData, predicted
@@ -108,13 +108,9 @@ def total_gain(data: AuditData, heads: Sequence[HeadId], images: int) -> TotalGa
     made = total_predictions(data, heads, images, tokens)
     if isinstance(made, str):
         return made
-    labels, groups = data.test_labels[made.places], data.test_groups[made.places]
-    clusters = data.clusters_of(data.splits.test[made.places])
-    direct, total = (
-        paired_difference(labels, after, baseline=made.before, groups=groups, cluster=clusters)
-        for after in (predicted(data.effects.without(heads))[made.places], made.after)
-    )
-    return TotalGain(tuple(heads), images, len(labels), tokens, direct, total)
+    scored = data.scored_images.some(made.places)
+    direct, total = (scored.difference(after, made.before) for after in (data.ablated(heads)[made.places], made.after))
+    return TotalGain(tuple(heads), images, len(made.places), tokens, direct, total)
 
 
 def _some(available: int, wanted: int, seed: int) -> Int[np.ndarray, "image"]:

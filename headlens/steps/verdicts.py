@@ -36,6 +36,7 @@ the level that goes with it (Bonferroni); the sentence says how many there were.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from typing import Any, ClassVar, Literal, TypeVar
@@ -47,18 +48,9 @@ from scipy.stats import norm
 
 from headlens.errors import MetricError
 from headlens.heads import HeadId
-from headlens.metrics import (
-    AssociationChange,
-    Bootstrap,
-    Dependence,
-    DependenceChange,
-    dependence,
-    dependence_change,
-    evaluate,
-    paired_difference,
-)
+from headlens.metrics import AssociationChange, Dependence, DependenceChange
 from headlens.metrics.intervals import proportion
-from headlens.steps.controls import Measure, RandomHeads, Scored
+from headlens.steps.controls import Measure, Predictions, RandomHeads, Scored
 from headlens.tables import Shown, Table
 
 MINIMUM_GAIN = 0.05
@@ -315,10 +307,11 @@ class Measured:
     def of(
         cls,
         scored: Scored,
-        before: Int[np.ndarray, "image"],
-        after: Int[np.ndarray, "image"],
+        before: Predictions,
+        after: Predictions,
         *,
         seed: int = 0,
+        n_bootstrap: int = 1000,
         inferred: bool = False,
         names: tuple[Sequence[str], Sequence[str]] = ((), ()),
         alpha: float = ALPHA,
@@ -329,30 +322,20 @@ class Measured:
             scored: the images.
             before, after: zero-shot's and the corrected class of each.
             seed: of permutations and resamples.
+            n_bootstrap: resamples behind the interval of D's fall.
             inferred, alpha: see the attributes.
             names: of the classes and of the attribute's values.
         """
-        labels, groups, clusters, held = scored.labels, scored.groups, scored.clusters, scored.values >= 0
-        change = paired_difference(labels, after, baseline=before, groups=groups, level=1 - alpha, cluster=clusters)
+        change = scored.difference(after, before, 1 - alpha)
         depends: Dependence | None = None
         removed: DependenceChange | None = None
-        try:
-            columns: dict[str, Any] = {"attribute": scored.values[held]}
-            columns["cluster"] = None if clusters is None else clusters[held]
-            depends = dependence(labels[held], before[held], **columns, seed=seed, alpha=alpha)
-            bootstrap = Bootstrap(seed=seed, level=1 - alpha)
-            removed = dependence_change(
-                labels[held], after[held], baseline=before[held], **columns, bootstrap=bootstrap
-            )
-        except MetricError:  # no class has images of two values, which the verdict then says
-            pass
+        with suppress(MetricError):  # no class has images of two values, which the verdict then says
+            depends, removed = scored.dependence(after, before, alpha=alpha, seed=seed, n_bootstrap=n_bootstrap)
         return cls(
             gain=change.difference["worst_group"],
             gain_interval=change.interval["worst_group"],
-            accuracy_low=evaluate(labels, after, groups=groups, level=1 - alpha, cluster=clusters).interval["average"][
-                0
-            ],
-            chance=chance_agreement(labels, after),
+            accuracy_low=scored.evaluation(after, level=1 - alpha).interval["average"][0],
+            chance=chance_agreement(scored.labels, after),
             loss=-change.difference["average"],
             dependence=depends,
             removed=removed,
@@ -362,7 +345,7 @@ class Measured:
         )
 
 
-def chance_agreement(labels: Int[np.ndarray, "image"], predictions: Int[np.ndarray, "image"]) -> float:
+def chance_agreement(labels: Int[np.ndarray, "image"], predictions: Predictions) -> float:
     """Σ_c p(true = c) p(predicted = c): the accuracy of predictions that are independent of the classes."""
     length = 1 + max(int(labels.max()), int(predictions.max()))
     true, guessed = (np.bincount(one, minlength=length) / len(labels) for one in (labels, predictions))
