@@ -64,14 +64,16 @@ class ByHead(dict[HeadId, T]):
         raise KeyError(str(one))
 
 
-def as_heads(heads: Iterable[HeadLike], n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
+def as_heads(heads: Iterable[HeadLike] | None, n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
     """Check that every head exists in a tower of `n_layers` × `n_heads`, and that none is named twice.
 
-    A single text names heads separated by commas, as in the shell: "L3H0, 3.1".
+    A single text names heads separated by commas, as in the shell: "L3H0, 3.1". None stands for all heads.
 
     Raises:
         LocateError: for a head outside the tower or a repeated one.
     """
+    if heads is None:
+        return tuple(HeadId(i, j) for i in range(n_layers) for j in range(n_heads))
     checked: list[HeadId] = []
     for head in [part for part in heads.split(",") if part.strip()] if isinstance(heads, str) else heads:
         one = HeadId.of(head)

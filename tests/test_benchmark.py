@@ -16,7 +16,7 @@ from headlens.benchmark.report import write_report
 from headlens.benchmark.run import PROPOSED, method_of_proposed_pairs
 from headlens.benchmark.table import FAMILIES
 from headlens.correct import MeanAblation, load_correction
-from headlens.errors import CorrectionError, TaskError, UnknownNameError
+from headlens.errors import CorrectionError, UnknownNameError
 from headlens.metrics import cramers_v
 from headlens.steps import METHODS
 from headlens.steps.evaluate import ingredients
@@ -305,5 +305,5 @@ def test_pairs_that_nobody_wrote_make_a_method_of_this_run_alone(done):
 
 
 def test_an_unknown_suite_is_named():
-    with pytest.raises(TaskError, match="waterbirds"):
+    with pytest.raises(UnknownNameError, match="waterbirds"):
         benchmark.suite("waterbird")

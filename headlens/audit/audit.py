@@ -49,7 +49,6 @@ from headlens.steps.fairness import FairnessResults, fairness
 from headlens.steps.locate import (
     LOCATORS,
     SCORES,
-    Evidence,
     LocatedHeads,
     check_options,
     head_scores,
@@ -485,7 +484,7 @@ class Audit(Audited):
     @property
     def plot(self) -> Figures:
         """The audit's figures, as plotly figures: see `headlens.audit.Figures`."""
-        return Figures(self.data, self.record, self.evidence)
+        return Figures(self)
 
     def explore(self, folder: str | Path | None = None) -> Any:
         """The interactive explorer, as a widget for JupyterLab, Notebook and VS Code; see `headlens.explore`.
@@ -521,11 +520,6 @@ class Audit(Audited):
         return card(self)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        """The reference split as scores and explanations read it."""
-        return Evidence(self.data)
 
     def _heads(self, heads: Iterable[HeadLike]) -> tuple[HeadId, ...]:
         return as_heads(heads, self.store.n_layers, self.store.n_heads)

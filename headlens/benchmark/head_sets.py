@@ -11,12 +11,11 @@ from jaxtyping import Int
 
 from headlens import plots
 from headlens.audit import Audit
-from headlens.explain import as_seen, token_maps
+from headlens.document.figures import decided, token_figure
 from headlens.explain.caption_shares import CaptionShares, caption_shares
-from headlens.heads import HeadId
-from headlens.images import read_image
+from headlens.heads import HeadId, as_heads
 from headlens.locate import Location, attribute_heads
-from headlens.manifest import as_text, image_files
+from headlens.manifest import as_text
 
 HeadSets = dict[str, list[HeadId]]
 _MOST_WORDS = 9  # of a caption that is looked at: 2⁹ texts each
@@ -38,13 +37,12 @@ def head_sets(audit: Audit, attribute: Location | None) -> HeadSets:
     """Z_S less Z_Y, Z_SY, Z_Y and all heads, by names for a figure; sets without a head are left out."""
     located = audit.location
     assert located is not None
-    everything = [HeadId(i, j) for i in range(audit.store.n_layers) for j in range(audit.store.n_heads)]
     salient = set(located.salient)
     sets = {
         "Z_S: the attribute": [] if attribute is None else [h for h in attribute.salient if h not in salient],
         "Z_SY: spurious": list(located.spurious),
         "Z_Y: salient": list(located.salient),
-        "all heads": everything,
+        "all heads": list(as_heads(None, audit.store.n_layers, audit.store.n_heads)),
     }
     return {name: heads for name, heads in sets.items() if heads}
 
@@ -53,8 +51,7 @@ def examples(audit: Audit, count: int) -> Int[np.ndarray, "image"]:
     """Rows of the store to look at: from the groups that zero-shot gets worst, a wrong image of each where there is."""
     assert audit.results is not None
     rows, evaluation = audit.splits.test, audit.results.evaluations["zero-shot"]
-    wrong = audit.results.predictions["zero-shot"] != audit.data.labels[rows]
-    names = np.asarray([audit.data.groups[row] for row in rows], dtype=object)
+    wrong, names = audit.data.zero_shot != audit.data.test_labels, audit.data.test_groups
     ranked = sorted(evaluation.groups, key=lambda name: evaluation.groups[name])[:count]
     return np.asarray([rows[np.flatnonzero(names == name)[int(np.argmax(wrong[names == name]))]] for name in ranked])
 
@@ -65,30 +62,10 @@ def set_maps(audit: Audit, sets: Mapping[str, Sequence[HeadId]], count: int = 4)
     Raises:
         ImageError: for an image that cannot be read again.
     """
-    assert audit.clip is not None
     rows = examples(audit, count)
-    manifest = audit.store.manifest.iloc[rows]
-    manifest.attrs.update(audit.store.manifest.attrs)
-    pictures = [read_image(path, box) for path, box in image_files(manifest)]
-    vision = audit.clip.vision
-    pixels = torch.stack([audit.clip.preprocess(picture) for picture in pictures]).to(vision.device, vision.dtype)
-    scores = audit.data.among(audit.data.logits(audit.store.subset(rows).embedding), rows)
-    predicted, second = scores.topk(2, dim=1).indices.T
-    true = torch.as_tensor(audit.data.labels[rows])
-    other = torch.where(predicted == true, second, true)
-    directions = (audit.data.classifier[predicted] - audit.data.classifier[other]).to(vision.device)
-    heads = list(dict.fromkeys(head for own in sets.values() for head in own))
-    maps = token_maps(vision, pixels, heads, directions).cpu()
-    place = {head: i for i, head in enumerate(heads)}
-    summed = {name: maps[:, [place[head] for head in own]].sum(dim=1) for name, own in sets.items()}
-    names = audit.task.classes
-    titles = [
-        f"{audit.data.groups[row]}, classified as {names[p]}"
-        if p != t
-        else f"{audit.data.groups[row]}, correctly classified"
-        for row, p, t in zip(rows, predicted.tolist(), true.tolist(), strict=True)
-    ]
-    return plots.tokens([as_seen(audit.clip, image) for image in pixels], summed, titles)
+    predicted, other, titles = decided(audit.data, rows)
+    directions = audit.data.classifier[predicted] - audit.data.classifier[other]
+    return token_figure(audit.data, rows, sets, directions, titles)
 
 
 def caption_figure(

@@ -17,6 +17,7 @@ from headlens.benchmark.table import BenchmarkTable
 from headlens.document import Section, write
 from headlens.document.audit import audit_document
 from headlens.document.correction import LIMITS, correction_controls
+from headlens.document.figures import margins_of
 from headlens.document.heads import heads_section
 from headlens.errors import ExplainError, ImageError, LocateError
 from headlens.heads import HeadId
@@ -120,14 +121,8 @@ def _margins(audit: Audit) -> list[Section]:
     judged = audit.results.verdict.method
     if judged not in audit.corrections:
         return []
-    rows = audit.splits.test
-    classifier = audit.data.classifier.to(audit.data.test.embedding)
-    scores = {
-        "zero-shot": audit.data.logits(audit.data.test.embedding),
-        judged: audit.corrections[judged].logits(audit.data.test, classifier),
-    }
-    values = {name: audit.data.margins(logits, rows) for name, logits in scores.items()}
-    groups = np.asarray([audit.data.groups[row] for row in rows], dtype=object)
+    values = margins_of(audit.data, {judged: audit.corrections[judged]})
+    groups = audit.data.test_groups
     before = audit.results.evaluations["zero-shot"].groups
     worst = sorted(before, key=lambda name: before[name])[:_MOST_GROUPS]
     kept = np.isin(groups, worst)

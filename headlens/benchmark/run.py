@@ -42,6 +42,7 @@ from headlens.steps.data import AuditData
 from headlens.steps.evaluate import Evaluated
 from headlens.steps.methods import ROLES, Ingredients, Method
 from headlens.steps.question import as_pairs
+from headlens.steps.reproduce import ModelName
 
 CONTROLLED = ("ablation", "ltc")
 PROPOSED = "ltc with proposed pairs"
@@ -129,6 +130,7 @@ def run(
     judged = _verdict_note(audit.results, bool(by_class))
     notes = (*data.notes, *asked.notes, audit.splits.note, audit.location_note, described, *said, idle, judged)
     rows = rows_of(audit, failed)
+    model = ModelName.of(audit.store.model_name)
     scored = [row.method for row in rows if row.method in audit.results.predictions]
     return (
         BenchmarkTable(
@@ -139,7 +141,7 @@ def run(
             images=len(audit.splits.test),
             sizes=dict(audit.results.evaluations["zero-shot"].sizes),
             rows=rows,
-            published=published_numbers(asked.name, *_named(audit.store.model_name)),
+            published=published_numbers(asked.name, model.name, model.pretrained),
             notes=tuple(note for note in notes if note),
             seed=audit.question.seed,
             extras=measure_all(asked.extras, audit, n_bootstrap, scored),
@@ -253,9 +255,3 @@ def _described_heads(heads: TransferredHeads, source: TransferredHeads | None, u
         sizes = [len(own) for own in heads.by_class.values()]
         described += f", where a class has none of its own; {len(sizes)} classes have {min(sizes)} to {max(sizes)} each"
     return f"{described}."
-
-
-def _named(model: str) -> tuple[str, str | None]:
-    """A model's name and weights, from its label "name (weights)"."""
-    name, _, weights = model.removesuffix(")").partition(" (")
-    return name, weights or None

@@ -21,8 +21,8 @@ from headlens.audit import Audit
 from headlens.benchmark.head_transfer import TransferredHeads
 from headlens.benchmark.measures import Extra
 from headlens.datasets import Dataset
-from headlens.errors import TaskError
 from headlens.prompts import Attribute, ZeroShotTask
+from headlens.registry import Registry
 
 TextPairs = Sequence[Sequence[str]]
 Conflicting = Callable[[Audit], list[tuple[str, str]] | None]
@@ -106,21 +106,11 @@ class Suite:
         return ZeroShotTask(list(data.classes), list(self.templates))
 
 
-SUITES: dict[str, Callable[[], Suite]] = {}
-
-
-def register_suite(name: str) -> Callable[[Callable[[], Suite]], Callable[[], Suite]]:
-    """Add a suite under a name; a name registered again is replaced. What it needs is read when it is asked for."""
-
-    def add(make: Callable[[], Suite]) -> Callable[[], Suite]:
-        SUITES[name] = make
-        return make
-
-    return add
+SUITES: Registry[Callable[[], Suite]] = Registry("suite")
+"""What makes each suite, by its name: what it needs is read when it is asked for."""
+register_suite = SUITES.register
 
 
 def suite(name: str) -> Suite:
-    """The suite of that name. Raises `TaskError` for an unknown one."""
-    if name not in SUITES:
-        raise TaskError(f"one of the suites {', '.join(SUITES)}", repr(name), "Choose one of these.")
+    """The suite of that name. Raises `UnknownNameError` for an unknown one."""
     return SUITES[name]()

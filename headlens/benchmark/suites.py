@@ -221,9 +221,7 @@ def _fairface() -> Suite:
         test="val",
         extras=(
             neutral_ranking(neutral),
-            elsewhere(
-                [Question("perceived_race", "a photo of a {} person", {"Latino_Hispanic": "Latino or Hispanic"})]
-            ),
+            elsewhere([Question("perceived_race", "a photo of a {} person", _RACES)]),
             attribute_left(),
             retrieval(),
         ),

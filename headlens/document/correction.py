@@ -11,6 +11,7 @@ import pandas as pd
 from headlens import plots
 from headlens.document.blocks import Section, Tile
 from headlens.document.collateral import elsewhere_verdict
+from headlens.document.figures import control_figure
 from headlens.document.harm import harm_sections
 from headlens.document.heads import encoded_sections, heads_section, mistakes_figure
 from headlens.metrics import Evaluation
@@ -234,7 +235,7 @@ def correction_controls(audit: Audited) -> list[Section]:
             Section(
                 f"Random-head control ({name})",
                 f"The method {name} repeated with other heads. {compared_with}",
-                plots.controls(control.drawn.worst_group, compared.observed, float(control.baseline.worst_group)),
+                control_figure(control),
                 caption="Worst-group accuracy of each random set; the located heads count where they stand to the "
                 "right of nearly all.",
                 brief=(f"{name}: {compared_with}",),

@@ -11,6 +11,7 @@ import pandas as pd
 from headlens import plots
 from headlens.document.blocks import Section, Tile
 from headlens.document.collateral import elsewhere_verdict
+from headlens.document.figures import control_figure
 from headlens.document.formatting import attribute_name, candidates, few
 from headlens.document.harm import harm_sections
 from headlens.document.heads import concept_figure, encoded_sections, heads_section
@@ -219,13 +220,11 @@ def _control(audit: Audited) -> Section:
         f"{number(compared.mean)} on average and {number(compared.best)} at best. Accuracy is "
         f"{percent(found.change.after.accuracy)} % with the candidates ablated, and "
         f"{percent(float(control.drawn.average.mean()))} % on average with random heads.",
-        plots.controls(
-            control.drawn.cramers_v,
-            compared.observed,
-            float(control.baseline.cramers_v),
+        control_figure(
+            control,
+            "cramers_v",
             names=("candidates ablated", "no head ablated"),
             quantity=f"Cramér's V of {name}",
-            measure="cramers_v",
         ),
         caption=f"Cramér's V of {name} and prediction; further to the left is weaker.",
         brief=(compared_with,),

@@ -12,16 +12,17 @@ Heads are named as `L3H1`, `3.1` or `(3, 1)`. A figure of results that are not t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
 from headlens import plots
+from headlens.correct import Correction
 from headlens.errors import HeadlensError, ImageError, ModelError, StoreError
 from headlens.explain import Explanation, TopImages, as_seen, token_maps, top_images
 from headlens.extraction import HeadStore
@@ -33,10 +34,11 @@ from headlens.metrics import Evaluation
 from headlens.plots.pictures import SIDE
 from headlens.steps.controls import RandomHeads
 from headlens.steps.data import AuditData
-from headlens.steps.evaluate import Evaluated
-from headlens.steps.fairness import FairnessResults
-from headlens.steps.locate import Evidence, direction_between, head_scores
-from headlens.steps.record import Collateral, Evaluate, Explain, Fairness, Locate, Record, corrections, result_of
+from headlens.steps.evaluate import ZERO_SHOT, Evaluated
+from headlens.steps.locate import direction_between, head_scores
+
+if TYPE_CHECKING:
+    from headlens.steps.audited import Audited
 
 T = TypeVar("T")
 
@@ -46,8 +48,8 @@ _MOST_MAPS = 6
 class Figures:
     """The figures of one audit; made by `Audit.plot`."""
 
-    def __init__(self, data: AuditData, record: Record, evidence: Evidence):
-        self._data, self._record, self._evidence = data, record, evidence
+    def __init__(self, audit: Audited):
+        self._audit, self._data = audit, audit.data
 
     def __repr__(self) -> str:
         return f"audit.plot: {', '.join(f'.{name}()' for name in vars(Figures) if not name.startswith('_'))}"
@@ -74,10 +76,9 @@ class Figures:
         """
         if score is None:
             score = self._located().scores()
-        scores = head_scores(self._evidence, score, **options) if isinstance(score, str) else score
+        scores = head_scores(self._audit.evidence, score, **options) if isinstance(score, str) else score
         chosen = list(scores.selection if selected is None else map(HeadId.of, selected))
-        found = result_of(self._record, Locate)
-        located = () if found is None else found.located.spurious
+        located = () if self._audit.location is None else self._audit.location.spurious
         return plots.heatmap(scores, chosen, title, diverging=True, hover_extra=self._hover(), located=located)
 
     def textspans(self, head: HeadLike) -> go.Figure:
@@ -100,18 +101,12 @@ class Figures:
         Raises:
             LocateError, ExplainError: as `headlens.explain.top_images`.
         """
-        top = self.ends_of(head, count, between)
         ends = ("most", "least") if between is None else (f"most {between[0]}", f"most {between[1]}")
-        rows = {ends[0]: (top.highest, top.highest_scores), ends[1]: (top.lowest, top.lowest_scores)}
-        captions = {
-            end: [f"{self._group(place)} {score:+.3f} #{self._row(place)}" for place, score in zip(*found, strict=True)]
-            for end, found in rows.items()
-        }
-        return plots.gallery({end: thumbnails(self._data.test, places) for end, (places, _) in rows.items()}, captions)
+        return gallery(self._data, self.ends_of(head, count, between), ends, rows=True)[0]
 
     def ends_of(self, head: HeadLike, count: int = 6, between: Sequence[str] | None = None) -> TopImages:
         """The images that `images` shows, as numbers among the scored ones."""
-        direction = None if between is None else direction_between(self._evidence, between)[0]
+        direction = None if between is None else direction_between(self._audit.evidence, between)[0]
         return top_images(self._data.test, HeadId.of(head), direction, min(count, len(self._data.test)))
 
     def tokens(
@@ -139,26 +134,21 @@ class Figures:
         chosen = as_heads(heads, self._data.store.n_layers, self._data.store.n_heads)
         if not chosen:
             raise HeadlensError("There is no head to map.", 'Name heads, as ["L3H1", …].')
+        likely, other, (said,) = decided(self._data, [image])
         if between is None:
-            likely, other, said = self._margin_of(image)
             direction = self._data.classifier[likely] - self._data.classifier[other]
-            unit = f"{self._data.question.task.classes[likely]} − {self._data.question.task.classes[other]}"
+            unit = " − ".join(self._data.question.task.classes[int(one)] for one in (likely, other))
         else:
-            direction, unit = direction_between(self._evidence, between)
-            said = self._margin_of(image)[2]
+            one, unit = direction_between(self._audit.evidence, between)
+            direction = one[None]
+        heads_by_name = {str(head): [head] for head in chosen}
         title = f"Contribution along {unit}"
-        return token_figure(self._data, [image], {str(head): head for head in chosen}, direction[None], [said], title)
+        return token_figure(self._data, [image], heads_by_name, direction, [f"{image}: {said}"], title)
 
     def margins(self) -> go.Figure:
         """The margins of the true class on the scored images, by group, before and after every fitted correction."""
-        fitted = {name: step.result.correction for name, step in corrections(self._record).items()}
-        fitted = _needed(fitted, "corrected", "audit.correct('ablation')")
-        rows = self._data.splits.test
-        classifier = self._data.classifier.to(self._data.test.embedding)
-        logits = {"zero-shot": self._data.logits(self._data.test.embedding)}
-        logits |= {name: one.logits(self._data.test, classifier) for name, one in fitted.items()}
-        values = {name: self._data.margins(scores, rows) for name, scores in logits.items()}
-        return plots.margins(values, self._data.test_groups.tolist())
+        fitted = _needed(self._audit.corrections, "corrected", "audit.correct('ablation')")
+        return plots.margins(margins_of(self._data, fitted), self._data.test_groups.tolist())
 
     def groups(self, evaluations: Sequence[Evaluation] | None = None) -> go.Figure:
         """Accuracy of every group under several methods, with intervals.
@@ -167,15 +157,12 @@ class Figures:
             evaluations: by default zero-shot and the methods that `audit.evaluate` scored.
         """
         if evaluations is None:
-            results = self._evaluated()
-            evaluations = list(results.evaluations.values())
+            evaluations = list(self._evaluated().evaluations.values())
         return plots.groups(evaluations, chance=1 / len(self._data.question.task.classes))
 
     def collateral(self) -> go.Figure:
         """What the corrections cost elsewhere: the change of other tasks' accuracy, with intervals."""
-        return plots.collateral(
-            _needed(result_of(self._record, Collateral), "measured elsewhere", "audit.collateral()")
-        )
+        return plots.collateral(_needed(self._audit.collateral_results, "measured elsewhere", "audit.collateral()"))
 
     def controls(self, method: str | None = None) -> go.Figure:
         """Located heads against layer-matched random ones: a method's worst-group accuracy; where only the fairness
@@ -187,8 +174,8 @@ class Figures:
         Raises:
             HeadlensError: where no random heads were drawn for it.
         """
-        found: FairnessResults | None = result_of(self._record, Fairness)
-        if result_of(self._record, Evaluate) is None and found is not None and found.control is not None:
+        found = self._audit.fairness_results
+        if self._audit.results is None and found is not None and found.control is not None:
             return self.controls_of(found.control, "candidates ablated", of_v=True)
         controls, judged = self._evaluated().controls, self._evaluated().verdict
         name = method or (next(iter(controls), "") if judged is None else judged.method)
@@ -208,32 +195,23 @@ class Figures:
             of_v: compare Cramér's V rather than the worst group's accuracy.
         """
         if not of_v:
-            observed, baseline = control.comparison().observed, float(control.baseline.worst_group)
-            names = (name, "zero-shot")
-            return plots.controls(control.drawn.worst_group, observed, baseline, names=names, note=control.note)
-        return plots.controls(
-            control.drawn.cramers_v,
-            control.comparison("cramers_v").observed,
-            float(control.baseline.cramers_v),
-            names=(name, "no head ablated"),
-            note=control.note,
-            quantity=f"Cramér's V of {self._data.question.attribute.name} and prediction",
-            measure="cramers_v",
-        )
+            return control_figure(control, names=(name, ZERO_SHOT), note=control.note)
+        quantity = f"Cramér's V of {self._data.question.attribute.name} and prediction"
+        names = (name, "no head ablated")
+        return control_figure(control, "cramers_v", names=names, note=control.note, quantity=quantity)
 
     def _explanation(self, head: HeadLike) -> Explanation:
         (one,) = as_heads([head], self._data.store.n_layers, self._data.store.n_heads)
-        return _needed((result_of(self._record, Explain) or {}).get(one), f"explained of {one}", "audit.explain()")
+        return _needed(self._audit.explanations.get(one), f"explained of {one}", "audit.explain()")
 
     def _located(self) -> Located:
-        found = _needed(result_of(self._record, Locate), "located", "audit.locate(), or name heads")
-        return found.located
+        return _needed(self._audit.location, "located", "audit.locate(), or name heads")
 
     def _evaluated(self) -> Evaluated:
-        return _needed(result_of(self._record, Evaluate), "evaluated", "audit.evaluate()")
+        return _needed(self._audit.results, "evaluated", "audit.evaluate()")
 
     def _hover(self) -> list[list[str]] | None:
-        explained = result_of(self._record, Explain)
+        explained = self._audit.explanations
         if not explained:
             return None
 
@@ -244,26 +222,6 @@ class Figures:
         shape = range(self._data.store.n_layers), range(self._data.store.n_heads)
         return [[text(HeadId(layer, head)) for head in shape[1]] for layer in shape[0]]
 
-    def _row(self, place: int) -> int:
-        return int(self._data.splits.test[place])
-
-    def _group(self, place: int) -> str:
-        return self._data.groups[self._row(place)]
-
-    def _margin_of(self, image: int) -> tuple[int, int, str]:
-        """The more and the less likely of true and best other class of an image, and what happened to it in words."""
-        row = np.asarray([image])
-        scores = self._data.among(self._data.logits(self._data.store.subset(row).embedding), row)[0]
-        true = int(self._data.labels[image])
-        best, second = scores.topk(2).indices.tolist()
-        if best == true:
-            return true, second, f"{image}: {self._data.groups[image]}, correctly classified"
-        return (
-            best,
-            true,
-            f"{image}: {self._data.groups[image]}, classified as {self._data.question.task.classes[best]}",
-        )
-
 
 def _needed(found: T | None, what: str, call: str) -> T:
     if not found:
@@ -271,15 +229,66 @@ def _needed(found: T | None, what: str, call: str) -> T:
     return found
 
 
+def decided(
+    data: AuditData, rows: Sequence[int] | Int[np.ndarray, "image"]
+) -> tuple[Int[Tensor, "image"], Int[Tensor, "image"], list[str]]:
+    """The predicted class of some rows of the store, the candidate that it is compared with (the true one, or the next
+    best where the prediction is correct), and what happened to each image in words."""
+    rows = np.asarray(rows)
+    predicted, second = data.logits(data.store.subset(rows).embedding, rows).topk(2, dim=1).indices.T
+    true = torch.as_tensor(data.labels[rows]).to(predicted.device)
+    names = data.question.task.classes
+    said = [
+        f"{group}, {'correctly classified' if best == label else f'classified as {names[best]}'}"
+        for group, best, label in zip(data.groups[rows], predicted.tolist(), true.tolist(), strict=True)
+    ]
+    return predicted, torch.where(predicted == true, second, true), said
+
+
+def margins_of(data: AuditData, fitted: Mapping[str, Correction]) -> dict[str, Float[np.ndarray, "image"]]:
+    """The margins of the true class on the scored images: of zero-shot, and of each correction by its name."""
+    classifier = data.classifier.to(data.test.embedding)
+    logits = {ZERO_SHOT: data.logits(data.test.embedding)}
+    logits |= {name: one.logits(data.test, classifier) for name, one in fitted.items()}
+    return {name: data.margins(scores, data.splits.test) for name, scores in logits.items()}
+
+
+def control_figure(
+    control: RandomHeads, measure: Literal["worst_group", "cramers_v"] = "worst_group", **said: Any
+) -> go.Figure:
+    """Located heads against random ones by one measure; `said` are the words of `headlens.plots.controls`."""
+    drawn, observed, baseline = (getattr(one, measure) for one in (control.drawn, control.observed, control.baseline))
+    return plots.controls(drawn, float(observed), float(baseline), measure=measure, **said)
+
+
+def gallery(data: AuditData, top: TopImages, ends: tuple[str, str], rows: bool = False) -> tuple[go.Figure, int]:
+    """The scored images at both ends of a head, and how many of them could not be read again.
+
+    Args:
+        data: the question's arrays.
+        top: the images, as numbers among the scored ones.
+        ends: what both ends are called.
+        rows: whether captions name the images' rows in the store, beside group and score.
+    """
+    pictures, captions = {}, {}
+    for end, (places, scores) in zip(ends, top.ends, strict=True):
+        pictures[end] = thumbnails(data.test, places)
+        captions[end] = [
+            f"{data.test_groups[place]} {score:+.3f}" + f" #{data.splits.test[place]}" * rows
+            for place, score in zip(places, scores, strict=True)
+        ]
+    return plots.gallery(pictures, captions), sum(picture is None for row in pictures.values() for picture in row)
+
+
 def token_figure(
     data: AuditData,
-    rows: Sequence[int],
-    heads: Mapping[str, HeadId],
+    rows: Sequence[int] | Int[np.ndarray, "image"],
+    sets: Mapping[str, Sequence[HeadId]],
     directions: Float[Tensor, "image embed"],
     titles: Sequence[str],
     title: str = "",
 ) -> go.Figure:
-    """Per-token maps of heads, by the names of their rows, on some rows of the store.
+    """Per-token maps of sets of heads, each summed and under its name, on some rows of the store.
 
     Raises:
         ModelError: where the audit was opened without its model.
@@ -290,22 +299,19 @@ def token_figure(
             "Token maps pass an image through the model again, and this audit was opened without it.",
             "Give it as well: Audit.load(folder, clip=hl.load(...)).",
         )
-    manifest = data.store.manifest.iloc[list(rows)]
-    manifest.attrs.update(data.store.manifest.attrs)
+    vision, manifest = data.clip.vision, data.store.subset(np.asarray(rows)).manifest
     pictures = [read_image(path, box) for path, box in image_files(manifest)]
-    vision = data.clip.vision
-    pixels = torch.stack([data.clip.preprocess(picture) for picture in pictures]).to(vision.device)
-    maps = token_maps(vision, pixels, list(heads.values()), directions.to(vision.device)).cpu()
-    by_head = {name: maps[:, i] for i, name in enumerate(heads)}
-    return plots.tokens([as_seen(data.clip, image) for image in pixels], by_head, titles, title)
+    pixels = torch.stack([data.clip.preprocess(picture) for picture in pictures]).to(vision.device, vision.dtype)
+    heads = list(dict.fromkeys(head for own in sets.values() for head in own))
+    maps = token_maps(vision, pixels, heads, directions.to(vision.device)).cpu()
+    summed = {name: maps[:, [heads.index(head) for head in own]].sum(dim=1) for name, own in sets.items()}
+    return plots.tokens([as_seen(data.clip, image) for image in pixels], summed, titles, title)
 
 
 def thumbnails(store: HeadStore, rows: Sequence[int]) -> list[Image.Image | None]:
     """The pictures of some rows, cut to their boxes and made small; None where a file cannot be read."""
-    manifest = store.manifest.iloc[list(rows)]
-    manifest.attrs.update(store.manifest.attrs)
     pictures: list[Image.Image | None] = []
-    for path, box in image_files(manifest):
+    for path, box in image_files(store.subset(list(rows)).manifest):
         try:
             picture = read_image(path, box)
         except ImageError:

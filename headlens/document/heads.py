@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headlens import plots
 from headlens.document.blocks import Section
-from headlens.document.figures import thumbnails, token_figure
+from headlens.document.figures import decided, gallery, token_figure
 from headlens.document.formatting import attribute_name, location_of
 from headlens.errors import ExplainError, ImageError, ModelError
 from headlens.explain import Explanation, TopImages, overview, top_images
@@ -157,21 +157,14 @@ def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
         direction, up, down, which = _class_direction(audit)
     count = min(images, max(1, len(audit.data.test) // 2))
     top = top_images(audit.data.test, head, direction, count)
-    rows = {up: (top.highest, top.highest_scores), down: (top.lowest, top.lowest_scores)}
-    pictures = {end: thumbnails(audit.data.test, list(places)) for end, (places, _) in rows.items()}
-    groups = [audit.data.groups[row] for row in audit.splits.test]
-    captions = {
-        end: [f"{groups[place]} {score:+.3f}" for place, score in zip(places, scores, strict=True)]
-        for end, (places, scores) in rows.items()
-    }
-    gone = sum(picture is None for row in pictures.values() for picture in row)
+    figure, gone = gallery(audit.data, top, (up, down))
     note = f" {gone} of them could not be read again." if gone else ""
     return Section(
         f"Images of head {head}",
         f"The scored images {which}.{note}",
-        plots.gallery(pictures, captions),
+        figure,
         caption=f"Below each its class and {name}, and the head's contribution less its mean.",
-        table=_files(audit, head, top, (up, down), groups),
+        table=_files(audit, top, (up, down)),
         table_folded=True,
     )
 
@@ -198,18 +191,16 @@ def _class_direction(audit: Audited) -> tuple[Tensor | None, str, str, str]:
     return second - first, *ends, f"that the head pushes hardest towards {classes[1]} and towards {classes[0]}"
 
 
-def _files(audit: Audited, head: HeadId, top: TopImages, ends: tuple[str, str], groups: list[str]) -> Table:
-    paths = audit.data.test.manifest["path"]
+def _files(audit: Audited, top: TopImages, ends: tuple[str, str]) -> Table:
+    paths, groups = audit.data.test.manifest["path"], audit.data.test_groups
     rows = [
         (end, str(paths.iloc[place]), groups[place], score)
-        for end, places, scores in zip(
-            ends, (top.highest, top.lowest), (top.highest_scores, top.lowest_scores), strict=True
-        )
-        for place, score in zip(places, scores, strict=True)
+        for end, found in zip(ends, top.ends, strict=True)
+        for place, score in zip(*found, strict=True)
     ]
     frame = pd.DataFrame(rows, columns=["end", "file", "group", "score"])
     columns: dict[str, Kind | Column] = {"end": "text", "file": "text", "group": "text", "score": "change"}
-    return Table(frame, columns, f"The files of head {head}'s images.")
+    return Table(frame, columns, f"The files of head {top.head}'s images.")
 
 
 def heads_section(audit: Audited) -> Section:
@@ -313,17 +304,12 @@ def mistakes_figure(audit: Audited, count: int) -> go.Figure | None:
     if results is None or not heads:
         return None
     rows = _examples(audit, count)
-    position = {row: i for i, row in enumerate(audit.splits.test)}
-    predicted = results.predictions["zero-shot"][[position[row] for row in rows]]
-    true = audit.data.labels[rows]
-    directions = audit.data.classifier[predicted] - audit.data.classifier[true]
+    if not len(rows):
+        return None
+    predicted, true, titles = decided(audit.data, rows)
     spurious = set(location.spurious) if location else set()
-    names = [f"{head} {'spurious' if head in spurious else 'salient'}" for head in heads]
-    titles = [
-        f"{audit.data.groups[row]}, taken for {audit.task.classes[wrong]}"
-        for row, wrong in zip(rows, predicted, strict=True)
-    ]
-    return _maps(audit, rows, dict(zip(names, heads, strict=True)), directions, titles)
+    named = {f"{head} {'spurious' if head in spurious else 'salient'}": [head] for head in heads}
+    return _maps(audit, rows, named, audit.data.classifier[predicted] - audit.data.classifier[true], titles)
 
 
 def concept_figure(audit: Audited, count: int) -> go.Figure | None:
@@ -341,17 +327,19 @@ def concept_figure(audit: Audited, count: int) -> go.Figure | None:
     ends = [up] * len(top.highest) + [down] * len(top.lowest)
     rows = audit.splits.test[places]
     titles = [f"{audit.data.groups[row]}, {end}" for row, end in zip(rows, ends[:count], strict=True)]
-    return _maps(audit, rows, {str(head): head for head in heads}, direction.expand(len(rows), -1), titles)
+    return _maps(audit, rows, {str(head): [head] for head in heads}, direction.expand(len(rows), -1), titles)
 
 
 def _maps(
-    audit: Audited, rows: Int[np.ndarray, "image"], heads: dict[str, HeadId], directions: Tensor, titles: list[str]
+    audit: Audited,
+    rows: Int[np.ndarray, "image"],
+    heads: dict[str, list[HeadId]],
+    directions: Tensor,
+    titles: list[str],
 ) -> go.Figure | None:
     """Maps of heads on some rows of the store; None without the model or an image."""
-    if not len(rows):
-        return None
     with suppress(ModelError, ImageError):
-        return token_figure(audit.data, rows.tolist(), heads, directions, titles)
+        return token_figure(audit.data, rows, heads, directions, titles)
     return None
 
 

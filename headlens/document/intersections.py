@@ -15,12 +15,12 @@ from headlens.document.blocks import Section
 from headlens.document.formatting import attribute_name
 from headlens.manifest import as_text
 from headlens.metrics import SMALL, evaluate, intersections
+from headlens.steps.collateral import NO_ATTRIBUTES
 from headlens.tables import Column, Kind, Table, listed, percent, plain
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
 
-_NO_ATTRIBUTES = {"path", "label", "split", "cluster", "id", "box", "candidates", "caption"}
 _MOST_VALUES = 10
 _MOST_COLUMNS = 4
 _MOST_CELLS = 200
@@ -49,7 +49,7 @@ def _columns(audit: Audited) -> Iterator[tuple[str, np.ndarray]]:
     data = audit.data
     manifest = data.test.manifest
     for column in map(str, manifest.columns):
-        if column in _NO_ATTRIBUTES or column == audit.attribute.name:
+        if column in NO_ATTRIBUTES or column == audit.attribute.name:
             continue
         values = as_text(manifest[column]).fillna("").astype(str).to_numpy()
         held = (values != "") & (data.test_values >= 0)

@@ -103,9 +103,7 @@ def explain_heads(
         moments, basis = moments_of(source, basis)
     check_bank(embeddings, basis.shape[-1], count)
     n_layers, n_heads = moments.mean.shape[:2]
-    chosen = as_heads(
-        [(i, j) for i in range(n_layers) for j in range(n_heads)] if heads is None else heads, n_layers, n_heads
-    )
+    chosen = as_heads(heads, n_layers, n_heads)
     halves = _halves(categories, seed)
     search = PoleSearch(
         (texts, categories, embeddings),

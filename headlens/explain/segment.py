@@ -106,8 +106,8 @@ def segment(
             f"{len(images)} places from 0 to {len(texts) - 1}", f"{places[:8]}", "Name one text an image, or pass None."
         )
     along = (unit - unit.mean(0) if len(texts) > 1 else unit)[places]
-    chosen = None if heads is None else as_heads(heads, vision.cfg.n_layers, vision.cfg.n_heads)
-    if chosen is not None and not chosen:
+    chosen = as_heads(heads, vision.cfg.n_layers, vision.cfg.n_heads)
+    if not chosen:
         raise ExplainError("There is no head to sum.", "Name heads, as [(3, 0)], or None for all.")
     by_patch = torch.stack(list(_maps(vision, images.to(vision.device), along, chosen, by)))
     rows, columns = vision.cfg.grid
@@ -131,12 +131,12 @@ def _maps(
     vision: HookedVisionTransformer,
     images: Float[Tensor, "image channel height width"],
     along: Float[Tensor, "image embed"],
-    heads: Sequence[HeadId] | None,
+    heads: Sequence[HeadId],
     by: str,
 ) -> Iterator[Float[Tensor, "patch"]]:
     cfg, basis = vision.cfg, kept_basis(vision)
     chosen = torch.zeros(cfg.n_layers, cfg.n_heads, device=vision.device)
-    for head in [(i, j) for i in range(cfg.n_layers) for j in range(cfg.n_heads)] if heads is None else heads:
+    for head in heads:
         chosen[head] = 1
     with torch.no_grad():
         for image, direction in zip(images, along, strict=True):

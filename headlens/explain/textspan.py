@@ -89,9 +89,7 @@ def textspan_heads(
     """
     moments, basis = moments_of(source, basis)
     n_layers, n_heads = moments.mean.shape[:2]
-    chosen = as_heads(
-        [(i, j) for i in range(n_layers) for j in range(n_heads)] if heads is None else heads, n_layers, n_heads
-    )
+    chosen = as_heads(heads, n_layers, n_heads)
     spans = []
     for where, weights in basis.in_parts(chosen):
         layers, places = [h.layer for h in chosen[where]], [h.head for h in chosen[where]]

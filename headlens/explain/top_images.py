@@ -35,11 +35,19 @@ class TopImages:
     lowest_scores: tuple[float, ...]
     by: str
 
+    @property
+    def ends(self) -> tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]:
+        """The rows and scores of the highest images, and those of the lowest."""
+        return (self.highest, self.highest_scores), (self.lowest, self.lowest_scores)
+
     def table(self) -> pd.DataFrame:
         """One row an image: `end`, `row`, `score`."""
-        ends = [("highest", *pair) for pair in zip(self.highest, self.highest_scores, strict=True)]
-        ends += [("lowest", *pair) for pair in zip(self.lowest, self.lowest_scores, strict=True)]
-        return pd.DataFrame(ends, columns=["end", "row", "score"])
+        rows = [
+            (name, *pair)
+            for name, end in zip(("highest", "lowest"), self.ends, strict=True)
+            for pair in zip(*end, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["end", "row", "score"])
 
     def _repr_html_(self) -> str:
         return self.table().to_html(index=False, escape=True, float_format="{:.3f}".format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ from headlens.steps.collateral import CollateralResults
 from headlens.steps.data import AuditData, Splits
 from headlens.steps.evaluate import Evaluated, Fitted
 from headlens.steps.fairness import FairnessResults
-from headlens.steps.locate import LocatedHeads
+from headlens.steps.locate import Evidence, LocatedHeads
 from headlens.steps.methods import METHODS, Method
 from headlens.steps.question import Question
 from headlens.steps.record import Record, corrections, in_words, result_of
@@ -95,6 +96,11 @@ class Audited:
     def identity(self) -> str:
         """A digest of model, images, texts, splits and seed: two audits that share it ask the same."""
         return self.question.identity
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The reference split as scores and explanations read it."""
+        return Evidence(self.data)
 
     # ---- the results ------------------------------------------------------------------------------------------------
 

@@ -37,8 +37,10 @@ from headlens.tables import Kind as TableKind
 CANDIDATES = "candidates ablated"
 """The name of the fairness audit's ablation among the methods."""
 
+NO_ATTRIBUTES = {"path", "label", "split", "cluster", "id", "box", "candidates", "caption"}
+"""Columns of a manifest that are no attribute."""
+
 _MOST_COMPARED = 1000
-_NOT_TASKS = {"path", "label", "split", "cluster", "id", "box", "candidates", "caption"}
 _MOST_VALUES = 50
 _LEAST_IMAGES = 10  # a value, on average: a column of names or places taken once asks nothing
 _LONGEST = 40  # letters of a value that may stand in a template
@@ -314,7 +316,7 @@ def _column_attributes(data: AuditData) -> list[Attribute]:
     manifest = data.test.manifest
     made = []
     for column in manifest.columns:
-        if column in _NOT_TASKS or column == data.question.attribute.name:
+        if column in NO_ATTRIBUTES or column == data.question.attribute.name:
             continue
         counts = as_text(manifest[column]).value_counts()
         values = sorted(map(str, counts.index))

@@ -9,7 +9,6 @@ with other heads (or a correction replaced on purpose) invalidates others: those
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -31,8 +30,22 @@ Groups = tuple[tuple[str, str], ...]
 """(class, value) groups."""
 
 
+class Made:
+    """A call that was made."""
+
+    @property
+    def verb(self) -> str:
+        """The method of `Audit` and the shell command that make it."""
+        return type(self).__name__.lower()
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """What a later call of the same slot replaces."""
+        return (self.verb,)
+
+
 @dataclass(frozen=True)
-class Locate:
+class Locate(Made):
     """`audit.locate`: find the heads that carry the attribute into the task.
 
     Attributes:
@@ -52,14 +65,9 @@ class Locate:
     salient: tuple[HeadId, ...] = ()
     source: str = ""
 
-    @property
-    def slot(self) -> tuple[Any, ...]:
-        """What a later call of the same slot replaces."""
-        return ("locate",)
-
 
 @dataclass(frozen=True)
-class Correct:
+class Correct(Made):
     """`audit.correct`: fit a correction on the reference split.
 
     Attributes:
@@ -73,13 +81,13 @@ class Correct:
     located: bool = False
 
     @property
-    def slot(self) -> tuple[Any, ...]:
+    def slot(self) -> tuple[str, ...]:
         """Each correction has its own."""
-        return ("correct", self.name)
+        return (self.verb, self.name)
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Made):
     """`audit.evaluate`: score fitted corrections on the test split, against random heads.
 
     Attributes:
@@ -91,10 +99,7 @@ class Evaluate:
         total: scored images that are passed through the model again for the total effect; 0 leaves it out.
     """
 
-    methods: tuple[str, ...] = (
-        "ablation",
-        "ltc",
-    )
+    methods: tuple[str, ...] = ("ablation", "ltc")
     controls: tuple[str, ...] = ()
     judged: str | None = None
     n_random_sets: int = 100
@@ -102,14 +107,9 @@ class Evaluate:
     n_null: int = 50
     total: int = 500
 
-    @property
-    def slot(self) -> tuple[Any, ...]:
-        """What a later call of the same slot replaces."""
-        return ("evaluate",)
-
 
 @dataclass(frozen=True)
-class Fairness:
+class Fairness(Made):
     """`audit.fairness`: ablate candidates and judge whether the attribute's hold on the predictions is focal.
 
     Attributes:
@@ -136,14 +136,9 @@ class Fairness:
     verdict_rule: FairnessRule = field(default_factory=FairnessRule)
     n_null: int = 50
 
-    @property
-    def slot(self) -> tuple[Any, ...]:
-        """What a later call of the same slot replaces."""
-        return ("fairness",)
-
 
 @dataclass(frozen=True)
-class Explain:
+class Explain(Made):
     """`audit.explain`: say what heads encode, by the texts of the bank that span their contributions.
 
     Attributes:
@@ -158,14 +153,9 @@ class Explain:
     n_bootstrap: int = 5
     rule: LabelRule = field(default_factory=LabelRule)
 
-    @property
-    def slot(self) -> tuple[Any, ...]:
-        """What a later call of the same slot replaces."""
-        return ("explain",)
-
 
 @dataclass(frozen=True)
-class Collateral:
+class Collateral(Made):
     """`audit.collateral`: what corrections cost elsewhere, on the scored images.
 
     Attributes:
@@ -183,14 +173,9 @@ class Collateral:
     k: int = 10
     n_bootstrap: int = 1000
 
-    @property
-    def slot(self) -> tuple[Any, ...]:
-        """What a later call of the same slot replaces."""
-        return ("collateral",)
-
 
 @dataclass(frozen=True)
-class Ablate:
+class Ablate(Made):
     """`audit.ablate`: replace chosen heads by their reference means, and score before and after.
 
     Attributes:
@@ -201,11 +186,6 @@ class Ablate:
     heads: tuple[HeadId, ...]
     n_random_sets: int = 100
     n_bootstrap: int = 1000
-
-    @property
-    def slot(self) -> tuple[Any, ...]:
-        """One selection at a time."""
-        return ("ablate",)
 
 
 Call = Locate | Correct | Evaluate | Fairness | Explain | Collateral | Ablate
@@ -268,7 +248,7 @@ def with_step(record: Record, new: Step) -> tuple[Record, tuple[Step, ...]]:
     return (*kept, new), tuple(dropped)
 
 
-def _rests_on(call: Call) -> set[tuple[Any, ...]]:
+def _rests_on(call: Call) -> set[tuple[str, ...]]:
     """The slots whose results a call used."""
     if isinstance(call, Correct):
         return {("locate",)} if call.located else set()
@@ -281,12 +261,12 @@ def in_words(call: Call) -> str:
     """A step as a message names it: "the correction 'ltc'"."""
     if isinstance(call, Correct):
         return f"the correction {call.name!r}"
-    names: Mapping[type, str] = {
-        Locate: "the located heads",
-        Evaluate: "the evaluation",
-        Fairness: "the fairness audit",
-        Explain: "the explanations",
-        Collateral: "the collateral measures",
-        Ablate: "the ablation of chosen heads",
+    names = {
+        "locate": "the located heads",
+        "evaluate": "the evaluation",
+        "fairness": "the fairness audit",
+        "explain": "the explanations",
+        "collateral": "the collateral measures",
+        "ablate": "the ablation of chosen heads",
     }
-    return names[type(call)]
+    return names[call.verb]

@@ -26,33 +26,17 @@ TABLE = "manifest.parquet"
 IN_MEMORY = "acts.zarr"
 """Where a store in memory would have to be saved."""
 
-_VERBS = {
-    "Locate": "locate",
-    "Correct": "correct",
-    "Evaluate": "evaluate",
-    "Fairness": "fairness",
-    "Explain": "explain",
-    "Collateral": "collateral",
-    "Ablate": "ablate",
-}
 _HOMES = {"ConceptRule": "hl.locate", "FairnessRule": "hl.steps", "LabelRule": "hl.explain"}
 _POSITIONAL = {
-    "Locate": "locator",
-    "Evaluate": "methods",
-    "Fairness": "locator",
-    "Explain": "heads",
-    "Collateral": "attributes",
-    "Ablate": "heads",
+    "locate": "locator",
+    "evaluate": "methods",
+    "fairness": "locator",
+    "explain": "heads",
+    "collateral": "attributes",
+    "ablate": "heads",
 }
-
-
-_ALWAYS = {"Evaluate": ("controls",), "Collateral": ("heads",)}
+_ALWAYS = {"evaluate": ("controls",), "collateral": ("heads",)}
 """What is written even where it is the call's default, since the method's own default is another one."""
-
-
-def verb(call: Call) -> str:
-    """The method of `Audit` and the shell command that makes a call."""
-    return _VERBS[type(call).__name__]
 
 
 @dataclass(frozen=True)
@@ -105,7 +89,7 @@ def script(data: AuditData, record: Record, folder: Path | None = None) -> str:
     if any(isinstance(step.call, Correct) and step.call.method is None for step in record):
         place = "FOLDER" if folder is None else literal(str(folder))
         lines.append(f"saved = hl.Audit.load({place}, clip)  # for corrections that no script can write down")
-    return "\n".join([*lines, *(f"audit.{verb(step.call)}({_arguments(step.call)})" for step in record)]) + "\n"
+    return "\n".join([*lines, *(f"audit.{step.call.verb}({_arguments(step.call)})" for step in record)]) + "\n"
 
 
 def _arguments(call: Call) -> str:
@@ -118,11 +102,11 @@ def _arguments(call: Call) -> str:
         value = getattr(call, one.name)
         # Heads that are named take the place of a locator.
         named = one.name == "locator" and getattr(call, "locator", "") == GIVEN
-        if named or (value == _default(one) and one.name not in _ALWAYS.get(type(call).__name__, ())):
+        if named or (value == _default(one) and one.name not in _ALWAYS.get(call.verb, ())):
             continue
         if one.name == "options":
             written += [f"{name}={literal(each)}" for name, each in value]
-        elif one.name == _POSITIONAL.get(type(call).__name__):
+        elif one.name == _POSITIONAL.get(call.verb):
             written.insert(0, literal(value))
         else:
             written.append(f"{one.name}={literal(value)}")
@@ -171,7 +155,7 @@ def commands(data: AuditData, record: Record, folder: Path, out: str = "audit-ag
         out: the folder to write to.
     """
     lines = [["headlens", "new", *_question_options(data, folder), "--out", out]]
-    lines += [["headlens", verb(step.call), out, *_shell_arguments(step.call, folder)] for step in record]
+    lines += [["headlens", step.call.verb, out, *_shell_arguments(step.call, folder)] for step in record]
     return "".join(f"{shlex.join(line)}\n" for line in lines)
 
 
@@ -215,8 +199,8 @@ def _shell_arguments(call: Call, folder: Path) -> list[str]:
         return how if call.name == call.method else [*how, "--name", call.name]
     written: list[str] = []
     defaults = {one.name: _default(one) for one in fields(call)}
-    for name, option in CALLS[verb(call)].items():
-        if (value := getattr(call, name)) != defaults[name] or name in _ALWAYS.get(type(call).__name__, ()):
+    for name, option in CALLS[call.verb].items():
+        if (value := getattr(call, name)) != defaults[name] or name in _ALWAYS.get(call.verb, ()):
             for text in _typed(value, option.kind):
                 written += [option.flag, text]
     return written
@@ -261,7 +245,7 @@ def settings(data: AuditData, record: Record) -> dict[str, str]:
     }
     for step in record:
         call = step.call
-        name = f"correction {call.name}" if isinstance(call, Correct) else verb(call)
+        name = f"correction {call.name}" if isinstance(call, Correct) else call.verb
         own = {one.name: getattr(call, one.name) for one in fields(call) if one.name not in ("name", "located")}
         table[name] = "; ".join(f"{key} {_in_words(value)}" for key, value in own.items() if _in_words(value))
     return table
