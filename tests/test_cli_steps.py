@@ -319,8 +319,20 @@ def test_a_file_where_a_folder_should_be_is_one_paragraph_and_no_traceback(locat
 
 def test_script_and_commands_of_an_audit_repeat_it_to_the_digit(world: Path, located: Path, tmp_path: Path) -> None:
     audit = hl.Audit.load(located, hl.load("testbed"))
-    one = hl.Audit(audit.clip, audit.store, audit.task, audit.attribute, pairs=audit.question.pairs, seed=3)
-    one.locate("concept", rule=hl.locate.ConceptRule(minimum_auroc=0.65))
+    one = hl.Audit(
+        audit.clip,
+        audit.store,
+        audit.task,
+        audit.attribute,
+        pairs=[("a duck", "a sparrow"), ("a gull", "a robin")],
+        spurious_pairs=[("a photo of the water", "a photo of the land")],
+        crossed_pairs=[("a duck", "a duck on the water")],
+        bank=audit.data.bank.take(range(0, len(audit.data.bank), 9)),
+        seed=3,
+        skip_unlabelled=True,
+    )
+    groups = [("landbird", "water"), ("waterbird", "land")]
+    one.locate("concept", conflicting=groups, rule=hl.locate.ConceptRule(minimum_auroc=0.65))
     one.correct("ablation")
     own = hl.correct.MeanAblation(["L3H1"]).fit(one.data.reference)
     one.correct(own, name="of my own")

@@ -47,7 +47,8 @@ def second(first: hl.Audit) -> hl.Audit:
 
 
 def rows_of(found, method: str) -> dict[str, dict]:
-    frame = found.accuracy[found.accuracy["method"] == method]
+    frame = found.accuracy.frame
+    frame = frame[frame["method"] == method]
     return {row["measure"]: row for row in frame.to_dict("records")}
 
 
@@ -83,7 +84,7 @@ def test_other_images_of_the_same_groups_are_two_samples(first) -> None:
     found = compare(first, other)
     assert not found.paired
     assert found.same_groups
-    assert set(found.accuracy["method"]) == {"zero-shot"}
+    assert set(found.accuracy.frame["method"]) == {"zero-shot"}
     row, mine = rows_of(found, "zero-shot")["average"], first.results.evaluations["zero-shot"]
     theirs = evaluate(other.data.test_labels, other.data.zero_shot, groups=other.data.test_groups)
     low, high = (theirs.average - theirs.interval["average"][0], theirs.interval["average"][1] - theirs.average)
@@ -100,8 +101,8 @@ def test_no_difference_is_taken_where_the_groups_are_others(first) -> None:
     other = first.with_attribute(hl.Attribute("size", {"small": "a small bird", "large": "a large bird"}))
     found = compare(first, other)
     assert not found.same_groups
-    assert found.accuracy["difference"].isna().all()
-    assert set(found.accuracy["measure"]) == {"average", "worst group", "gap"}
+    assert found.accuracy.frame["difference"].isna().all()
+    assert set(found.accuracy.frame["measure"]) == {"average", "worst group", "gap"}
     document = hl.compare(first, other)
     assert any("no difference is taken" in note for note in document.notes)
     (accuracy,) = (one for one in document.sections if one.title == "Accuracy")
@@ -111,25 +112,25 @@ def test_no_difference_is_taken_where_the_groups_are_others(first) -> None:
 def test_what_differs_is_named_and_what_does_not_is_not(first, second) -> None:
     found = compare(first.folder, second.folder)
     assert found.names == ("plain", "amber")
-    differ = found.settings.set_index("setting")
+    differ = found.settings.frame.set_index("setting")
     assert list(differ.loc["templates"]) == ["; ".join(first.task.templates), "an amber {}"]
     assert "collateral" in differ.index
     assert differ.loc["collateral", "second"] == "not done"
     assert {"model", "classes", "attribute", "seed"} <= set(found.shared)
-    heads = {str(row["head"]): row for row in found.heads.to_dict("records")}
+    heads = {str(row["head"]): row for row in found.heads.frame.to_dict("records")}
     assert heads["L3H0"]["located_in"] == "both"
     assert heads["L1H1"]["located_in"] == "amber"
     assert (heads["L1H1"]["role_first"], heads["L1H1"]["role_second"]) == ("–", "spurious")
 
     same = hl.compare(first, first, names=("a", "b"))
     assert same.sentences[0] == "Nothing that was asked differs."
-    assert compare(first, first).accuracy["difference"].eq(0).all()
+    assert compare(first, first).accuracy.frame["difference"].eq(0).all()
 
 
 def test_of_long_lists_the_entries_that_one_has_are_shown(first) -> None:
     templates = [f"{word} {{}}" for word in first.clip.tokenizer.words[:40]]
     one, other = (first.asking(task=hl.ZeroShotTask(first.task.classes, some)) for some in (templates[:38], templates))
-    differ = compare(one, other).settings.set_index("setting")
+    differ = compare(one, other).settings.frame.set_index("setting")
     assert differ.loc["templates", "first"] == "nothing more (and 38 that both have)"
     assert differ.loc["templates", "second"] == f"{templates[38]}; {templates[39]} (and 38 that both have)"
 
@@ -198,8 +199,8 @@ def test_a_fairness_audit_is_compared_by_its_candidates(people) -> None:
     other = hl.Audit.of(AuditData(people.question, people.store, None, people.data.texts))
     other.fairness(["L0H0"], n_random_sets=3, n_bootstrap=20, n_permutations=10, n_null=0, total=0)
     found = compare(people, other, ("before", "after"))
-    assert set(found.accuracy["method"]) == {"zero-shot", "candidates ablated"}
-    assert list(found.fairness["audit"]) == ["before"] * 4 + ["after"] * 4
+    assert set(found.accuracy.frame["method"]) == {"zero-shot", "candidates ablated"}
+    assert list(found.fairness.frame["audit"]) == ["before"] * 4 + ["after"] * 4
     assert found.main is not None
-    assert found.accuracy.iloc[found.main]["method"] == "candidates ablated"
-    assert found.accuracy.iloc[found.main]["measure"] == "worst group"
+    assert found.accuracy.frame.iloc[found.main]["method"] == "candidates ablated"
+    assert found.accuracy.frame.iloc[found.main]["measure"] == "worst group"

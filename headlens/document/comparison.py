@@ -16,7 +16,7 @@ from headlens.plots.style import shorten
 from headlens.steps.audited import Audited
 from headlens.steps.compare import Comparison
 from headlens.steps.compare import compare as compare_audits
-from headlens.tables import Column, Table, listed, percent, points
+from headlens.tables import Column, listed, percent, points
 
 LIMITS = (
     "A difference between two audits is a difference between everything in which they differ: change one thing at a "
@@ -77,11 +77,11 @@ def _words(found: Comparison, name: str) -> str:
 
 def _tiles(found: Comparison) -> list[Tile]:
     tiles = [Tile(f"Verdict, {name}", _words(found, name)) for name in found.names]
-    where = found.heads["located_in"].value_counts()
+    where = found.heads.frame["located_in"].value_counts()
     shared = int(where.get("both", 0))
-    tiles.append(Tile("Located heads", f"{shared} shared", f"{len(found.heads) - shared} in one audit alone"))
+    tiles.append(Tile("Located heads", f"{shared} shared", f"{len(found.heads.frame) - shared} in one audit alone"))
     if found.main is not None:
-        row = found.accuracy.iloc[found.main]
+        row = found.accuracy.frame.iloc[found.main]
         note = row["method"]
         if found.same_groups:
             note += f"; difference {points(row['difference'])} points"
@@ -91,7 +91,7 @@ def _tiles(found: Comparison) -> list[Tile]:
 
 def _sentences(found: Comparison) -> list[str]:
     first, second = found.names
-    differ = list(found.settings["setting"])
+    differ = list(found.settings.frame["setting"])
     sentences = [f"What differs: {listed(differ, 10)}." if differ else "Nothing that was asked differs."]
     words = [_words(found, name) for name in found.names]
     if words[0] == words[1]:
@@ -99,7 +99,7 @@ def _sentences(found: Comparison) -> list[str]:
     else:
         sentences.append(f"Verdict of {first}: {words[0]}; of {second}: {words[1]}.")
     if found.main is not None:
-        row = found.accuracy.iloc[found.main]
+        row = found.accuracy.frame.iloc[found.main]
         one = f"Worst-group accuracy ({row['method']}) is {percent(row['first'])} % in {first} and "
         one += f"{percent(row['second'])} % in {second}"
         sentences.append(f"{one}, a difference of {_in_points(row)}." if found.same_groups else f"{one}.")
@@ -133,13 +133,13 @@ def _notes(found: Comparison) -> list[str]:
 
 
 def _settings(found: Comparison) -> Section:
-    if found.settings.empty:
+    if found.settings.frame.empty:
         return Section("What differs", "Model, images, question and steps are the same.", brief=())
     return Section(
         "What differs",
-        f"{len(found.settings)} settings differ. Of long lists, the entries that one audit alone has are shown. "
+        f"{len(found.settings.frame)} settings differ. Of long lists, the entries that one audit alone has are shown. "
         "Settings that are the same stand at the end of the page.",
-        table=found.settings_table(),
+        table=found.settings,
         brief=(),
         brief_table=True,
     )
@@ -150,32 +150,32 @@ def _verdicts(found: Comparison) -> Section:
     return Section(
         "Verdicts",
         "\n\n".join(sentences),
-        table=None if found.conditions.empty else Table(found.conditions, caption="The conditions of each verdict."),
+        table=None if found.conditions.frame.empty else found.conditions,
         brief=sentences,
         brief_table=True,
     )
 
 
 def _heads(found: Comparison) -> Section:
-    if found.heads.empty:
+    if found.heads.frame.empty:
         return Section("Located heads", "Neither audit located a head.", brief=("Neither audit located a head.",))
-    where = found.heads["located_in"].value_counts()
+    where = found.heads.frame["located_in"].value_counts()
     counts = listed(f"{count} in {name}{'' if name == 'both' else ' alone'}" for name, count in where.items())
     return Section(
         "Located heads",
         f"Located: {counts}.",
-        table=found.heads_table(),
+        table=found.heads,
         brief=(f"Located: {counts}.",),
         brief_table=True,
     )
 
 
 def _accuracy(found: Comparison) -> list[Section]:
-    table = found.accuracy_table()
+    table = found.accuracy
     text = "Each method that both audits scored, and the two that their verdicts are about."
     if found.same_groups:
         text += f" The difference is {found.names[1]} minus {found.names[0]}."
-    short = found.accuracy["measure"].isin(["average", "worst group", "gap"])
+    short = table.frame["measure"].isin(["average", "worst group", "gap"])
     sections = [
         Section(
             "Accuracy",
@@ -208,9 +208,9 @@ def _accuracy(found: Comparison) -> list[Section]:
 
 
 def _fairness(found: Comparison) -> list[Section]:
-    if found.fairness.empty:
+    table = found.fairness
+    if table.frame.empty:
         return []
-    table = found.fairness_table()
     return [
         Section(
             "Fairness",
@@ -224,9 +224,9 @@ def _fairness(found: Comparison) -> list[Section]:
 
 
 def _collateral(found: Comparison) -> list[Section]:
-    if found.collateral.empty:
+    table = found.collateral
+    if table.frame.empty:
         return []
-    table = found.collateral_table()
     return [
         Section(
             "Cost elsewhere",

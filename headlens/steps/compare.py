@@ -8,8 +8,8 @@ samples, from the interval of each (Zou and Donner 2008).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from headlens.tables import Column, Kind, Shown, Table, listed, plain
 _OWN = ("headlens", "audit")
 """Settings that say nothing on what was asked: the version that reads, and the digest of all others."""
 _LONG = 160
+_KEYS = ("first", "second")
 _MEASURES = {"average": "average", "worst_group": "worst group", "gap": "gap"}
 
 Names = tuple[str, str]
@@ -43,13 +44,14 @@ class Comparison(Shown):
     Attributes:
         names: what the audits are called.
         asked: each audit's question in a line.
-        settings: the settings that differ: `setting`, `first`, `second`.
+        settings: the settings that differ: `setting`, `first`, `second`. Of this table and the others, `frame` has the
+            numbers under these names.
         shared: those that are the same, name and value.
         verdicts: `audit`, `on`, `verdict`, and `in words` its headline and remarks.
         conditions: of each verdict, one row a condition: `audit`, `on`, `condition`, `outcome`, `numbers`.
         heads: `head`, `located_in` ("both" or one of `names`), and each audit's `role_…` and `encodes_…`.
-        accuracy: one row a method and measure: each audit's accuracy with its interval, and the difference with its own
-            where both have the same groups.
+        accuracy: one row a method and measure, the method first: each audit's accuracy with its interval, and the
+            difference with its own where both have the same groups.
         evaluations: each audit's methods, where both have the same groups.
         fairness: measures before and after the ablation of each audit's candidates; empty without a fairness audit.
         collateral: what the judged correction of each audit changes elsewhere; empty where neither measured it.
@@ -61,15 +63,15 @@ class Comparison(Shown):
 
     names: Names
     asked: tuple[str, str]
-    settings: pd.DataFrame
+    settings: Table
     shared: dict[str, str]
     verdicts: pd.DataFrame
-    conditions: pd.DataFrame
-    heads: pd.DataFrame
-    accuracy: pd.DataFrame
+    conditions: Table
+    heads: Table
+    accuracy: Table
     evaluations: tuple[Evaluation, ...]
-    fairness: pd.DataFrame
-    collateral: pd.DataFrame
+    fairness: Table
+    collateral: Table
     paired: bool
     same_groups: bool
     same_model: bool
@@ -77,61 +79,13 @@ class Comparison(Shown):
 
     def shown(self) -> Table:
         """Accuracies and their differences."""
-        return self.accuracy_table()
-
-    def accuracy_table(self) -> Table:
-        """Accuracy by method and group, with intervals; the first column is the method."""
-        first, second = self.names
-        columns: dict[str, Kind | Column] = {
-            "method": "text",
-            "measure": "text",
-            "first": Column("percent", first),
-            "second": Column("percent", second),
-        }
-        if self.same_groups:
-            columns["difference"] = Column("points", f"{second} − {first}")
-        how = "paired" if self.paired else "of two independent samples"
-        return Table(self.accuracy, columns, f"Accuracy with 95 % intervals; that of the difference is {how}")
-
-    def settings_table(self) -> Table:
-        """The settings that differ."""
-        first, second = (Column("text", name) for name in self.names)
-        return Table(self.settings, {"setting": "text", "first": first, "second": second}, "Settings that differ")
-
-    def heads_table(self) -> Table:
-        """Every head that either audit located, its role, and what it encodes."""
-        columns: dict[str, Kind | Column] = {"head": "head", "located_in": Column("text", "located in")}
-        for what in ("role", "encodes"):
-            for key, name in zip(("first", "second"), self.names, strict=True):
-                columns[f"{what}_{key}"] = Column("text", f"{what}, {name}")
-        return Table(self.heads, columns, "Every head that either audit located, its role, and what it encodes")
-
-    def fairness_table(self) -> Table:
-        """Each audit's measures before and after the ablation of its candidates, with the change's interval."""
-        columns: dict[str, Kind | Column] = {
-            "audit": "text",
-            "measure": "text",
-            "before": "value",
-            "after": "value",
-            "difference": Column("difference", "change"),
-        }
-        return Table(self.fairness, columns, "Before and after the ablation of each audit's own candidates")
-
-    def collateral_table(self) -> Table:
-        """What the judged corrections change elsewhere."""
-        columns: dict[str, Kind | Column] = {
-            "task": "text",
-            "first": Column("points", self.names[0]),
-            "second": Column("points", self.names[1]),
-        }
-        return Table(self.collateral, columns, "Change of accuracy elsewhere, with 95 % intervals")
+        return self.accuracy
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a number that is not there is None."""
-        tables = {
-            name: _records(getattr(self, name))
-            for name in ("settings", "verdicts", "conditions", "heads", "accuracy", "fairness", "collateral")
-        }
+        names = ("settings", "verdicts", "conditions", "heads", "accuracy", "fairness", "collateral")
+        frames = {name: getattr(self, name) for name in names}
+        tables = {name: _records(getattr(one, "frame", one)) for name, one in frames.items()}
         return {
             "first": self.names[0],
             "second": self.names[1],
@@ -194,32 +148,46 @@ def _compared(first: Audited, second: Audited, names: Names) -> Comparison:
     same_groups = set(first.data.test_groups) == set(second.data.test_groups)
     order = _same_images(first, second) if same_groups else None
     answers = [_answers(first), _answers(second)]
-    settings, shared = _settings(first, second)
+    audits = dict(zip(names, (first, second), strict=True))
+    settings, shared = _settings(audits)
     rows, main = _accuracy(first, second, answers, same_groups, order)
     drawn = [
-        replace(one, method=f"{method}, {name}")
+        audit.data.scored_images.evaluation(found[method], f"{method}, {name}")
         for method in answers[0]
         if method in answers[1]
-        for audit, found, name in zip((first, second), answers, names, strict=True)
-        for one in [audit.data.scored_images.evaluation(found[method])]
+        for (name, audit), found in zip(audits.items(), answers, strict=True)
     ]
+    columns = _beside(("method", "measure"), "percent", names)
+    if same_groups:
+        columns["difference"] = Column("points", f"{names[1]} − {names[0]}")
+    how = "of two independent samples" if order is None else "paired"
     return Comparison(
         names=names,
         asked=(_asked(first), _asked(second)),
         settings=settings,
         shared=shared,
-        verdicts=_verdicts(first, second, names),
-        conditions=_conditions(first, second, names),
-        heads=_heads(first, second, names),
-        accuracy=rows,
+        verdicts=_verdicts(audits),
+        conditions=_conditions(audits),
+        heads=_heads(audits),
+        accuracy=Table(rows, columns, f"Accuracy with 95 % intervals; that of the difference is {how}"),
         evaluations=tuple(drawn) if same_groups else (),
-        fairness=_fairness(first, second, names),
-        collateral=_collateral(first, second),
+        fairness=_fairness(audits),
+        collateral=_collateral(audits),
         paired=order is not None,
         same_groups=same_groups,
         same_model=first.store.fingerprint == second.store.fingerprint,
         main=main,
     )
+
+
+Audits = Mapping[str, Audited]
+"""Both audits by their names, the first one first."""
+
+
+def _beside(what: Sequence[str], kind: Kind, names: Iterable[str]) -> dict[str, Kind | Column]:
+    """Columns of text, then "first" and "second" under the audits' names."""
+    columns: dict[str, Kind | Column] = dict.fromkeys(what, "text")
+    return columns | {key: Column(kind, name) for key, name in zip(_KEYS, names, strict=True)}
 
 
 # ---- what was asked -------------------------------------------------------------------------------------------------
@@ -232,8 +200,8 @@ def _asked(audit: Audited) -> str:
     )
 
 
-def _settings(first: Audited, second: Audited) -> tuple[pd.DataFrame, dict[str, str]]:
-    both = [reproduce.settings(audit.data, audit.record) for audit in (first, second)]
+def _settings(audits: Audits) -> tuple[Table, dict[str, str]]:
+    both = [reproduce.settings(audit.data, audit.record) for audit in audits.values()]
     every = [name for name in {**both[0], **both[1]} if name not in _OWN]
     rows = []
     for name in every:
@@ -241,7 +209,8 @@ def _settings(first: Audited, second: Audited) -> tuple[pd.DataFrame, dict[str, 
         if mine != theirs:
             rows.append((name, *_apart(mine, theirs)))
     shared = {name: both[0][name] for name in every if name in both[0] and both[0][name] == both[1].get(name)}
-    return pd.DataFrame(rows, columns=["setting", "first", "second"]), shared
+    frame = pd.DataFrame(rows, columns=["setting", "first", "second"])
+    return Table(frame, _beside(["setting"], "text", audits), "Settings that differ"), shared
 
 
 def _apart(first: str, second: str) -> tuple[str, str]:
@@ -272,9 +241,9 @@ def _judged_of(audit: Audited) -> dict[str, Judgement]:
     return found
 
 
-def _verdicts(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
+def _verdicts(audits: Audits) -> pd.DataFrame:
     rows: list[tuple[str, str, str, str]] = []
-    for audit, name in zip((first, second), names, strict=True):
+    for name, audit in audits.items():
         found = _judged_of(audit)
         rows += [(name, on, one.word, " ".join((f"{one.headline}.", *one.remarks))) for on, one in found.items()] or [
             (name, "–", "none yet", "No step of this audit gives a verdict.")
@@ -282,14 +251,13 @@ def _verdicts(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["audit", "on", "verdict", "in words"])
 
 
-def _conditions(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
+def _conditions(audits: Audits) -> Table:
     columns = ["audit", "on", "condition", "outcome", "numbers"]
     parts = [
-        one.table().assign(audit=name, on=on)
-        for audit, name in zip((first, second), names, strict=True)
-        for on, one in _judged_of(audit).items()
+        one.table().assign(audit=name, on=on) for name, audit in audits.items() for on, one in _judged_of(audit).items()
     ]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    frame = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return Table(frame, caption="The conditions of each verdict.")
 
 
 def _roles(audit: Audited) -> dict[HeadId, str]:
@@ -304,16 +272,21 @@ def _roles(audit: Audited) -> dict[HeadId, str]:
     return {head: ", ".join(roles) for head, roles in found.items()}
 
 
-def _heads(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
-    roles, titles = [_roles(first), _roles(second)], [first.titles, second.titles]
+def _heads(audits: Audits) -> Table:
+    """Every head that either audit located."""
+    names, both = list(audits), audits.values()
+    roles, titles = [_roles(audit) for audit in both], [audit.titles for audit in both]
     rows = []
     for head in sorted({*roles[0], *roles[1]}):
         held = [one.get(head, "") for one in roles]
         where = "both" if all(held) else names[0] if held[0] else names[1]
         labels = [one.get(head, "not explained") for one in titles]
         rows.append((head, where, *(one or "–" for one in held), *labels))
-    columns = ["head", "located_in", "role_first", "role_second", "encodes_first", "encodes_second"]
-    return pd.DataFrame(rows, columns=columns)
+    columns: dict[str, Kind | Column] = {"head": "head", "located_in": Column("text", "located in")}
+    for what in ("role", "encodes"):
+        columns |= {f"{what}_{key}": Column("text", f"{what}, {name}") for key, name in zip(_KEYS, names, strict=True)}
+    caption = "Every head that either audit located, its role, and what it encodes"
+    return Table(pd.DataFrame(rows, columns=list(columns)), columns, caption)
 
 
 Answers = dict[str, Int[np.ndarray, "_"]]
@@ -381,7 +354,7 @@ def _accuracy(
                 "method": mine if mine == theirs else f"judged: {mine}; {theirs}",
                 "measure": _MEASURES.get(key, key.removeprefix("groups.")),
             }
-            for name, one in zip(("first", "second"), both, strict=True):
+            for name, one in zip(_KEYS, both, strict=True):
                 low, high = one.interval[key]
                 row |= {name: _value(one, key), f"{name}_low": low, f"{name}_high": high}
             value, low, high = differences.get(key, (np.nan, np.nan, np.nan))
@@ -419,28 +392,31 @@ def _differences(
     return {key: (value, *found.interval[key]) for key, value in found.difference.items()}
 
 
-def _fairness(first: Audited, second: Audited, names: Names) -> pd.DataFrame:
-    rows = []
-    for audit, name in zip((first, second), names, strict=True):
-        if (found := audit.fairness_results) is None:
-            continue
-        rows.append(found.shown().frame.assign(audit=name))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+def _fairness(audits: Audits) -> Table:
+    """Each audit's measures before and after the ablation of its candidates, with the change's interval."""
+    results = {name: found for name, audit in audits.items() if (found := audit.fairness_results) is not None}
+    rows = [found.shown().frame.assign(audit=name) for name, found in results.items()]
+    columns: dict[str, Kind | Column] = {
+        "audit": "text",
+        "measure": "text",
+        "before": "value",
+        "after": "value",
+        "difference": Column("difference", "change"),
+    }
+    frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    return Table(frame, columns, "Before and after the ablation of each audit's own candidates")
 
 
-def _collateral(first: Audited, second: Audited) -> pd.DataFrame:
-    found = []
-    for audit in (first, second):
+def _collateral(audits: Audits) -> Table:
+    """What the judged correction of each audit changes elsewhere."""
+    rows: dict[str, dict[str, Any]] = {}
+    for key, audit in zip(_KEYS, audits.values(), strict=True):
         results = audit.collateral_results
-        found.append(None if results is None else results.methods.get(_judged(audit)))
-    tasks = {task: None for one in found if one is not None for task in one.difference}
-    rows = []
-    for task in tasks:
-        row: dict[str, Any] = {"task": task}
-        for name, one in zip(("first", "second"), found, strict=True):
-            known = one is not None and task in one.difference
-            ends = one.interval[task] if one is not None and known else (np.nan, np.nan)
-            value = one.difference[task] if one is not None and known else np.nan
-            row |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        if results is None or (one := results.methods.get(_judged(audit))) is None:
+            continue
+        for task, value in one.difference.items():
+            low, high = one.interval[task]
+            rows.setdefault(task, {"task": task}).update({key: value, f"{key}_low": low, f"{key}_high": high})
+    ends = [f"{key}{end}" for key in _KEYS for end in ("", "_low", "_high")]
+    frame = pd.DataFrame(rows.values(), columns=["task", *ends]).astype(dict.fromkeys(ends, float))
+    return Table(frame, _beside(["task"], "points", audits), "Change of accuracy elsewhere, with 95 % intervals")

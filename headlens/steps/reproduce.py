@@ -122,7 +122,7 @@ def literal(value: Any) -> str:
     if is_dataclass(value) and not isinstance(value, type):
         name = type(value).__name__
         changed = [
-            f"{one.name}={literal(getattr(value, one.name))}"
+            f"{one.name}={_inside(getattr(value, one.name))}"
             for one in fields(value)
             if getattr(value, one.name) != _default(one)
         ]
@@ -132,8 +132,15 @@ def literal(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Sequence):
-        return "[" + ", ".join(map(literal, value)) + "]"
+        return "[" + ", ".join(map(_inside, value)) + "]"
     return repr(value)
+
+
+def _inside(value: Any) -> str:
+    """The same within another value: a tuple stays one."""
+    if type(value) is not tuple:
+        return literal(value)
+    return f"({', '.join(map(_inside, value))}{',' * (len(value) == 1)})"
 
 
 def _default(one: Field[Any]) -> Any:
