@@ -62,7 +62,7 @@ def evidence(values_given):
         margins=margins,
         named_by=lambda locator, own, conflicting: locator(own, margins[1], conflicting),
         conflicting=groups(given),
-        data=SimpleNamespace(conflicting_by=lambda inferred: groups(torch.as_tensor(inferred))),
+        data=SimpleNamespace(conflicting=lambda values: groups(torch.as_tensor(values))),
     )
 
 

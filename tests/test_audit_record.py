@@ -3,7 +3,7 @@
 import json
 import shutil
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import fairness_example
@@ -147,6 +147,28 @@ def test_unfitted_prototypes_with_other_members_differ(example: hl.Audit) -> Non
     first, second = (np.arange(len(example.data.reference)) % 3 == part for part in (0, 1))
     one, other = (PrototypeAblation(["L0H0"], torch.from_numpy(m)) for m in (first, second))
     assert digest(one) != digest(other)
+
+
+def test_every_field_of_a_question_but_the_models_name_is_in_its_identity(example: hl.Audit) -> None:
+    asked, pairs, bank = example.question, (("a cook", "a nurse"),), example.question.bank
+    changes = {
+        "fingerprint": "another",
+        "manifest": "another",
+        "task": hl.ZeroShotTask(asked.task.classes, "another {}"),
+        "attribute": hl.Attribute("presentation", {"feminine": "one", "masculine": "other"}),
+        "reference": "train",
+        "test": "dev",
+        "pairs": pairs,
+        "spurious_pairs": pairs,
+        "crossed_pairs": pairs,
+        "bank": bank.take(range(1, len(bank))),
+        "seed": 1,
+        "skip_unlabelled": True,
+    }
+    assert {"model", *changes} == {one.name for one in fields(asked)}
+    found = {asked.identity, *(replace(asked, **{name: value}).identity for name, value in changes.items())}
+    assert len(found) == 1 + len(changes)
+    assert replace(asked, model="another name").identity == asked.identity
 
 
 # ---- folders --------------------------------------------------------------------------------------------------------

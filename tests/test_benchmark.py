@@ -158,7 +158,7 @@ def test_every_row_is_compared_with_ltc_on_the_same_images(done):
     assert row(table, "ltc").lead is None
     other, ltc = row(table, "roboshot"), row(table, "ltc")
     assert other.lead == pytest.approx(other.worst_group - ltc.worst_group)
-    low, high = other.lead_interval
+    low, high = other.interval["lead"]
     assert low <= other.lead <= high < 0
     assert "less that of ltc, points" in table.shown().text().columns
     alone = replace(table, rows=tuple(replace(one, lead=None) for one in table.rows))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fairness_example
 import pytest
+from test_architecture import FLOORS
 
 import headlens as hl
 from headlens import document, plots
@@ -36,6 +37,12 @@ def shown_everywhere(audit: hl.Audit, capsys: pytest.CaptureFixture[str]) -> dic
         "card": audit.card(),
         "shell": capsys.readouterr().out,
     }
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    named = {int(number): set(re.findall(r"`(\w+)`", text)) - {"Audit"} for number, text in rows}
+    assert named == {number: {room for room in rooms if room[0] != "_"} for number, rooms in FLOORS.items()}
 
 
 def test_what_the_table_names_is_there() -> None:

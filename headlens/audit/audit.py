@@ -238,20 +238,16 @@ class Audit(Audited):
             UnknownNameError: for an unknown method.
             CorrectionError: where another correction has that name already.
         """
-        own = None if isinstance(method, str) else method.fit(self.data.reference)
-        name = name or (method if isinstance(method, str) else self._new_name(type(method).__name__))
         if isinstance(method, str):
-            entry = self.methods[method]
-            call = calls.Correct(name, method, entry.located)
-            self._refuse_another(call, None, replace)
-            return self._take(call, lambda: self._fit(entry, fit)).correction
-        assert own is not None
-        call = calls.Correct(name, None)
-        self._refuse_another(call, own, replace)
-        if name in self.fitted and digest(self.corrections[name]) == digest(own):
-            return self.corrections[name]
-        self._add(Step(call, Fitted(own)))
-        return own
+            own, call = None, calls.Correct(name or method, method, self.methods[method].located)
+        else:
+            own = method.fit(self.data.reference)
+            call = calls.Correct(name or self._new_name(type(method).__name__), None)
+        found = self._standing(call, own, replace)
+        if found is None:
+            found = self._fit(self.methods[str(method)], fit) if own is None else Fitted(own)
+            self._add(Step(call, found))
+        return found.correction
 
     def evaluate(
         self,
@@ -604,16 +600,21 @@ class Audit(Audited):
         method = name if step is None else step.call.method  # type: ignore[union-attr]
         return None if method is None else self.methods[method]
 
-    def _refuse_another(self, call: calls.Correct, own: Correction | None, replace: bool) -> None:
+    def _standing(self, call: calls.Correct, own: Correction | None, replace: bool) -> Fitted | None:
+        """The very correction that is asked for, where it is there; an error for another one of its name, which
+        `replace` leaves to be replaced."""
         step = corrections(self.record).get(call.name)
-        if step is None or replace:
-            return
-        same = step.call == call and (own is None or digest(step.result.correction) == digest(own))
-        if not same:
+        if step is None:
+            return None
+        if step.call == call and (own is None or digest(step.result.correction) == digest(own)):
+            found: Fitted = step.result
+            return found
+        if not replace:
             raise CorrectionError(
                 f"Another correction is already named {call.name!r}.",
                 "Pass another name=, or replace=True to drop that one and the evaluation that scored it.",
             )
+        return None
 
     def _new_name(self, kind: str) -> str:
         number = 1

@@ -18,7 +18,7 @@ from headlens.steps.evaluate import Fitted
 from headlens.tables import MISSING, Column, Kind, Table
 
 Interval = tuple[float, float]
-_COLUMNS = ("average", "worst_group", "gap")
+_ACCURACIES = ("average", "worst_group", "gap")
 RIVAL = "ltc"
 """The method that every other is compared with, beside zero-shot."""
 FAMILIES = (
@@ -44,9 +44,9 @@ class Row:
         family: the part of the table that it stands in.
         given: what of the reference split it reads: located "heads", "labels" of the classes, the "attribute".
         average, worst_group, gap: on the test split; None where the method could not be fitted.
-        interval: 95 % intervals of the three; of random heads the central 95 % of the draws.
-        gain: worst-group accuracy less zero-shot's, `gain_interval`: its paired interval.
-        lead: worst-group accuracy less that of `RIVAL`, `lead_interval`: its paired interval.
+        gain: worst-group accuracy less zero-shot's.
+        lead: worst-group accuracy less that of `RIVAL`.
+        interval: 95 % intervals of these, paired for gain and lead; of random heads the central 95 % of the draws.
         cramers_v, corrected_v: of attribute × prediction, as it is and bias-corrected.
         random_p: p-value against layer-matched random heads, where that control was drawn, `random_sets`: of how many.
         transductive: whether one image's result depends on the other scored images.
@@ -59,11 +59,9 @@ class Row:
     average: float | None = None
     worst_group: float | None = None
     gap: float | None = None
-    interval: dict[str, Interval] = field(default_factory=dict)
     gain: float | None = None
-    gain_interval: Interval | None = None
     lead: float | None = None
-    lead_interval: Interval | None = None
+    interval: dict[str, Interval] = field(default_factory=dict)
     cramers_v: float | None = None
     corrected_v: float | None = None
     random_p: float | None = None
@@ -105,13 +103,9 @@ class BenchmarkTable:
         records = []
         for row in self.rows:
             record: dict[str, Any] = {"method": row.method, "family": row.family, "given": " ".join(row.given)}
-            for name in _COLUMNS:
+            for name in (*_ACCURACIES, "gain", "lead"):
                 low, high = row.interval.get(name, (None, None))
                 record |= {name: getattr(row, name), f"{name}_low": low, f"{name}_high": high}
-            low, high = row.gain_interval or (None, None)
-            record |= {"gain": row.gain, "gain_low": low, "gain_high": high}
-            low, high = row.lead_interval or (None, None)
-            record |= {"lead": row.lead, "lead_low": low, "lead_high": high}
             record |= {"corrected_v": row.corrected_v, "cramers_v": row.cramers_v}
             record |= {"random_p": row.random_p, "random_sets": row.random_sets}
             record["transductive"] = row.transductive
@@ -258,10 +252,11 @@ def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
     scored, rows = audit.data.scored_images, []
     for name, one in results.evaluations.items():
         fitted = audit.fitted.get(name)
-        own, gain, lead = results.predictions[name], results.differences.get(name), None
+        own, control = results.predictions[name], results.controls.get(name)
+        changes = {"gain": results.differences[name]} if name in results.differences else {}
         if name != RIVAL and RIVAL in results.predictions:
-            lead = scored.difference(own, results.predictions[RIVAL])
-        control = results.controls.get(name)
+            changes["lead"] = scored.difference(own, results.predictions[RIVAL])
+        worst = {what: change.difference["worst_group"] for what, change in changes.items()}
         rows.append(
             Row(
                 method=name,
@@ -270,11 +265,10 @@ def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
                 average=one.average,
                 worst_group=one.worst_group,
                 gap=one.gap,
-                interval={m: one.interval[m] for m in ("average", "worst_group", "gap")},
-                gain=None if gain is None else gain.difference["worst_group"],
-                gain_interval=None if gain is None else gain.interval["worst_group"],
-                lead=None if lead is None else lead.difference["worst_group"],
-                lead_interval=None if lead is None else lead.interval["worst_group"],
+                gain=worst.get("gain"),
+                lead=worst.get("lead"),
+                interval={name: one.interval[name] for name in _ACCURACIES}
+                | {what: change.interval["worst_group"] for what, change in changes.items()},
                 cramers_v=cramers_v(scored.values, own),
                 corrected_v=cramers_v(scored.values, own, corrected=True),
                 random_p=None if control is None else control.comparison().p,
@@ -291,7 +285,7 @@ def rows_of(audit: Audit, failed: dict[str, str]) -> tuple[Row, ...]:
                 average=record["average"],
                 worst_group=record["worst_group"],
                 gap=record["gap"],
-                interval={m: tuple(record["interval"][m]) for m in ("average", "worst_group", "gap")},
+                interval={name: tuple(record["interval"][name]) for name in _ACCURACIES},
                 gain=record["worst_group"] - results.evaluations["zero-shot"].worst_group,
             )
         )

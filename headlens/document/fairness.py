@@ -37,21 +37,21 @@ LIMITS = (
 )
 
 
-def fairness_sections(audit: Audited, heads: bool = True, images: int = 8, maps: int = 4) -> list[Section]:
+def fairness_sections(audit: Audited, images: int = 8, maps: int = 4) -> list[Section]:
     """Everything that `audit.fairness()` found, but the cost elsewhere and the control.
 
     Args:
         audit: with fairness results.
-        heads: whether the located heads, and what they encode, have their sections here.
         images: how many images stand at each end of a candidate's gallery; 0 for none.
         maps: how many images to draw per-token maps for; 0 for none.
     """
-    named = bool(_found(audit).candidates)
-    located = [heads_section(audit), *encoded_sections(audit, images), *_tokens_section(audit, maps)]
     found = _found(audit)
+    named = bool(found.candidates)
     return [
         _association(audit),
-        *(located if heads else []),
+        heads_section(audit),
+        *encoded_sections(audit, images),
+        *_tokens_section(audit, maps),
         *([_shares(audit)] if named else []),
         _classes(audit),
         *harm_sections(audit, found.predictions["before"], found.predictions["after"], "ablation"),

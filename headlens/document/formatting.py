@@ -28,9 +28,9 @@ def few(sizes: Mapping[str, int], what: str = "Groups") -> str:
     return f"{what} under {SMALL} images, whose accuracy says little: {shown}."
 
 
-def counted(names: Sequence[str], most: int = 6) -> str:
-    """The names where they are few, else how many there are."""
-    return ", ".join(names) if len(names) <= most else f"{len(names)} classes"
+def counted(names: Sequence[str]) -> str:
+    """The names of up to six classes, else how many there are."""
+    return ", ".join(names) if len(names) <= 6 else f"{len(names)} classes"
 
 
 def candidates(count: int) -> str:

@@ -441,7 +441,9 @@ class AuditData:
         others = self.among(logits, rows).scatter(1, true, -torch.inf).amax(dim=1)
         return (logits.gather(1, true)[:, 0] - others).detach().cpu().numpy()
 
-    def conflicting(self, named: Sequence[tuple[str, str]] | None = None) -> ConflictingGroups:
+    def conflicting(
+        self, named: Sequence[tuple[str, str]] | None = None, values: Int[np.ndarray, "image"] | None = None
+    ) -> ConflictingGroups:
         """The groups of the reference split in which attribute and class conflict.
 
         Those named; else each class's rarer values; else, where the reference split is balanced, the values on which a
@@ -449,16 +451,12 @@ class AuditData:
 
         Args:
             named: (class, value) groups.
+            values: other values of the reference images, such as inferred ones.
 
         Raises:
             LocateError: for a named group that does not exist, or where no group is classified worse than its class.
         """
-        return self.conflicting_by(self.values[self.splits.reference], named)
-
-    def conflicting_by(
-        self, values: Int[np.ndarray, "image"], named: Sequence[tuple[str, str]] | None = None
-    ) -> ConflictingGroups:
-        """The same with other values of the reference images, such as inferred ones."""
+        values = self.values[self.splits.reference] if values is None else values
         classes = np.asarray(self.question.task.classes, dtype=object)
         names = np.asarray(self.question.attribute.value_names, dtype=object)
         true, held = classes[self.labels[self.splits.reference]], names[values]

@@ -321,7 +321,7 @@ def _calibrated(evidence: Evidence, q: float | int = 0.05, minimum_share: float 
 def _contrastive_inferred(evidence: Evidence) -> Located:
     """The contrastive locator where the attribute is labelled nowhere: its values are inferred zero-shot."""
     values = nearest(evidence.store.embedding, evidence.attribute.prototypes(evidence.texts))
-    groups = evidence.data.conflicting_by(values)
+    groups = evidence.data.conflicting(values=values)
     found = evidence.named_by(contrastive_from_margins, evidence.margins[0], groups.mask)
     return replace(found, method="contrastive-inferred")
 

@@ -76,11 +76,10 @@ def script(data: AuditData, record: Record, folder: Path | None = None) -> str:
         f"task = hl.ZeroShotTask({literal(question.task.classes)}, {literal(question.task.templates)})",
         f"attribute = {literal(question.attribute)}",
     ]
-    given = {one.name: getattr(question, one.name) for one in fields(question) if one.default is not MISSING}
     changed = [
-        f"    {name}={literal(value)},"
-        for name, value in given.items()
-        if value != next(one.default for one in fields(question) if one.name == name)
+        f"    {one.name}={literal(value)},"
+        for one in fields(question)
+        if one.default is not MISSING and (value := getattr(question, one.name)) != one.default
     ]
     if changed:
         lines += ["audit = hl.Audit(", "    clip,", "    store,", "    task,", "    attribute,", *changed, ")"]

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from headlens.steps.evaluate import Evaluated
     from headlens.steps.fairness import FairnessResults
 
-_FORM = re.compile(r"^\s*(?:(?P<of>[^.<>=]+)\.)?(?P<measure>[^<>=]+?)\s*(?P<sign>>=|<=)\s*(?P<bound>[-+.\deE]+)\s*$")
+# A group's name is a measure of its own and may hold a point.
+_FORM = re.compile(
+    r"\s*(?:(?!groups\.)(?P<of>[^.<>=]+)\.)?(?P<measure>groups\..+?|[^<>=]+?)\s*(?P<sign>>=|<=)\s*(?P<bound>\S+)\s*"
+)
 _ASSOCIATION = {"cramers_v": "cramers_v", "cramers_v_corrected": "corrected", "accuracy": "accuracy"}
 _ACCURACIES = ("average", "worst_group", "gap")
 
@@ -75,10 +78,7 @@ def parse_requirement(text: str) -> Requirement:
     Raises:
         TaskError: for anything else, or a measure that does not exist.
     """
-    written = text.strip()
-    # A group's name is a measure of its own and may hold a point.
-    group = re.match(r"^(?:(?P<of>[^.<>=]+)\.)?(?P<measure>groups\..+?)\s*(?P<sign>>=|<=)\s*(?P<bound>\S+)$", written)
-    found = group or _FORM.match(written)
+    found = _FORM.fullmatch(text)
     try:
         if found is None:
             raise ValueError
