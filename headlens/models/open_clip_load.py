@@ -24,8 +24,8 @@ from headlens.errors import ModelError, ModelWarning
 from headlens.models.checkpoints import Checkpoint, read_checkpoint
 from headlens.models.clip import HookedCLIP
 from headlens.models.description import SPELLED, LoadOptions, ModelDescription, Nonlinearity, Preprocessing
+from headlens.models.families.layout import refusal
 from headlens.models.hub import hub
-from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
 from headlens.models.state_dicts import Stretched, fit, fitting_architectures
 from headlens.registry import no_model
@@ -140,6 +140,20 @@ def _call(name: str, pretrained: object, precision: str, pretrained_tag: str | N
     if options != LoadOptions():
         parts.append(f"options={options.written()}")
     return f"hl.load({', '.join(parts)})"
+
+
+def check_model_config(config: Mapping[str, Any], name: str) -> None:
+    """Refuse an architecture by open_clip's own description of it, before anything is downloaded.
+
+    Raises:
+        ModelError: for a tower that has no decomposition by heads.
+    """
+    kind = config["vision_cfg"].get("timm_model_name", "")
+    if (why := refusal(kind)) is not None:
+        raise ModelError(
+            f"{name} has no decomposition by heads: its vision tower is timm's {kind}, and {why}.",
+            "Choose a vision transformer or a ResNet of OpenAI's; docs/models.md lists them.",
+        )
 
 
 # --- where the weights are -------------------------------------------------------------------------------------------
