@@ -102,7 +102,7 @@ def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tenso
     if odd := [name for name, tensor in weights.items() if name in floating and not tensor.is_floating_point()]:
         raise ModelError(
             f"The vision tower has {str(weights[odd[0]].dtype).removeprefix('torch.')} numbers for {odd[0]}.",
-            "It was quantised: load it in float32, bfloat16 or float16.",
+            "Load it in float32, bfloat16 or float16, not quantised.",
         )
     _refuse_mixed(weights)
     hooked.load_state_dict(weights, assign=True)
