@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -19,7 +20,7 @@ from transformer_lens.hook_points import HookPoint
 
 from headlens.correct.base import Correction, load_correction
 from headlens.errors import ModelError, ModelWarning
-from headlens.fingerprint import fingerprint, weights_state
+from headlens.fingerprint import fingerprint, settings_state, weights_state
 from headlens.models import transformers_clip
 from headlens.models.activation_cache import ActivationCache
 from headlens.models.altered import difference_on_noise, evaluating, unaltered
@@ -61,6 +62,15 @@ class HookedCLIP(nn.Module):
         self.description = description
         self.open_clip_config: dict[str, Any] | None = None
         self._fingerprint: tuple[object, str] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; what a new `preprocess` does is said in the description."""
+        super().__setattr__(name, value)
+        if name == "preprocess" and "description" in self.__dict__:
+            said = Preprocessing.of(value)
+            self.description = replace(
+                self.description, preprocessing=said, preprocessing_from="the transform that was set"
+            )
 
     @classmethod
     def from_open_clip(
@@ -200,7 +210,7 @@ class HookedCLIP(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Names the vision tower's weights and settings and the preprocessing, which determine every head state."""
-        state = weights_state(self.vision)
+        state = (weights_state(self.vision), settings_state(self.vision, self.vision.cfg, self.preprocess))
         if self._fingerprint is None or self._fingerprint[0] != state:
             self._fingerprint = (state, fingerprint(self.vision, self.vision.cfg, self.preprocess))
         return self._fingerprint[1]
