@@ -1,7 +1,7 @@
 """Write docs/models.md: every architecture of open_clip, its tags, and the classes of transformers.
 
     python docs/make_models.py
-    python docs/make_models.py --full    # the table of full-size towers alone, which takes minutes and 2 GB of memory
+    python docs/make_models.py --full    # the table of full-size towers alone, which takes minutes and 12 GB of memory
 
 Each tower is built by its own library with its own settings, shrunk (two layers, a narrow residual stream, few heads, a
 small image) so that all of them fit on a small machine, and filled with random numbers, also where weights start at
@@ -24,8 +24,8 @@ from torch import nn
 import headlens as hl
 from headlens.errors import ModelError
 from headlens.models.families.conversion import original_output
-from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
+from headlens.models.open_clip_load import check_model_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from families import filled, hugging
@@ -40,8 +40,15 @@ SHRUNK: dict[str, dict[str, Any]] = {
 }
 # One tower of a family as open_clip and timm build it, without anything shrunk.
 FULL = (
-    *("ViT-B-16", "RN50", "coca_ViT-B-32", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "EVA02-B-16"),
-    *("PE-Core-B-16", "MobileCLIP-B", "ViTamin-S", "vit_base_patch14_dinov2.lvd142m", "vit_base_patch16_dinov3"),
+    *("ViT-B-16", "RN50", "coca_ViT-B-32", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "EVA01-g-14"),
+    *(
+        "EVA02-B-16",
+        "PE-Core-B-16",
+        "MobileCLIP-B",
+        "ViTamin-S",
+        "vit_base_patch14_dinov2.lvd142m",
+        "vit_base_patch16_dinov3",
+    ),
     *("CLIPVisionModelWithProjection", "SiglipVisionModel", "Siglip2VisionModel"),
 )
 TITLES = {
@@ -98,9 +105,11 @@ def _shrunk_timm(name: str, vision: dict[str, Any]) -> nn.Module:
 def measured(original: nn.Module, images: int = 2) -> tuple[hl.HookedVisionTransformer, float, float, float]:
     """The hooked tower, its relative distance to the original in float32 and float64, and the residue in float64."""
     numbers = []
+    vision = None
     for dtype in (torch.float32, torch.float64):
+        del vision  # with the narrower numbers that it shares with the original
         original = original.to(dtype)
-        vision = hl.HookedVisionTransformer.from_open_clip(original)
+        vision = hl.HookedVisionTransformer.from_open_clip(original, copy=False)
         shape = (images, 3, *vision.cfg.image_size)
         pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
         expected, got = original_output(original, pixels), vision(pixels)

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 
 _SIMPLE = (bool, int, float, str, bytes, type(None))
+_MODULE = nn.Module().__dict__.keys()
+_DECIDING = ("eps", "kernel_size", "stride", "padding", "padding_mode", "dilation", "groups", "approximate")
 
 
 def fingerprint(module: nn.Module, settings: object, preprocess: object) -> str:
@@ -38,9 +40,15 @@ def fingerprint(module: nn.Module, settings: object, preprocess: object) -> str:
         digest.update(f"{name} {list(tensor.shape)}\n".encode())
         values = tensor.detach().to("cpu", torch.float32).contiguous()
         digest.update(memoryview(values.numpy()).cast("B") if values.numel() else b"")
-    digest.update(_without_addresses(repr(preprocess)).encode())
-    rest = json.dumps([_settings(settings), _inside(preprocess)], sort_keys=True, default=str)
+    shown, rest = settings_state(module, settings, preprocess)
+    digest.update(shown.encode())
     return f"{digest.hexdigest()[:16]}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
+
+
+def settings_state(module: nn.Module, settings: object, preprocess: object) -> tuple[str, str]:
+    """What a fingerprint has besides weights: the preprocessing as its `repr` shows it; settings, and what it hides."""
+    said = [_settings(settings), _inside(preprocess), *_stem(module)]
+    return _without_addresses(repr(preprocess)), json.dumps(said, sort_keys=True, default=str)
 
 
 def same_model(one: str, other: str) -> bool:
@@ -69,6 +77,14 @@ def _settings(settings: Any) -> dict[str, object]:
     }
 
 
+def _stem(module: nn.Module) -> list[object]:
+    """What decides the numbers of a tower's own convolutions, layer by layer; nothing for a tower without them."""
+    if (stem := getattr(module, "stem", None)) is None:
+        return []
+    layers = stem.named_modules()
+    return [[[name, type(one).__name__, {key: getattr(one, key, None) for key in _DECIDING}] for name, one in layers]]
+
+
 def _without_addresses(text: str) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
@@ -95,5 +111,8 @@ def _inside(value: Any, depth: int = 4) -> object:
     if inspect.ismethod(value):
         return [value.__func__.__qualname__, _inside(value.__self__, depth - 1)]
     if type(value).__repr__ is not object.__repr__:
-        return _without_addresses(repr(value))
+        shown = _without_addresses(repr(value))
+        numbers = {k: v for k, v in getattr(value, "__dict__", {}).items() if v and isinstance(v, int | float)}
+        silent = {k: v for k, v in numbers.items() if k not in _MODULE and str(v) not in shown}
+        return [shown, silent] if silent else shown
     return [type(value).__qualname__, _inside(getattr(value, "__dict__", {}), depth - 1)]

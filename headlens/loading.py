@@ -79,12 +79,23 @@ def load(
 
 
 def _path(what: str, value: str | os.PathLike[str]) -> str:
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
+    if not isinstance(value, str | os.PathLike) or os.fspath(value).strip() in ("", *SCHEMES):
         raise ModelError(
             f"{what} is {value!r}, not a name or a path.",
             'Pass an architecture and its weights, hl.load("ViT-B-16", "openai"), a name, a folder or a file.',
         )
-    return str(Path(value).expanduser()) if os.fspath(value).startswith("~") else os.fspath(value)
+    path = os.fspath(value)
+    if "://" in path:
+        raise ModelError(
+            f"{path} is an address, not a name or a path.",
+            "Fetch the file and pass its path; a model of the hub is loaded by its name, hl.load('some/model').",
+        )
+    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    if (link := Path(path)).is_symlink() and not link.exists():
+        raise ModelError(
+            f"{path} is a link to {link.readlink()}, where nothing is.", "Fetch the file that it points to."
+        )
+    return path
 
 
 def _is_of_transformers(name: str, pretrained: object) -> bool:
@@ -128,7 +139,7 @@ def _load_testbed(name: str) -> HookedCLIP:
 def _check_device(device: str | torch.device) -> None:
     """Before anything is fetched or read: a device that torch cannot put a number on is not here."""
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # on "meta" there are no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ModelError(

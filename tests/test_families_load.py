@@ -5,7 +5,7 @@ import torch
 from clip_configs import architectures, changed
 
 import headlens as hl
-from headlens.errors import CorrectionError, ModelError
+from headlens.errors import CorrectionError, ModelError, ModelWarning
 from headlens.models.open_clip_import import open_clip
 
 # The smallest towers that timm has, of which one is read through an attention pool and has a register.
@@ -45,11 +45,31 @@ def test_a_model_is_loaded_checked_saved_and_loaded_again(name, tmp_path):
         assert clip.logit_bias == -3.0
         chances = clip.probabilities(first, clip.encode_text(["a cat", "a dog"]))
         assert not torch.allclose(chances.sum(1), torch.ones(2))  # a sigmoid of each text, no distribution over them
+    half = hl.load(name, "random", precision="bf16")
+    difference = (half.encode_image(images).float() - first).norm() / first.norm()
+    assert half.dtype == torch.bfloat16 and difference < 0.03
     clip.save(tmp_path / "folder")
     torch.testing.assert_close(hl.load(str(tmp_path / "folder")).encode_image(images), first)
     theirs = open_clip().create_model(f"local-dir:{tmp_path / 'folder'}").eval()
     with torch.no_grad():
         torch.testing.assert_close(theirs.encode_image(images, normalize=False), first)
+
+
+@torch.no_grad()
+def test_positions_are_stretched_to_a_size_that_was_chosen(name, tmp_path):
+    clip = hl.load(name, "random")
+    folder = clip.save(tmp_path / "folder")
+    with pytest.warns(ModelWarning, match="position embeddings of .* were stretched"):
+        other = hl.load(str(folder), options=hl.LoadOptions(image_size=96))
+    with pytest.warns(ModelWarning):
+        from_file = hl.load(name, folder / "open_clip_model.safetensors", options=hl.LoadOptions(image_size=96))
+    assert other.vision.cfg.image_size == (96, 96)
+    assert torch.equal(other.vision.W_pos, from_file.vision.W_pos)
+    prefix, grid, before = other.vision.cfg.n_prefix, other.vision.cfg.grid, clip.vision.cfg.grid
+    assert torch.equal(other.vision.W_pos[:prefix], clip.vision.W_pos[:prefix])
+    image = clip.vision.W_pos[prefix:].T.unflatten(1, before)[None]
+    image = torch.nn.functional.interpolate(image, grid, mode="bicubic", antialias=True)
+    torch.testing.assert_close(other.vision.W_pos[prefix:], image[0].flatten(1).T)
 
 
 def test_an_object_of_another_family_is_not_described_by_open_clips_configuration(tmp_path):

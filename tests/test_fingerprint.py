@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from families import tower
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -47,6 +48,29 @@ def test_settings_that_weights_do_not_show_are_part_of_it(settings):
     assert first != second and not same_model(first, second)
     assert first.partition("-")[0] == second.partition("-")[0]  # their weights are the same
     assert re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{8}", first)
+
+
+STEMS = {
+    "eps of a norm": lambda stem: setattr(stem.bn1, "eps", 0.1),
+    "stride": lambda stem: setattr(stem.conv2, "stride", (2, 2)),
+    "nonlinearity": lambda stem: setattr(stem, "act1", nn.GELU()),
+}
+
+
+@pytest.mark.parametrize("change", STEMS.values(), ids=STEMS.keys())
+def test_settings_of_a_stem_that_is_kept_whole_are_part_of_it(change):
+    hooked = HookedVisionTransformer.from_open_clip(tower("ResNet"))
+    first, same = (fingerprint(one, one.cfg, "steps") for one in (hooked, copy.deepcopy(hooked)))
+    change(hooked.stem)
+    second = fingerprint(hooked, hooked.cfg, "steps")
+    assert first == same != second and first.partition("-")[0] == second.partition("-")[0]
+
+
+def test_what_a_step_of_open_clip_does_not_show_is_part_of_it():
+    transforms = [open_clip().image_transform(12, False, resize_mode="longest", fill_color=c) for c in (0, 0, 128)]
+    module = nn.Linear(2, 3)
+    first, same, other = (fingerprint(module, None, one) for one in transforms)
+    assert first == same != other
 
 
 def test_its_first_part_is_what_early_versions_wrote():

@@ -124,6 +124,7 @@ FORMATS = {
         path,
     ),
     "old buffers": lambda w, path: torch.save(w | {"attn_mask": torch.zeros(11, 11)}, path),
+    "averaged by torch": lambda w, path: torch.save(prefixed(w, "module.") | {"n_averaged": torch.tensor(3)}, path),
     "sparse": lambda w, path: torch.save(w | {n: t.to_sparse() for n, t in w.items() if n == "visual.proj"}, path),
     "a scale in a list": lambda w, path: torch.save(w | {"logit_scale": w["logit_scale"][None]}, path),
     "pruned": lambda w, path: torch.save(
@@ -373,6 +374,12 @@ def _zip(weights, path):
         archive.writestr("model.pt", b"1234")
 
 
+def _exported(weights, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("archive_format", "models/model.json", "data/weights/weight_0"):
+            archive.writestr(f"w/{name}", b"1234")
+
+
 def _broken_compression(weights, path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("m/data.pkl", bytes(range(256)) * 40)
@@ -416,11 +423,12 @@ DAMAGED = {
         "no weights.*its entries are epoch, args",
     ),
     "another model": (lambda w, p: save_file({"bert.x": torch.zeros(2)}, p), "none of its 1 tensors.*bert.x"),
-    "two models": (lambda w, p: torch.save({"model": w, "ema": w}, p), "several models: 'model', 'ema'"),
-    "two prefixes": (
-        lambda w, p: torch.save(prefixed(w, "student.") | prefixed(w, "teacher."), p),
-        "several models, under 'student.', 'teacher.'",
+    "tensors without numbers": (
+        lambda w, p: torch.save({n: t.to("meta") for n, t in w.items()}, p),
+        "tensors without numbers.*meta.*positional_embedding",
     ),
+    "an empty table": (lambda w, p: torch.save({}, p), "no weights.*it is empty"),
+    "an exported program": (_exported, "a program that torch.export wrote.*torch.export.load"),
     "unmerged LoRA": (
         lambda w, p: torch.save(
             prefixed(w, "base_model.model.") | {"base_model.model.visual.x.lora_A.w": torch.ones(1)}, p
@@ -476,7 +484,7 @@ def test_an_archive_of_numpy_arrays_is_named(weights, tmp_path):
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(ModelError, match=r"is a folder, not a checkpoint file.*w\.safetensors"):
+    with pytest.raises(ModelError, match=r"neither .* nor config\.json.*w\.safetensors"):
         hl.load(NAME, tmp_path)
     with pytest.raises(ModelError, match="no tag and no file"):
         hl.load(NAME, tmp_path / "none.pt")
@@ -504,11 +512,33 @@ def test_more_than_data_is_refused_by_name_and_the_remedy_works_to_the_letter(mo
         "a path": "pathlib",
     }
     assert next(n for key, n in named.items() if FOREIGN[key] is save) in caught.value.problem
-    code = caught.value.remedy.split(": ", 1)[1]
+    _followed(caught.value.remedy, tmp_path)
+    assert same(hl.load(NAME, tmp_path / "weights.pt"), model)
+
+
+def _followed(remedy, folder):
+    """Do what a remedy says, to the letter, in a Python of its own."""
+    code = remedy.split(": ", 1)[1]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+SEVERAL = {
+    "tables": lambda w, o, p: torch.save({"model": w, "ema": o, "loss": np.float64(1)}, p),
+    "prefixes": lambda w, o, p: save_file(prefixed(w, "student.") | prefixed(o, "teacher."), p),
+    "prefixes in a table": lambda w, o, p: torch.save({"state_dict": prefixed(w, "net.") | prefixed(o, "net_ema.")}, p),
+}
+
+
+@pytest.mark.parametrize("save", SEVERAL.values(), ids=SEVERAL.keys())
+def test_of_several_models_the_one_that_is_named_is_written_by_the_remedy(model, weights, tmp_path, save):
+    other = {name: tensor + 1 for name, tensor in weights.items()}
+    save(weights, other, tmp_path / "both.pt")
+    with pytest.raises(ModelError, match=r"several models: '.*', '") as caught:
+        hl.load(NAME, tmp_path / "both.pt")
+    _followed(caught.value.remedy, tmp_path)
     assert same(hl.load(NAME, tmp_path / "weights.pt"), model)
 
 

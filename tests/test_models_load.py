@@ -255,6 +255,12 @@ def test_the_call_of_a_description_repeats_the_load(record, file, pixels):
         ({"interpolation": "nearest"}, "no interpolation 'nearest'"),
         ({"mean": (0.5, 0.5)}, r"mean=\(0\.5, 0\.5\)"),
         ({"std": 0.0}, "std=0.0"),
+        ({"mean": "0.5"}, "mean='0.5'"),
+        ({"std": float("nan")}, "std=nan"),
+        ({"image_size": 0}, "image_size=0 is not a positive"),
+        ({"image_size": "224"}, "image_size='224'"),
+        ({"image_size": (224, 0)}, r"image_size=\(224, 0\)"),
+        ({"context_length": 7.5}, "context_length=7.5"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(without_shape_checks, given, what):
@@ -336,6 +342,13 @@ def test_positions_are_stretched_only_where_that_was_chosen_and_it_is_said(file,
     assert "stretched" in clip.description.positions + clip.description.context
 
 
+def test_a_size_below_a_patch_and_options_of_another_kind_are_refused(without_shape_checks, file):
+    with pytest.raises(ModelError, match="image_size=3 is less than a patch of 4 pixels"):
+        hl.load("headlens-test", file, options=hl.LoadOptions(image_size=3))
+    with pytest.raises(ModelError, match="not a LoadOptions"):
+        hl.load("headlens-test", file, options={"mean": 0.5})
+
+
 def test_another_size_can_be_chosen(file):
     with pytest.warns(ModelWarning, match="stretched"):
         clip = hl.load("headlens-test", file, options=hl.LoadOptions(image_size=20, context_length=7))
@@ -376,8 +389,59 @@ def test_a_folder_is_loaded_with_and_without_its_scheme(tiny, weights, pixels, t
     with pytest.raises(ModelError, match="cannot be loaded"):
         hl.load(str(folder))
     (folder / "open_clip_config.json").unlink()
-    with pytest.raises(ModelError, match=r"no open_clip_config\.json"):
+    with pytest.raises(ModelError, match="own is an empty folder"):
         hl.load(str(folder))
+    with pytest.raises(ModelError, match="There is no folder /nowhere"):
+        hl.load("local-dir:/nowhere")
+
+
+def _cache(folder, weights):
+    inside = folder / "models--some--model" / "snapshots" / "0a1b"
+    inside.mkdir(parents=True)
+    _folder(inside, weights)
+
+
+def _with(**files):
+    return lambda folder, weights: [(folder / n.replace("_json", ".json")).write_text(t) for n, t in files.items()]
+
+
+FOLDERS = {
+    "a hub's cache of one model": (_cache, "models--some--model", r"further inside.*hl\.load\('.*/snapshots/0a1b'\)"),
+    "a hub's whole cache": (_cache, "", r"further inside.*hl\.load\('.*/snapshots/0a1b'\)"),
+    "a run": (lambda folder, weights: _folder(folder / "best", weights), "", r"hl\.load\('.*/best'\)"),
+    "weights alone": (
+        lambda folder, weights: save_file(weights, folder / "epoch_3.safetensors"),
+        "",
+        r"pretrained='.*epoch_3\.safetensors'\)",
+    ),
+    "an adapter": (_with(adapter_config_json="{}"), "", "adapter of peft alone.*merge_and_unload"),
+    "an unpacked file": (_with(**{"data.pkl": "", "version": "3"}), "", "unpacked into a folder"),
+    "another model of transformers": (_with(config_json='{"model_type": "vit"}'), "", "is a vit of transformers"),
+    "a broken configuration": (_with(config_json="{"), "", "cannot be loaded by transformers.*Fetch the whole"),
+    "something else": (_with(notes_json="{}"), "", r"neither open_clip_config\.json nor config\.json"),
+}
+
+
+@pytest.mark.parametrize(("make", "inside", "what"), FOLDERS.values(), ids=FOLDERS.keys())
+def test_a_folder_that_is_no_model_is_named_for_what_it_is(weights, tmp_path, make, inside, what):
+    make(tmp_path, weights)
+    with pytest.raises(ModelError, match=what):
+        hl.load(str(tmp_path / inside))
+    if make in (_cache, FOLDERS["a run"][0]):
+        with pytest.raises(ModelError, match=what):
+            hl.load("headlens-test", tmp_path / inside)
+
+
+def test_addresses_and_links_to_nothing_are_named(tmp_path):
+    (tmp_path / "link.pt").symlink_to(tmp_path / "blob")
+    for name, pretrained, what in (
+        ("https://some.where/model.pt", None, "is an address"),
+        ("headlens-test", "https://some.where/model.pt", "is an address"),
+        ("headlens-test", tmp_path / "link.pt", "link to .*blob, where nothing is"),
+        ("hf-hub:", None, "not a name or a path"),
+    ):
+        with pytest.raises(ModelError, match=what):
+            hl.load(name, pretrained)
 
 
 def test_what_a_folder_leaves_open_is_said(weights, tmp_path):
@@ -395,7 +459,7 @@ def test_a_folder_named_like_a_model_does_not_stand_for_it(monkeypatch, weights,
     with pytest.raises(ModelError, match="architecture without weights"):
         hl.load("headlens-test")
     assert hl.load("testbed").name == "testbed"
-    with pytest.raises(ModelError, match=r"no open_clip_config\.json"):
+    with pytest.raises(ModelError, match="is an empty folder"):
         hl.load("./testbed")
     _folder(tmp_path / "headlens-test", weights, mean=HALF, std=HALF)
     assert hl.load("headlens-test").name == "local-dir:headlens-test"
@@ -406,11 +470,11 @@ def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ModelError, match="ViT-B16") as caught:
         hl.load("ViT-B16", pretrained="openai")
     assert "ViT-B-16" in caught.value.remedy
-    with pytest.raises(ModelError, match="folder or checkpoint file"):
+    with pytest.raises(ModelError, match=r"folder or checkpoint file 'no/such/file\.safetensors'"):
         hl.load("no/such/file.safetensors")
 
 
-@pytest.mark.parametrize("device", ["cuda:97", "gpu"])
+@pytest.mark.parametrize("device", ["cuda:97", "gpu", "meta"])
 def test_a_device_that_is_not_here_is_named_before_anything_is_read(device):
     with pytest.raises(ModelError, match=f"no device '{device}'") as caught:
         hl.load("no/such/file.safetensors", device=device)

@@ -9,8 +9,8 @@ from tower_factory import random_images, random_tower
 
 from headlens.errors import ModelError
 from headlens.models import HookedVisionTransformer, parity, rebuild_open_clip, to_open_clip
-from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
+from headlens.models.open_clip_load import check_model_config
 
 T = open_clip().transformer
 
@@ -48,12 +48,12 @@ def test_a_setting_that_is_accepted_is_also_computed(settings):
 
 
 REFUSED = {
-    "qk_norm": {"qk_norm": True},
-    "scaled_cosine_attn": {"scaled_cosine_attn": True},
-    "scale_heads": {"scale_heads": True},
-    "scale_attn_inner": {"scale_attn_inner": True},
-    "scale_attn in": {"scale_attn": True},
-    "scale_fc": {"scale_fc": True},
+    r"attn\.ln_q": {"qk_norm": True},
+    r"attn\.logit_scale": {"scaled_cosine_attn": True},
+    r"attn\.head_scale": {"scale_heads": True},
+    r"attn\.ln_inner": {"scale_attn_inner": True},
+    r"0\.ln_attn": {"scale_attn": True},
+    r"mlp\.ln": {"scale_fc": True},
     "attentional_pool='parallel'": {"attentional_pool": "parallel", "attn_pooler_heads": 1},
     "pool_type 'none'": {"pool_type": "none"},
     "SiLU": {"act_layer": nn.SiLU},
@@ -84,6 +84,19 @@ def _without_projection(tower):
     tower.proj = None
 
 
+def _with_a_layer_as_projection(tower):
+    tower._parameters.pop("proj")
+    tower.proj = nn.Linear(35, 11, bias=False)
+
+
+def _with_another_mlp(tower):
+    tower.transformer.resblocks[0].mlp = nn.Sequential(nn.Linear(35, 52), nn.GELU(), nn.Linear(52, 35))
+
+
+def _with_groups(tower):
+    tower.conv1 = nn.Conv2d(3, 36, 3, groups=3, bias=False)
+
+
 def _with_another_block(tower):
     tower.transformer.resblocks[2] = nn.Identity()
 
@@ -102,10 +115,13 @@ def _with_another_linear(tower):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (_without_projection, "without its projection"),
+        (_without_projection, "no projection"),
+        (_with_a_layer_as_projection, "Linear as projection"),
         (_with_another_block, r"Identity at transformer\.resblocks\.2"),
-        (_with_mixed_nonlinearities, "nonlinearities that differ"),
-        (_with_another_linear, r"Quantized as transformer\.resblocks\.0\.mlp\.c_fc"),
+        (_with_mixed_nonlinearities, r"GELU at transformer\.resblocks\.1\.mlp\.gelu, where QuickGELU belongs"),
+        (_with_another_linear, r"Quantized at transformer\.resblocks\.0\.mlp\.c_fc"),
+        (_with_another_mlp, "'Sequential' object has no attribute 'c_fc'"),
+        (_with_groups, "embed_dim must be divisible"),
     ],
 )
 def test_an_altered_tower_is_refused_by_name(edit, message):

@@ -104,8 +104,15 @@ def test_what_open_clip_could_not_rebuild_is_refused_by_name(tmp_path):
         clip.save(tmp_path / "tokenizer")
     model = randomize(open_clip().CLIP(**CONFIG), seed=3)
     clip = hl.HookedCLIP.from_open_clip(model, lambda image: image, open_clip().SimpleTokenizer(context_length=11))
-    with pytest.raises(ModelError, match="preprocessing of open_clip model"):
+    with pytest.raises(ModelError, match="preprocessing of open_clip model") as caught:
         clip.save(tmp_path / "preprocess")
+    before, call = clip.fingerprint, caught.value.remedy.split(": ", 1)[1].rstrip(".")
+    for old, new in (("size,", "12,"), ("mean=…", "mean=(0.5, 0.4, 0.3)"), ("std=…", "std=(0.2, 0.2, 0.2)")):
+        call = call.replace(old, new)
+    exec(call, {"clip": clip, "open_clip": open_clip()})
+    assert clip.fingerprint != before and clip.description.preprocessing.mean == (0.5, 0.4, 0.3)
+    again = hl.load(str(clip.save(tmp_path / "preprocess")))
+    assert torch.equal(again.preprocess(PICTURE), clip.preprocess(PICTURE))
 
 
 def test_a_folder_with_other_files_is_left_alone_and_an_own_one_is_written_again(tmp_path):

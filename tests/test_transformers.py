@@ -1,5 +1,6 @@
 """CLIP, SigLIP and SigLIP 2 of transformers as whole models: objects, folders and names."""
 
+import threading
 import warnings
 
 import families
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import headlens as hl
 from headlens.errors import ModelError
+from headlens.models import hub as hub_module
 
 WORDS = ["[PAD]", "[UNK]", "a", "photo", "of", "cat", "dog", "bird", "on", "land", "water"]
 END = 98
@@ -83,9 +85,10 @@ def test_an_object_embeds_as_transformers_does(kind):
     assert clip.description.preprocessing.mean == (0.5, 0.4, 0.3)
     assert hl.models.parity(clip, original=model).passed
     other = hl.HookedCLIP.from_transformers(model, processor)
-    assert clip.fingerprint == other.fingerprint
-    other.preprocess.processor.image_mean = [0.1, 0.1, 0.1]
-    assert clip.fingerprint != hl.HookedCLIP.from_transformers(model, other.preprocess.processor).fingerprint
+    first = clip.fingerprint
+    assert first == other.fingerprint
+    processor.image_processor.image_mean = [0.1, 0.1, 0.1]  # which both share
+    assert first != clip.fingerprint == other.fingerprint
 
 
 def test_a_folder_is_loaded_by_transformers(kind, tmp_path):
@@ -137,8 +140,11 @@ def test_what_cannot_be_loaded_names_the_local_way(tmp_path):
         hl.HookedCLIP.from_transformers(families.filled(families.hugging("CLIP")), tokenizer())
 
 
-@pytest.mark.parametrize("name", ["someone/some-clip", "hf-hub:someone/some-clip"])
-def test_a_hub_that_cannot_be_reached_is_asked_once(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "pretrained"),
+    [("someone/some-clip", None), ("hf-hub:someone/some-clip", None), ("roberta-ViT-B-32", "random")],
+)
+def test_a_hub_that_cannot_be_reached_is_asked_once(name, pretrained, monkeypatch):
     """Its client would wait and try each file six times: half a minute and more."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
@@ -147,9 +153,21 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(name, monkeypatch):
         raise AssertionError(f"waited for {seconds} s")
 
     monkeypatch.setattr("time.sleep", wait)
-    with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*Without a network"):
-        hl.load(name)
+    with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*") as caught:
+        hl.load(name, pretrained)
+    assert ("Without a network" if pretrained is None else "roberta-base of the hub") in caught.value.remedy
     assert constants.HF_HUB_OFFLINE is False
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
+    """Neither the look-up of its name nor one address after the other has a limit in its client."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_module, "_PATIENCE", 0.05)
+    answered = threading.Event()
+    monkeypatch.setattr(hub_module, "get_session", answered.wait)
+    with pytest.raises(ModelError, match=r"no answer within 0\.05 seconds"):
+        hl.load("hf-hub:someone/some-clip")
+    answered.set()
 
 
 def test_towers_that_were_altered_are_refused():

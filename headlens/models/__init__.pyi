@@ -1,10 +1,10 @@
+from .checkpoints import tensors_of
 from .clip import HookedCLIP
 from .config import VisionConfig
 from .corrected import CorrectedCLIP
 from .description import LoadOptions, ModelDescription, Preprocessing
 from .families.open_clip_vit import rebuild_open_clip, to_open_clip
 from .parity_report import ParityReport, parity
-from .state_dicts import tensors_of
 from .vision_transformer import HookedVisionTransformer
 
 __all__ = [

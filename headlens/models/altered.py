@@ -6,15 +6,17 @@ another stride, an adapter inside a block) would be lost without a word. Steps:
 1. `unaltered` takes off wrappers (DataParallel, torch.compile) and merges what computes a weight from others (LoRA,
    parametrisations, pruning, weight norm) into it, on a copy, which is then compared with the original on noise.
 2. The same refuses hooks and methods that are not the library's own.
-3. `refuse_differences` compares a tower, module by module, with a new one of the same settings.
+3. `first_difference` compares a tower, module by module, with a new one of the same settings.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import math
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,41 +72,41 @@ def unaltered(model: Any) -> Any:
     return model
 
 
-def refuse_differences(module: nn.Module, reference: nn.Module, same: Collection[frozenset[type]] = ()) -> None:
-    """Compare a tower with a new one of its settings: the classes of modules, their tensors, numbers and flags.
+def first_difference(module: nn.Module, reference: nn.Module, same: Collection[frozenset[type]] = ()) -> str | None:
+    """What a model has that a new one of its settings has not: the classes of modules, tensors, numbers and flags.
+
+    A bias that is missing is no difference: it equals zeros.
 
     Args:
-        module: the tower.
+        module: the model.
         reference: what its library builds for the same settings; its weights may be on "meta".
         same: sets of classes that compute the same.
 
-    Raises:
-        ModelError: naming the first difference. A bias that is missing is none: it equals zeros.
+    Returns:
+        A clause, "a further module head (Linear)"; None where there is no difference.
     """
     # A block that serves twice counts twice.
     theirs, ours = (dict(one.named_modules(remove_duplicate=False)) for one in (reference, module))
     for name, one in ours.items():
         if name not in theirs:
-            raise _altered(f"has a further module {name} ({_class(one)})")
-        other = theirs[name]
+            return f"a further module {name} ({_class(one)})"
+        other, at = theirs[name], f"at {name}" if name else "of its own"
         if type(one) is not type(other) and not any({type(one), type(other)} <= kinds for kinds in same):
-            raise _altered(f"has a {_class(one)} as {name or 'the tower'}, where a {_class(other)} belongs")
+            return f"{_class(one)} {at}, where {_class(other)} belongs"
         for key in sorted(one._parameters.keys() | one._buffers.keys()):
             tensor, belongs = getattr(one, key), getattr(other, key, None)
             where = f"{name}.{key}".lstrip(".")
             if tensor is None:
                 continue
             if belongs is None:
-                raise _altered(f"has a further tensor {where}")
+                return f"a further tensor {where}"
             if tensor.shape != belongs.shape:
-                raise _altered(f"has {list(tensor.shape)} as shape of {where}, where {list(belongs.shape)} belongs")
+                return f"{list(tensor.shape)} as shape of {where}, where {list(belongs.shape)} belongs"
         mine, own = _plain_values(one), _plain_values(other)
         for key in sorted(mine.keys() & own.keys()):
             if mine[key] != own[key]:
-                raise _altered(f"has {key}={mine[key]!r} at {name or 'the tower'}, where {own[key]!r} belongs")
-    for name in theirs:
-        if name not in ours:
-            raise _altered(f"has no module {name}")
+                return f"{key}={mine[key]!r} {at}, where {own[key]!r} belongs"
+    return next((f"no module {name}" for name in theirs if name not in ours), None)
 
 
 def _plain_values(module: nn.Module) -> dict[str, Any]:
@@ -114,13 +116,6 @@ def _plain_values(module: nn.Module) -> dict[str, Any]:
         for key, value in vars(module).items()
         if isinstance(value, kinds) and not key.startswith("__") and key not in _HARMLESS
     }
-
-
-def _altered(what: str) -> ModelError:
-    return ModelError(
-        f"The vision tower was altered: it {what}.",
-        "Undo the change, or fold it into the weights; headlens converts towers as their library builds them.",
-    )
 
 
 def _class(module: object) -> str:
@@ -225,24 +220,48 @@ def _without_lora(layer: Any, name: str, parent: nn.Module) -> nn.Module:
     )
 
 
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Where modules are in evaluation mode; behind it, in the mode that they were in."""
+    before = [one.training for one in modules]
+    for one in modules:
+        one.eval()
+    try:
+        yield
+    finally:
+        for one, mode in zip(modules, before, strict=True):
+            one.train(mode)
+
+
 @torch.no_grad()
+def difference_on_noise(
+    run: Callable[[Tensor], Any], original: Callable[[Tensor], Any], size: tuple[int, int], like: Tensor
+) -> float:
+    """‖f − g‖ / ‖g‖ for the embeddings f and g that two towers give one image of noise; infinite for other shapes.
+
+    Args:
+        run: gives f, alone or first of several outputs.
+        original: gives g.
+        size: height and width of the image.
+        like: a tensor of its type and on its device.
+    """
+    noise = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+    outputs = [one(noise) for one in (run, original)]
+    f, g = (one[0].double() if isinstance(one, tuple) else one.double() for one in outputs)
+    return float((f - g).norm() / g.norm()) if f.shape == g.shape else math.inf
+
+
 def _check_merged(original: nn.Module, merged: nn.Module) -> None:
     """Refuse a merge after which the vision tower computes something else."""
     before, after = (_without_wrapper(getattr(one, "visual", one)) for one in (original, merged))
     size, weight = getattr(after, "image_size", None), next(after.parameters(), None)
     if size is None or weight is None or type(weight.data) is not Tensor:
         return
-    height, width = (size, size) if isinstance(size, int) else size
-    noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(weight)
-    was_training = before.training
-    outputs = [one.eval()(noise) for one in (before, after)]
-    before.train(was_training)
-    first, second = ((one[0] if isinstance(one, tuple) else one).double() for one in outputs)
-    limit = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
-    if (first - second).norm() > limit * first.norm():
+    with evaluating(before, after):
+        difference = difference_on_noise(after, before, (size, size) if isinstance(size, int) else size, weight)
+    if not difference <= (1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2):
         raise ModelError(
-            "Merging the adapters and parametrisations of the model changes what it computes "
-            f"(by {float((first - second).norm() / first.norm()):.1e}).",
+            f"Merging the adapters and parametrisations of the model changes what it computes (by {difference:.1e}).",
             "Merge them with the library that made them, and pass the merged model.",
         )
 

@@ -38,7 +38,7 @@ class AttentionPool(nn.Module):
 
     def first_query(self) -> Float[Tensor, "1 1 d_query"]:
         """The query that reaches the embedding, before its projection."""
-        query = self.query[None, :1]
+        query = self.query[None, :1].to(self.attn.W_Q.dtype)
         return query if self.ln_query is None else self.ln_query(query)
 
     def behind(

@@ -6,6 +6,7 @@ Files are recognised by their content, not by their suffix. PyTorch's own reader
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 import zipfile
@@ -19,10 +20,12 @@ import torch
 from headlens.cells import other_kind
 from headlens.errors import ModelError
 from headlens.models.description import Nonlinearity
-from headlens.models.state_dicts import Weights, read_weights
+from headlens.models.state_dicts import LOADED, Weights, one_table, read_weights, tables
 from headlens.models.torchscript import BROKEN_ZIP, read_torchscript
 
 _AGAIN = "Fetch it again."
+_CONFIGURATIONS = ("open_clip_config.json", "config.json")
+_INSIDE = ("*", "*/*", "*/snapshots/*")  # where models are in a run's folders and in a hub's cache
 # What files of other kinds begin with, beside those of `other_kind`: what they are, and the line that helps.
 _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89hdf", "an HDF5 file, as Keras and TensorFlow write", "Fetch the PyTorch weights of the model."),
@@ -62,40 +65,89 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ModelError: for a file that is missing, damaged, incomplete or of another kind, or that could be read only by
             executing what is in it.
     """
-    nonlinearity: tuple[Nonlinearity, str] | None = None
-    if not path.is_file():
-        _explain_missing(path)
-    with path.open("rb") as file:
-        head = file.read(512)
-    kind = _kind(path, head)
-    if kind == "safetensors":
-        content: Any = _safetensors(path)
-    elif kind == "index":
-        content = _parts(path)
-    elif kind == "TorchScript":
-        content, classes = read_torchscript(path)
-        said = f"the program in {path.name}"
-        if any(name.endswith("QuickGELU") for name in classes):
-            nonlinearity = ("quick_gelu", said)
-        elif any(name.endswith(".GELU") for name in classes):
-            nonlinearity = ("gelu", said)
-    else:
-        content = _torch(path, zipped=kind == "zip")
+    content, nonlinearity = _content(path)
     weights = read_weights(content, str(path))
     stated, preprocessing = _said_beside(path, weights)
     return Checkpoint(path, weights, nonlinearity or stated, preprocessing)
 
 
-def _explain_missing(path: Path) -> NoReturn:
+def tensors_of(checkpoint: Any, within: str = "") -> dict[str, torch.Tensor]:
+    """The weights of one model inside a checkpoint, to be written to a file of their own.
+
+    Args:
+        checkpoint: a file, which is read as data; a model; or what was loaded from a file that holds more than data,
+            and whose source you trust: `torch.load("run.pt", map_location="cpu", weights_only=False)`.
+        within: the table ("state_dict_ema") or the beginning of the names ("student.") that is meant, where there are
+            several models.
+
+    Raises:
+        ModelError: for a checkpoint without the weights of a model, or with those of several.
+    """
+    origin = LOADED
+    if isinstance(checkpoint, str | os.PathLike):
+        origin = os.fspath(checkpoint)
+        checkpoint = _content(Path(checkpoint))[0]
+    elif isinstance(checkpoint, torch.nn.Module):
+        checkpoint = checkpoint.state_dict()
+    if within:
+        found = dict(tables(checkpoint))
+        flat = {name: tensor for table in found.values() for name, tensor in table.items() if name.startswith(within)}
+        checkpoint = found.get(within, flat)
+    return one_table(checkpoint, origin)
+
+
+def _content(path: Path) -> tuple[Any, tuple[Nonlinearity, str] | None]:
+    """What a file holds, and the nonlinearity that a program in it has."""
     if path.is_dir():
-        inside = sorted(one.name for one in path.iterdir() if one.suffix in (".safetensors", ".pt", ".pth", ".bin"))
-        raise ModelError(
-            f"{path} is a folder, not a checkpoint file.",
-            f"Name the file in it: {', '.join(inside[:5])}."
-            if inside
-            else "A folder with open_clip_config.json or config.json is loaded by its name alone: hl.load(folder).",
-        )
-    raise ModelError(f"There is no file {path}.", "Check the path.")
+        explain_folder(path)
+    if not path.is_file():
+        raise ModelError(f"There is no file {path}.", "Check the path.")
+    with path.open("rb") as file:
+        kind = _kind(path, file.read(512))
+    if kind == "safetensors":
+        return _safetensors(path), None
+    if kind == "index":
+        return _parts(path), None
+    if kind != "TorchScript":
+        return _torch(path, zipped=kind == "zip"), None
+    content, classes = read_torchscript(path)
+    said = f"the program in {path.name}"
+    if any(name.endswith("QuickGELU") for name in classes):
+        return content, ("quick_gelu", said)
+    return content, ("gelu", said) if any(name.endswith(".GELU") for name in classes) else None
+
+
+def explain_folder(folder: Path) -> NoReturn:
+    """Name a folder that is no model by itself for what it is.
+
+    Raises:
+        ModelError: always.
+    """
+    names = sorted(one.name for one in folder.iterdir())
+    weights = [one for one in names if Path(one).suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")]
+    places = [folder, *(place for pattern in _INSIDE for place in sorted(folder.glob(pattern)))]
+    models = [str(one) for one in places if any((one / name).is_file() for name in _CONFIGURATIONS)]
+    what = "holds neither open_clip_config.json nor config.json"
+    remedy = (
+        "A folder is written by clip.save(folder) or open_clip.push_to_hf_hub, or downloaded from a hub as a whole."
+    )
+    if not names:
+        what, remedy = "is an empty folder", "Check the path, or fetch the model into it."
+    elif "adapter_config.json" in names:
+        what = "holds an adapter of peft alone"
+        remedy = "Save the merged model: model.merge_and_unload().save_pretrained(folder)."
+    elif "data.pkl" in names:
+        what = "is a PyTorch file that was unpacked into a folder"
+        remedy = f"{_AGAIN} Some browsers unpack what they fetch."
+    elif models:
+        own, others = models[0] == str(folder), f" Others in it are {', '.join(models[1:4])}."
+        what = "is a folder, not a checkpoint file" if own else "holds its model in a folder further inside"
+        remedy = f"Name the model's folder alone: hl.load({models[0]!r}).{others * (len(models) > 1)}"
+    elif weights:
+        what += ", which say what its weights are of"
+        file = str(folder / weights[0])
+        remedy = f'Name the file and its architecture: hl.load("ViT-B-16", pretrained={file!r}).'
+    raise ModelError(f"{folder} {what}.", remedy)
 
 
 def _kind(path: Path, head: bytes) -> str:
@@ -154,9 +206,16 @@ def _zip_kind(path: Path) -> str:
     except (*BROKEN_ZIP, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{path} is damaged: {error}.", _AGAIN) from error
     if not any(name.endswith("data.pkl") for name in names):
-        inside = ", ".join(names[:3])
-        what = "NumPy arrays" if all(name.endswith(".npy") for name in names) else "other files"
-        raise ModelError(f"{path} is no checkpoint: it is a zip archive of {what} ({inside}).", "Unpack it.")
+        what, remedy = f"a zip archive of other files ({', '.join(names[:3])})", "Unpack it."
+        if all(name.endswith(".npy") for name in names):
+            what, remedy = "a zip archive of NumPy arrays", "Fetch the PyTorch weights of the model."
+        elif any(name.endswith("archive_format") for name in names):
+            what = "a program that torch.export wrote"
+            remedy = (
+                "If its source is trusted, write its weights to a file of their own: import torch; "
+                f"torch.save(torch.export.load({str(path)!r}).state_dict, 'weights.pt')"
+            )
+        raise ModelError(f"{path} is no checkpoint: it is {what}.", remedy)
     return "TorchScript" if any(name.endswith("constants.pkl") for name in names) else "zip"
 
 

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -19,10 +20,10 @@ from transformer_lens.hook_points import HookPoint
 
 from headlens.correct.base import Correction, load_correction
 from headlens.errors import ModelError, ModelWarning
-from headlens.fingerprint import fingerprint, weights_state
+from headlens.fingerprint import fingerprint, settings_state, weights_state
 from headlens.models import transformers_clip
 from headlens.models.activation_cache import ActivationCache
-from headlens.models.altered import unaltered
+from headlens.models.altered import difference_on_noise, evaluating, unaltered
 from headlens.models.corrected import CorrectedCLIP, check_usable
 from headlens.models.description import ModelDescription, Preprocessing
 from headlens.models.families.open_clip_vit import check_finite
@@ -61,6 +62,15 @@ class HookedCLIP(nn.Module):
         self.description = description
         self.open_clip_config: dict[str, Any] | None = None
         self._fingerprint: tuple[object, str] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; what a new `preprocess` does is said in the description."""
+        super().__setattr__(name, value)
+        if name == "preprocess" and "description" in self.__dict__:
+            said = Preprocessing.of(value)
+            self.description = replace(
+                self.description, preprocessing=said, preprocessing_from="the transform that was set"
+            )
 
     @classmethod
     def from_open_clip(
@@ -200,7 +210,7 @@ class HookedCLIP(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Names the vision tower's weights and settings and the preprocessing, which determine every head state."""
-        state = weights_state(self.vision)
+        state = (weights_state(self.vision), settings_state(self.vision, self.vision.cfg, self.preprocess))
         if self._fingerprint is None or self._fingerprint[0] != state:
             self._fingerprint = (state, fingerprint(self.vision, self.vision.cfg, self.preprocess))
         return self._fingerprint[1]
@@ -330,7 +340,7 @@ def _several_types_named(text: nn.Module) -> Iterator[None]:
         raise ModelError(
             f"The text tower has weights of several types ({', '.join(kinds)}) and does not run: "
             f"{str(error).splitlines()[0]}.",
-            "Give them one type, for example with model.float().",
+            'Give them one type: model.float(), or hl.load(…, precision="pure_bf16").',
         ) from error
 
 
@@ -354,18 +364,14 @@ def _warn_of_cut_texts(tokenizer: Any, texts: Sequence[str], tokens: Int[Tensor,
             )
 
 
-@torch.no_grad()
 def _check_encoding(model: Any, vision: HookedVisionTransformer) -> None:
     """Refuse a model whose own `encode_image` is more than its vision tower: what it adds would be lost."""
     own = getattr(type(model), "encode_image", None)
     if own is None or own.__module__.startswith("open_clip."):
         return
-    noise = torch.randn(1, 3, *vision.cfg.image_size, generator=torch.Generator().manual_seed(0))
-    noise = noise.to(vision.device, vision.dtype)
-    was_training = model.training
-    theirs, mine = model.eval().encode_image(noise).double(), vision(noise).double()
-    model.train(was_training)
-    if theirs.shape != mine.shape or (theirs - mine).norm() > 1e-2 * mine.norm():
+    with evaluating(model):
+        difference = difference_on_noise(model.encode_image, vision, vision.cfg.image_size, vision.layers[0].attn.W_O)
+    if not difference <= 1e-2:
         raise ModelError(
             f"{type(model).__name__}.encode_image computes something else than the model's vision tower.",
             "What it does besides would be lost in the conversion: pass a model of open_clip's own classes.",

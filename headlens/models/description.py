@@ -7,6 +7,7 @@ load, `headlens doctor`, reports, JSON) renders this one object.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -102,6 +103,14 @@ def _floats(values: Any) -> tuple[float, ...]:
     return tuple(float(one) for one in ((values,) * 3 if isinstance(values, int | float) else values))
 
 
+def _is_one_a_colour(value: Any, positive: bool) -> bool:
+    try:
+        floats = _floats(value)
+    except (TypeError, ValueError):
+        return False
+    return len(floats) == 3 and all(map(math.isfinite, floats)) and (min(floats) > 0 or not positive)
+
+
 def _pair(size: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
 
@@ -145,9 +154,14 @@ class LoadOptions:
             if (value := getattr(self, name)) is not None and value not in values:
                 raise ModelError(f"There is no {name} {value!r}.", f"Choose one of {', '.join(values)}.")
         for name in ("mean", "std"):
-            value = getattr(self, name)
-            if value is not None and (len(_floats(value)) != 3 or (name == "std" and min(_floats(value)) <= 0)):
+            if (value := getattr(self, name)) is not None and not _is_one_a_colour(value, positive=name == "std"):
                 raise ModelError(f"{name}={value!r} is not one number a colour.", f"Write {name}=(0.5, 0.5, 0.5).")
+        for name in ("image_size", "context_length"):
+            value = getattr(self, name)
+            sizes = value if isinstance(value, list | tuple) and name == "image_size" and len(value) == 2 else [value]
+            if value is not None and not all(type(one) is int and one > 0 for one in sizes):
+                example = 224 if name == "image_size" else 77
+                raise ModelError(f"{name}={value!r} is not a positive whole number.", f"Write {name}={example}.")
 
     def preprocessing(self) -> dict[str, Any]:
         """What is stated of the preprocessing, under open_clip's names."""

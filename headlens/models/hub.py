@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import shorten
+from threading import Thread
 
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
@@ -38,8 +39,17 @@ def hub() -> Iterator[None]:
 
 def _unreachable() -> str | None:
     """Why the hub cannot be reached; None where it answers, whatever it says."""
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
-    except Exception as error:  # requests or httpx below, by the client's version
-        return shorten(str(error) or type(error).__name__, 120)
-    return None
+    said: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
+            said.append(None)
+        except Exception as error:  # requests or httpx below, by the client's version
+            said.append(shorten(str(error) or type(error).__name__, 120))
+
+    # In a thread, since its limit counts for each address anew, and for the look-up of the name not at all.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return said[0] if said else f"no answer within {_PATIENCE} seconds"

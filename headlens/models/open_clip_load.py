@@ -12,7 +12,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -21,11 +21,11 @@ from typing import Any, NoReturn
 import torch
 
 from headlens.errors import ModelError, ModelWarning
-from headlens.models.checkpoints import Checkpoint, read_checkpoint
+from headlens.models.checkpoints import Checkpoint, explain_folder, read_checkpoint
 from headlens.models.clip import HookedCLIP
 from headlens.models.description import SPELLED, LoadOptions, ModelDescription, Nonlinearity, Preprocessing
+from headlens.models.families.layout import refusal
 from headlens.models.hub import hub
-from headlens.models.open_clip_config import check_model_config
 from headlens.models.open_clip_import import open_clip
 from headlens.models.state_dicts import Stretched, fit, fitting_architectures
 from headlens.registry import no_model
@@ -86,7 +86,9 @@ def load_open_clip(
     options: LoadOptions | None = None,
 ) -> HookedCLIP:
     """Load a model that open_clip can build; see `headlens.load` for the arguments and errors."""
-    options = options or LoadOptions()
+    options = LoadOptions() if options is None else options
+    if not isinstance(options, LoadOptions):
+        raise ModelError(f"options is {options!r}, not a LoadOptions.", "Write options=hl.LoadOptions(mean=0.5).")
     if precision not in PRECISIONS:
         raise ModelError(f"There is no precision {precision!r}.", f"Choose one of {', '.join(PRECISIONS)}.")
     found = _find(name, pretrained, pretrained_tag)
@@ -98,12 +100,13 @@ def load_open_clip(
         found.checkpoint = found.checkpoint or _read(found)
     quick_gelu, nonlinearity_from = _settle_nonlinearity(found, options)
     preprocessing = _settle_preprocessing(found, options)
-    with _explained(found):
+    with _explained(found), _hub_for(found, "hf_model_name"):
         model, preprocess = _build(found, quick_gelu, preprocessing, precision, options)
     stretched = _put_weights(found, model, options)
     tokenizer = None
     if found.checkpoint is None or not found.checkpoint.weights.vision_alone:
-        with _explained(found, tokenizer=True), _quiet_root_logger():  # last: some are fetched
+        # Last: some are fetched.
+        with _explained(found, tokenizer=True), _quiet_root_logger(), _hub_for(found, "hf_tokenizer_name"):
             tokenizer = open_clip().get_tokenizer(found.name, context_length=options.context_length)
     else:
         found.assumptions.append(f"{found.file} holds a vision tower alone: what needs texts is refused.")
@@ -142,6 +145,20 @@ def _call(name: str, pretrained: object, precision: str, pretrained_tag: str | N
     return f"hl.load({', '.join(parts)})"
 
 
+def check_model_config(config: Mapping[str, Any], name: str) -> None:
+    """Refuse an architecture by open_clip's own description of it, before anything is downloaded.
+
+    Raises:
+        ModelError: for a tower that has no decomposition by heads.
+    """
+    kind = config["vision_cfg"].get("timm_model_name", "")
+    if (why := refusal(kind)) is not None:
+        raise ModelError(
+            f"{name} has no decomposition by heads: its vision tower is timm's {kind}, and {why}.",
+            "Choose a vision transformer or a ResNet of OpenAI's; docs/models.md lists them.",
+        )
+
+
 # --- where the weights are -------------------------------------------------------------------------------------------
 
 
@@ -157,8 +174,9 @@ def _find(name: str, pretrained: str | os.PathLike[str] | None, pretrained_tag: 
     if pretrained is None and Path(name).is_file():
         checkpoint = read_checkpoint(Path(name))
         name, pretrained = _guess(checkpoint, pretrained_tag), name
-    name = name.replace("/", "-")
-    _check_architecture(name)
+    given, name = name, name.replace("/", "-")
+    if name not in open_clip().list_models():
+        raise no_model(given, open_clip().list_models())
     config = open_clip().get_model_config(name)
     check_model_config(config, name)
     if pretrained is None:
@@ -185,11 +203,9 @@ def _find_configured(name: str) -> _Found:
     factory, source = open_clip().factory, "hub" if scheme == "hf-hub" else "folder"
     found = _Found(name, source, {})
     if source == "folder" and not (Path(where) / "open_clip_config.json").is_file():
-        raise ModelError(
-            f"{where} has no open_clip_config.json.",
-            "A folder is written by clip.save(folder) or open_clip.push_to_hf_hub, or downloaded from a hub as a "
-            "whole. A checkpoint file alone is loaded by its architecture: hl.load('ViT-B-16', pretrained='file').",
-        )
+        if not Path(where).is_dir():
+            raise ModelError(f"There is no folder {where}.", "Check the path.")
+        explain_folder(Path(where))
     with _explained(found), _quiet_root_logger():
         if source == "hub":
             with hub():
@@ -267,12 +283,6 @@ def _records(name: str) -> dict[str, Mapping[str, Any]]:
 def _listed_tags(name: str) -> str:
     tags = open_clip().list_pretrained_tags_by_model(name)
     return f"Known tags of {name} are {', '.join(tags)}" if tags else f"open_clip knows no weights for {name}"
-
-
-def _check_architecture(name: str) -> None:
-    known = open_clip().list_models()
-    if name not in known:
-        raise no_model(name, known)
 
 
 def _guess(checkpoint: Checkpoint, tag: str | None) -> str:
@@ -430,6 +440,9 @@ def _build(
         further["init_logit_bias"] = 0.0  # open_clip gives a model this parameter only where its configuration does
         found.notes.append(f"{found.file} has a trained logit_bias, which was kept.")
     size = options.image_size or found.config["vision_cfg"].get("image_size")
+    patch = found.config["vision_cfg"].get("patch_size") or 1
+    if options.image_size is not None and min(size if isinstance(size, list | tuple) else (size,)) < patch:
+        raise ModelError(f"image_size={size} is less than a patch of {patch} pixels.", "Choose a larger one.")
     with _quiet_root_logger(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)  # what is random about untrained weights is the same every time
         model, _, preprocess = open_clip().create_model_and_transforms(
@@ -479,6 +492,12 @@ def _put_weights(found: _Found, model: Any, options: LoadOptions) -> Stretched:
     return stretched
 
 
+def _hub_for(found: _Found, part: str) -> AbstractContextManager[None]:
+    """The hub, where the text side has a part that comes from there; a folder has its tokenizer in it."""
+    inside = found.source == "folder" and part == "hf_tokenizer_name"
+    return hub() if found.config["text_cfg"].get(part) and not inside else nullcontext()
+
+
 @contextmanager
 def _explained(found: _Found, tokenizer: bool = False) -> Iterator[None]:
     """Raise what open_clip meets as an error that says what to do."""
@@ -503,10 +522,14 @@ def _explain(error: Exception, found: _Found, tokenizer: bool) -> NoReturn:
             f"The tokenizer of {found.name} is not at hand and cannot be fetched: {first}.",
             "Load it once with a network; a folder that clip.save wrote there holds it for use elsewhere.",
         ) from error
+    text = found.config.get("text_cfg", {}).get("hf_model_name")
     raise ModelError(
         f"{found.name}{f' ({found.weights})' if found.weights else ''} is not at hand and cannot be fetched or built: "
         f"{first}.",
-        _LOCAL_WAY,
+        _LOCAL_WAY
+        if text is None
+        else f"Its text tower is built from {text} of the hub: load it once with a network, or bring the hub's cache "
+        "from a machine where it was loaded.",
     ) from error
 
 

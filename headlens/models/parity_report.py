@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from headlens.errors import ModelError
 from headlens.models.clip import HookedCLIP
 from headlens.models.families.conversion import original_output, to_original
-from headlens.models.families.open_clip_vit import rebuild_open_clip
-from headlens.models.save import build_visual
+from headlens.models.families.open_clip_vit import build_visual, rebuild_open_clip
 from headlens.models.vision_transformer import HookedVisionTransformer
 
 LIMITS = {"float32": 1e-5, "float64": 1e-12}

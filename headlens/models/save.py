@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from headlens.errors import HeadlensError, ModelError, OutputError
 from headlens.models import transformers_clip
-from headlens.models.altered import refuse_differences
+from headlens.models.altered import first_difference
 from headlens.models.families.conversion import family_of, to_original
+from headlens.models.families.open_clip_vit import build_visual, vision_config
 from headlens.models.open_clip_import import open_clip
 
 CONFIG, WEIGHTS, CARD = "open_clip_config.json", "open_clip_model.safetensors", "README.md"
@@ -123,26 +124,10 @@ def _config_of(clip: Any) -> dict[str, Any]:
             "configuration names by an architecture of timm.",
             "Load it by its name or folder with hl.load, and save the model that this returns.",
         )
-    vision: dict[str, Any] = {
-        "image_size": cfg.image_size[0] if cfg.image_size[0] == cfg.image_size[1] else list(cfg.image_size),
-        "patch_size": cfg.patch_size[0] if cfg.patch_size[0] == cfg.patch_size[1] else list(cfg.patch_size),
-        "layers": cfg.n_layers,
-        "width": cfg.d_model,
-        "head_width": cfg.d_head,
-        "mlp_ratio": (cfg.d_mlp + 0.5) / cfg.d_model,
-        "no_ln_pre": not cfg.ln_pre,
-        "pool_type": cfg.pool,
-        "final_ln_after_pool": cfg.ln_after_pool,
-        "norm_kwargs": {"eps": cfg.eps},
-    }
-    if cfg.layer_scale:
-        vision["ls_init_value"] = 1.0
-    if cfg.act == "gelu_tanh":
-        vision["act_kwargs"] = {"approximate": "tanh"}
     config = {
         "embed_dim": cfg.d_embed,
         "quick_gelu": cfg.act == "quick_gelu",
-        "vision_cfg": vision,
+        "vision_cfg": vision_config(cfg),
         "text_cfg": _text_config(text, text.text_projection),
     }
     if type(clip.text) is kinds.CustomTextCLIP:
@@ -152,13 +137,6 @@ def _config_of(clip: Any) -> dict[str, Any]:
     if clip.text.logit_scale.ndim:
         config["nonscalar_logit_scale"] = True
     return config
-
-
-def build_visual(config: dict[str, Any]) -> nn.Module:
-    """The vision tower that open_clip builds for a configuration, untrained."""
-    quick = bool(config.get("quick_gelu", False))
-    with torch.random.fork_rng(devices=[]):
-        return open_clip().model._build_vision_tower(config["embed_dim"], dict(config["vision_cfg"]), quick)
 
 
 def _check_config(clip: Any, config: dict[str, Any]) -> set[str]:
@@ -188,7 +166,8 @@ def _check_config(clip: Any, config: dict[str, Any]) -> set[str]:
         if different:
             raise ModelError(f"The vision tower's {', '.join(different)} cannot be said there.", "")
         del reference.visual
-        refuse_differences(clip.text, reference, (norms,))
+        if what := first_difference(clip.text, reference, (norms,)):
+            raise ModelError(f"Its text side has {what}.", "")
     except (HeadlensError, TypeError, ValueError, RuntimeError) as error:
         what = error.problem if isinstance(error, HeadlensError) else str(error)
         raise ModelError(

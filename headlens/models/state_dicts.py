@@ -7,6 +7,7 @@ tensors; compare names and shapes with the model's own. What does not fit is nam
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
 
 from headlens.errors import ModelError
 from headlens.models.open_clip_import import open_clip
@@ -31,8 +34,11 @@ _FORMATS = {
     "transformers, vision tower alone": re.compile(r"((?:.+?\.)?)embeddings\.(?:patch_embedding|class_embedding)\b"),
     "open_clip, vision tower alone": re.compile(r"((?:.+?\.)?)(?:conv1\.weight|class_embedding)$"),
 }
-# What OpenAI's archives keep beside the weights, and buffers that older versions of open_clip and transformers saved.
-_BESIDE = re.compile(r"input_resolution|context_length|vocab_size|(?:.*\.)?position_ids|(?:.*\.)?attn_mask")
+# What OpenAI's archives and torch's averaged models keep beside the weights, and buffers that older versions of
+# open_clip and transformers saved.
+_BESIDE = re.compile(r"input_resolution|context_length|vocab_size|n_averaged|(?:.*\.)?(?:position_ids|attn_mask)")
+#: What messages call a checkpoint that came as an object.
+LOADED = "the checkpoint"
 _VISION = re.compile(r"visual\.")
 _EXACT = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
@@ -79,29 +85,19 @@ def _is_numbers(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "fi"
 
 
-def tensors_of(checkpoint: Any) -> Tensors:
-    """The weights inside a checkpoint that was loaded: a model's state dict, or the one table that holds a model.
-
-    For a file that holds more than data, whose source you trust:
-
-        torch.save(tensors_of(torch.load("run.pt", map_location="cpu", weights_only=False)), "weights.pt")
-
-    Raises:
-        ModelError: for a checkpoint without the weights of a model, or with those of several.
-    """
-    if isinstance(checkpoint, nn.Module):
-        checkpoint = checkpoint.state_dict()
-    return _one_table(checkpoint, "the checkpoint")
-
-
 def read_weights(checkpoint: Any, origin: str) -> Weights:
     """The weights of a model, under open_clip's names, from what a file holds.
 
     Raises:
         ModelError: for no weights, those of several models, and adapters that were not merged.
     """
-    table = _unwrapped(_one_table(checkpoint, origin), origin)
+    table = _unwrapped(one_table(checkpoint, origin), origin)
     _refuse_unmerged(table, origin)
+    if hollow := [name for name, tensor in table.items() if tensor.is_meta]:
+        raise ModelError(
+            f"{origin} holds tensors without numbers, of the device 'meta': {_few(hollow)}.",
+            "Load the model's weights before saving its state dict.",
+        )
     table = _pruned(table)
     kind, prefix = _recognise(table, origin) or ("", "")
     inside = {name.removeprefix(prefix): tensor for name, tensor in table.items() if name.startswith(prefix)}
@@ -116,27 +112,33 @@ def read_weights(checkpoint: Any, origin: str) -> Weights:
     return Weights(inside, kind, origin, tuple(notes))
 
 
-def _one_table(checkpoint: Any, origin: str) -> Tensors:
+def one_table(checkpoint: Any, origin: str) -> Tensors:
+    """The one table of tensors that holds a model.
+
+    Raises:
+        ModelError: for no tensors, or those of several models.
+    """
     found = list(tables(checkpoint))
-    models = [(name, one) for name, one in found if _recognise(_unwrapped(one, origin), f"{origin}, {name}")]
+    models = [(name, one) for name, one in found if _recognise(_unwrapped(one, origin), origin)]
     if len(models) == 1 or (not models and len(found) == 1):
         return (models or found)[0][1]
-    listed = ", ".join(repr(name) for name, _ in models or found)
     if models:
-        raise ModelError(
-            f"{origin} holds several models: {listed}.",
-            "Save the one that is meant alone, for example: "
-            f"torch.save(torch.load({origin!r}, weights_only=True){_keys(models[0][0])}, 'weights.pt')",
-        )
+        raise _several(origin, [name for name, _ in models])
     top = list(checkpoint) if isinstance(checkpoint, Mapping) else [type(checkpoint).__name__]
+    entries = f"its entries are {_few([str(name) for name in top])}" if top else "it is empty"
     raise ModelError(
-        f"{origin} holds no weights of an image-text model; its entries are {_few([str(name) for name in top])}.",
+        f"{origin} holds no weights of an image-text model; {entries}.",
         "Save the model's state dict: torch.save(model.state_dict(), 'weights.pt')",
     )
 
 
-def _keys(name: str) -> str:
-    return "".join(f"[{key!r}]" for key in name.split("."))
+def _several(origin: str, names: list[str]) -> ModelError:
+    held = repr(origin) if origin != LOADED else "checkpoint"
+    return ModelError(
+        f"{origin} holds several models: {', '.join(map(repr, names))}.",
+        "Write the one that is meant to a file of its own, for example: import torch; from headlens.models import "
+        f"tensors_of; torch.save(tensors_of({held}, {names[0]!r}), 'weights.pt')",
+    )
 
 
 def _few(names: list[str]) -> str:
@@ -161,11 +163,7 @@ def _recognise(table: Tensors, origin: str) -> tuple[str, str] | None:
             {match[1] for name in table if (match := pattern.match(name))}, key=lambda prefix: (len(prefix), prefix)
         )
         if len(prefixes) > 1 and prefixes[0] != "":
-            raise ModelError(
-                f"{origin} holds several models, under {', '.join(map(repr, prefixes))}.",
-                "Save the one that is meant: "
-                f"torch.save({{k: v for k, v in state_dict.items() if k.startswith({prefixes[0]!r})}}, 'weights.pt')",
-            )
+            raise _several(origin, prefixes)
         if prefixes:
             return kind, prefixes[0]
     return None
@@ -325,7 +323,7 @@ def fit(model: Any, weights: Weights, name: str, stretch: bool) -> tuple[Stretch
         if one in tensors and tensor.is_floating_point() and tensors[one].dtype not in _EXACT:
             raise ModelError(
                 f"{weights.origin} holds {str(tensors[one].dtype).removeprefix('torch.')} numbers for {one}.",
-                "It was quantised: load a checkpoint in float32, bfloat16 or float16.",
+                "Load a checkpoint in float32, bfloat16 or float16, one that was not quantised.",
             )
     stretched = _stretch(model, tensors, weights.origin, name, stretch)
     wanted = {one: shape for one, shape in own.items() if not weights.vision_alone or _VISION.match(one)}
@@ -338,21 +336,27 @@ def fit(model: Any, weights: Weights, name: str, stretch: bool) -> tuple[Stretch
 
 def _stretch(model: Any, tensors: Tensors, origin: str, name: str, allowed: bool) -> Stretched:
     """Interpolate position embeddings in place, where that is allowed."""
-    changes = {}
-    for key, shape in ((k, tuple(v.shape)) for k, v in model.state_dict().items()):
-        if not key.endswith("positional_embedding") or key not in tensors:
+    changes, stretched = {}, {}
+    for key, wanted in ((k, tuple(v.shape)) for k, v in model.state_dict().items()):
+        if not key.endswith(("positional_embedding", "pos_embed")) or key not in tensors:
             continue
-        have = tuple(tensors[key].shape)
-        if len(have) != 2 or have[1] != shape[1] or have[0] == shape[0]:
+        have = tensors[key]
+        if have.ndim != len(wanted) or have.shape[-1] != wanted[-1] or have.shape[-2] == wanted[-2]:
             continue
+        rows = have.float().flatten(0, -2)  # half precision is not interpolated everywhere
         if key.startswith("visual."):
-            side = round((have[0] - 1) ** 0.5)
-            rows, columns = model.visual.grid_size
-            if side * side != have[0] - 1:
+            grid, prefix = _grid(model.visual)
+            side = math.isqrt(len(rows) - prefix)
+            if side * side != len(rows) - prefix:
                 continue
-            changes["positions"] = f"stretched from {side} × {side} to {rows} × {columns} patches"
+            changes["positions"] = f"stretched from {side} × {side} to {grid[0]} × {grid[1]} patches"
+            image = rearrange(rows[prefix:], "(row column) width -> 1 width row column", row=side)
+            image = F.interpolate(image, grid, mode="bicubic", antialias=True, align_corners=False)
+            rows = torch.cat([rows[:prefix], rearrange(image, "1 width row column -> (row column) width")])
         else:
-            changes["context"] = f"stretched from {have[0]} to {shape[0]} places"
+            changes["context"] = f"stretched from {len(rows)} to {wanted[-2]} places"
+            rows = F.interpolate(rows.T[None], wanted[-2], mode="linear", align_corners=False)[0].T
+        stretched[key] = rows.view(wanted)
     if changes and not allowed:
         what = "; ".join(
             ("its position embeddings would be " if key == "positions" else "its text position embeddings would be ")
@@ -364,13 +368,19 @@ def _stretch(model: Any, tensors: Tensors, origin: str, name: str, allowed: bool
             "Name the architecture of its own size; or, to stretch them as open_clip does, pass "
             "options=hl.LoadOptions(stretch_positions=True).",
         )
-    if changes:
-        for key in [one for one in tensors if one.endswith("positional_embedding")]:
-            tensors[key] = tensors[key].float()  # half precision is not interpolated everywhere
-        module = open_clip().model
-        module.resize_pos_embed(tensors, model)
-        module.resize_text_pos_embed(tensors, model)
+    tensors |= stretched
     return Stretched(**changes)
+
+
+def _grid(visual: Any) -> tuple[tuple[int, int], int]:
+    """Rows and columns of a tower's patches, and how many tokens with a position stand in front of them."""
+    trunk = getattr(visual, "trunk", None)
+    if trunk is not None:  # of timm
+        return tuple(trunk.patch_embed.grid_size), 0 if trunk.no_embed_class else trunk.num_prefix_tokens
+    if not hasattr(visual, "grid_size"):  # of a ResNet: its last feature map
+        side = math.isqrt(len(visual.attnpool.positional_embedding) - 1)
+        return (side, side), 1
+    return tuple(visual.grid_size), 1
 
 
 def _check_fit(tensors: Tensors, wanted: Mapping[str, tuple[int, ...]], weights: Weights, name: str) -> None:

@@ -162,11 +162,13 @@ def sides(model: Any, processor: Any, size: tuple[int, int]) -> tuple[TextTower 
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder holds a model of transformers that is known here."""
+    """Whether a folder holds a model of transformers, of whatever kind; timm's configuration names no such kind."""
     try:
-        return json.loads((path / _CONFIG).read_text(encoding="utf-8")).get("model_type") in KINDS
-    except (OSError, ValueError, AttributeError):
+        return "model_type" in json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, TypeError):
         return False
+    except ValueError:
+        return True  # it is broken, as transformers will find
 
 
 def load(name: str) -> tuple[Any, Any, str]:
@@ -228,15 +230,14 @@ def _explained(name: str, source: str) -> Iterator[None]:
             yield
     except Exception as error:  # transformers and its hub raise many kinds
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        what = (
-            "the folder cannot be loaded"
-            if source == "folder"
-            else "there is no such folder, and as a name it is not at hand and cannot be fetched"
-        )
+        what, where = "the folder cannot be loaded", "Fetch the whole folder again"
+        if source == "hub":
+            what = "there is no such folder, and as a name it is not at hand and cannot be fetched"
+            where = "Without a network, fetch the whole folder elsewhere"
         raise ModelError(
-            f"{name}: {what} by transformers ({shorten(said, 200, placeholder=' …')}).",
-            "Without a network, fetch the whole folder elsewhere (config.json, the weights, preprocessor_config.json "
-            'and the tokenizer) and pass its path: hl.load("/path/to/clip-vit-base-patch32").',
+            f"{name}: {what} by transformers ({shorten(said, 200, placeholder=' …').rstrip('.')}).",
+            f"{where} (config.json, the weights, preprocessor_config.json and the tokenizer) and pass its path: "
+            'hl.load("/path/to/clip-vit-base-patch32").',
         ) from error
     finally:
         if shown:

@@ -6,15 +6,16 @@ import copy as copying
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
-from headlens.models.altered import unaltered
+from headlens.models.altered import difference_on_noise, evaluating, unaltered
 from headlens.models.families import huggingface, open_clip_vit, resnet, timm_eva, timm_vit
-from headlens.models.families.layout import Family, Layout, class_name, refusal, to_hooked, to_theirs
+from headlens.models.families.layout import Family, Layout, class_name, first_output, refusal, to_hooked, to_theirs
 from headlens.models.tower import Tower
 from headlens.registry import Registry
 
@@ -30,7 +31,7 @@ FAMILIES: Registry[Family] = Registry(
 )
 
 _NORM = re.compile(r"(?:^|\.)ln_?\w*\.[wb]$")
-_CAST = {"class_token", "registers", "W_pos", "rope"}
+_CAST = {"class_token", "registers", "W_pos", "rope", "query"}
 _LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 
@@ -60,7 +61,7 @@ def convert(kind: type[T], tower: nn.Module, copy: bool = True) -> T:
             f"The vision tower is a {name}, which " + ("no adapter reads." if why is None else f"has no heads: {why}."),
             "docs/models.md lists the families that are understood.",
         )
-    layout = family.read(tower)
+    layout = _read(family, tower)
     table = {layout.rename(name): tensor.detach() for name, tensor in tower.state_dict().items()}
     table = {name: tensor for name, tensor in table.items() if not name.startswith(layout.elsewhere or ("\0",))}
     open_clip_vit.check_finite(table, "visual.")
@@ -70,6 +71,19 @@ def convert(kind: type[T], tower: nn.Module, copy: bool = True) -> T:
     if family is not open_clip_vit.FAMILY:  # which is compared with a new one of its settings, module by module
         _check_same(tower, family, hooked)
     return hooked.eval()
+
+
+def _read(family: Family, tower: nn.Module) -> Layout:
+    try:
+        return family.read(tower)
+    except ModelError:
+        raise
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"The vision tower is a {class_name(getattr(tower, 'trunk', tower))} that lacks a part of its class, or "
+            f"has another in its place: {str(error).rstrip('.')}.",
+            "Pass it as its library builds it.",
+        ) from error
 
 
 def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tensor], stem: nn.Module | None) -> T:
@@ -88,7 +102,7 @@ def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tenso
     if odd := [name for name, tensor in weights.items() if name in floating and not tensor.is_floating_point()]:
         raise ModelError(
             f"The vision tower has {str(weights[odd[0]].dtype).removeprefix('torch.')} numbers for {odd[0]}.",
-            "It was quantised: load it in float32, bfloat16 or float16.",
+            "Load it in float32, bfloat16 or float16, not quantised.",
         )
     _refuse_mixed(weights)
     hooked.load_state_dict(weights, assign=True)
@@ -110,38 +124,33 @@ def _refuse_mixed(weights: Mapping[str, Tensor]) -> None:
         raise ModelError(
             f"The vision tower has weights of several types, which cannot be multiplied: {there} numbers for {odd[0]}"
             f"{f' and {len(odd) - 1} more' * (len(odd) > 1)}, where most are {mostly}.",
-            "Give them one type, for example with model.float().",
+            'Give them one type: model.float(), or hl.load(…, precision="pure_bf16").',
         )
 
 
-@torch.no_grad()
 def _check_same(tower: nn.Module, family: Family, hooked: Tower) -> None:
     """Refuse a tower that computes something else than its conversion: what was changed in it would be lost."""
     if hooked.device.type == "meta":
         return
-    noise = torch.randn(1, 3, *hooked.cfg.image_size, generator=torch.Generator().manual_seed(0))
-    noise = noise.to(hooked.device, hooked.dtype)
-    was_training = tower.training
+    kind = class_name(getattr(tower, "trunk", tower))
     try:
-        expected = family.run(tower.eval(), noise).double()
+        with evaluating(tower, hooked):  # both, because they may share a stem
+            run = partial(family.run, tower)
+            difference = difference_on_noise(hooked, run, hooked.cfg.image_size, hooked.layers[0].attn.W_O)
     except RuntimeError as error:
         raise ModelError(
-            f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) does not run in its own library: "
-            f"{str(error).splitlines()[0].rstrip('.')}.",
+            f"The vision tower ({kind}) does not run in its own library: {str(error).splitlines()[0].rstrip('.')}.",
             "Where weights of several types were mixed, model.float() makes them one.",
         ) from error
-    got = hooked(noise).double()
-    tower.train(was_training)  # last, because the stem may be shared
-    difference = float((got - expected).norm() / expected.norm())
     if not difference <= _LIMITS.get(hooked.dtype, 5e-2):
         raise ModelError(
-            f"The vision tower ({class_name(getattr(tower, 'trunk', tower))}) computes something else than its "
-            f"settings and weights say (relative difference {difference:.1e}).",
+            f"The vision tower ({kind}) computes something else than its settings and weights say (relative difference "
+            f"{difference:.1e}).",
             "Pass it as its library builds it; what was changed in it would be lost in the conversion.",
         )
 
 
-def to_original(vision: Tower, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
+def to_original(vision: Tower, wanted: Collection[str]) -> dict[str, Tensor]:
     """The tower's weights under the names of the original, as its `load_state_dict` takes them.
 
     Args:
@@ -151,21 +160,16 @@ def to_original(vision: Tower, wanted: Collection[str] | None = None) -> dict[st
     Raises:
         ModelError: for a weight that the original has no tensor for.
     """
-    family = FAMILIES[vision.cfg.family]
+    family, wanted = FAMILIES[vision.cfg.family], set(wanted)
     mine = {name: tensor.detach() for name, tensor in vision.state_dict().items()}
-    places = list(family.places(vision.cfg))
-    stem = {"timm_vit": "trunk.patch_embed.", "timm_eva": "trunk.patch_embed."}.get(family.name, "")
-    names = {place.theirs for place in places} if wanted is None else set(wanted)
-    out = to_theirs(mine, vision.cfg, places, names)
-    return {
-        (stem + name.removeprefix("stem.") if name.startswith("stem.") else name): tensor
-        for name, tensor in out.items()
-        if wanted is None or not name.startswith("stem.") or stem + name.removeprefix("stem.") in names
+    out = {
+        family.stem + name.removeprefix("stem.") if name.startswith("stem.") else name: tensor
+        for name, tensor in to_theirs(mine, vision.cfg, family.places(vision.cfg), wanted).items()
     }
+    return {name: tensor for name, tensor in out.items() if name in wanted}
 
 
 def original_output(tower: Any, images: Tensor) -> Tensor:
     """What an original of any family returns for images: its embedding."""
     family = family_of(tower)
-    output = family.run(tower, images) if family is not None else tower(images)
-    return cast(Tensor, output[0] if isinstance(output, tuple) else output)
+    return first_output(tower(images)) if family is None else family.run(tower, images)

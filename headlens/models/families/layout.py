@@ -72,6 +72,7 @@ class Family:
         recognises: whether a module is of this family, whatever its settings.
         read: the settings of a tower, and what of it is kept as it is; refuses what is not understood.
         places: all places that a weight may be kept at, for some settings.
+        stem: where the original keeps what is the hooked tower's `stem`.
         run: the original's own embedding of images.
     """
 
@@ -80,6 +81,7 @@ class Family:
     recognises: Callable[[Any], bool]
     read: Callable[[Any], Layout]
     places: Callable[[VisionConfig], Iterable[Place]]
+    stem: str = ""
     run: Callable[[Any, Tensor], Tensor] = lambda tower, images: first_output(tower(images))
 
 

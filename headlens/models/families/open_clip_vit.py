@@ -1,19 +1,34 @@
-"""open_clip's own `VisionTransformer`: CLIP, and CoCa with its attentional pool."""
+"""open_clip's own `VisionTransformer`: CLIP, and CoCa with its attentional pool.
+
+A tower is compared, module by module, with the one that open_clip builds for the settings read off it. What is more
+than these (two pools, normalised or cosine attention, further norms, …) is refused by name, as any alteration is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
-from headlens.models.altered import refuse_differences
-from headlens.models.config import VisionConfig
-from headlens.models.families.layout import Family, Layout, Place, linear_places, mlp_places, norm_places, to_theirs
-from headlens.models.open_clip_config import read_config
+from headlens.models.altered import first_difference
+from headlens.models.config import PoolConfig, VisionConfig
+from headlens.models.families.layout import (
+    Family,
+    Layout,
+    Place,
+    activation,
+    class_name,
+    expect,
+    linear_places,
+    mlp_places,
+    norm_places,
+    refuse,
+    single,
+    to_theirs,
+)
 from headlens.models.open_clip_import import open_clip
 from headlens.models.tower import Tower
 
@@ -35,12 +50,64 @@ def check_finite(weights: Mapping[str, Tensor], prefix: str = "") -> None:
             )
 
 
+def _pool_config(pool: Any) -> PoolConfig:
+    width, heads = pool.attn.embed_dim, pool.attn.num_heads
+    return PoolConfig(
+        n_heads=heads,
+        d_head=width // heads,
+        d_query=width,
+        d_out=width,
+        n_queries=len(pool.query),
+        prefix=True,
+        ln_query=True,
+        ln_post=True,
+    )
+
+
 def _read(visual: Any) -> Layout:
-    cfg = read_config(visual)
-    reference = _empty_open_clip(cfg, type(visual.transformer.resblocks[0]).__name__)
+    """The settings of a tower that is, module by module, what open_clip builds for them.
+
+    Patch dropout acts in training alone, and `output_tokens` only adds a second output: neither counts.
+    """
     transformer = open_clip().transformer
-    norms = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
-    refuse_differences(visual, reference, (norms, frozenset({transformer.PatchDropout, nn.Identity})))
+    kinds = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
+    pool, blocks = visual.attn_pool, list(visual.transformer.resblocks)
+    if pool is not None and visual.attn_pool_contrastive is not None:
+        refuse(f"attentional_pool={visual.attn_pool_type!r}, two pools")
+    if visual.pool_type not in ("tok", "avg"):
+        refuse(f"pool_type {visual.pool_type!r}")
+    if not isinstance(visual.proj, nn.Parameter):
+        refuse("no projection" if visual.proj is None else f"{class_name(visual.proj)} as projection")
+    if not blocks:
+        refuse("no blocks")
+    first = blocks[0]
+    expect(first, (transformer.ResidualAttentionBlock, transformer.CustomResidualAttentionBlock), "its first block")
+    norms = {name: one for name, one in visual.named_modules() if name.rpartition(".")[2].startswith("ln_")}
+    norms = {name: one for name, one in norms.items() if type(one) is not nn.Identity}
+    for name, norm in norms.items():
+        expect(norm, tuple(kinds), name)
+    cfg = VisionConfig(
+        n_layers=len(blocks),
+        n_heads=first.attn.num_heads,
+        d_model=visual.conv1.out_channels,
+        d_head=visual.conv1.out_channels // first.attn.num_heads,
+        d_mlp=first.mlp.c_fc.out_features,
+        d_embed=visual.proj.shape[1],
+        image_size=tuple(visual.image_size),
+        patch_size=tuple(visual.patch_size),
+        pool=visual.pool_type if pool is None else "attention",
+        ln_after_pool=visual.final_ln_after_pool and pool is None,
+        attention_pool=None if pool is None else _pool_config(pool),
+        ln_pre=type(visual.ln_pre) is not nn.Identity,
+        layer_scale=type(first.ls_1) is transformer.LayerScale,
+        act=activation(first.mlp.gelu),
+        eps=single((norm.eps for norm in norms.values()), "norm constants"),
+        # Those of a pool are of the other class in half precision too, and compute the same.
+        norm_in_float32=type(visual.ln_post) is transformer.LayerNormFp32,
+    )
+    reference = _empty_open_clip(cfg, custom=type(first) is transformer.CustomResidualAttentionBlock)
+    if what := first_difference(visual, reference, (kinds, frozenset({transformer.PatchDropout, nn.Identity}))):
+        refuse(what)
     return Layout(cfg)
 
 
@@ -105,34 +172,42 @@ def rebuild_open_clip(vision: Tower) -> nn.Module:
     return visual.eval()
 
 
-def _empty_open_clip(cfg: VisionConfig, block: str = "ResidualAttentionBlock") -> nn.Module:
-    """open_clip's tower of these settings, without numbers."""
-    transformer, pool = open_clip().transformer, cfg.attention_pool
-    norm = transformer.LayerNormFp32 if cfg.norm_in_float32 else transformer.LayerNorm
-    activations = {
-        "gelu": nn.GELU,
-        "gelu_tanh": partial(nn.GELU, approximate="tanh"),
-        "quick_gelu": transformer.QuickGELU,
+def vision_config(cfg: VisionConfig) -> dict[str, Any]:
+    """open_clip's `vision_cfg` of a tower of its own."""
+    pool = cfg.attention_pool
+    config: dict[str, Any] = {
+        "image_size": cfg.image_size[0] if cfg.image_size[0] == cfg.image_size[1] else list(cfg.image_size),
+        "patch_size": cfg.patch_size[0] if cfg.patch_size[0] == cfg.patch_size[1] else list(cfg.patch_size),
+        "layers": cfg.n_layers,
+        "width": cfg.d_model,
+        "head_width": cfg.d_head,
+        "mlp_ratio": (cfg.d_mlp + 0.5) / cfg.d_model,  # the width is found again by rounding down
+        "no_ln_pre": not cfg.ln_pre,
+        "pool_type": "tok" if pool is not None else cfg.pool,
+        "final_ln_after_pool": cfg.ln_after_pool,
+        "norm_kwargs": {"eps": cfg.eps},
     }
-    with torch.device("meta"):
-        visual: nn.Module = transformer.VisionTransformer(
-            image_size=cfg.image_size,
-            patch_size=cfg.patch_size,
-            width=cfg.d_model,
-            layers=cfg.n_layers,
-            heads=cfg.n_heads,
-            # Half a unit is added because the width is found again by rounding down.
-            mlp_ratio=(cfg.d_mlp + 0.5) / cfg.d_model,
-            ls_init_value=1.0 if cfg.layer_scale else None,
-            output_dim=cfg.d_embed,
-            attentional_pool=pool is not None,
-            attn_pooler_queries=pool.n_queries if pool is not None else 1,
-            attn_pooler_heads=pool.n_heads if pool is not None else 1,
-            no_ln_pre=not cfg.ln_pre,
-            pool_type="tok" if pool is not None else cfg.pool,
-            final_ln_after_pool=cfg.ln_after_pool,
-            act_layer=activations[cfg.act],
-            norm_layer=partial(norm, eps=cfg.eps),
-            block_type="custom" if block.startswith("Custom") else None,
+    if pool is not None:
+        config |= {"attentional_pool": True, "attn_pooler_queries": pool.n_queries, "attn_pooler_heads": pool.n_heads}
+    if cfg.layer_scale:
+        config["ls_init_value"] = 1.0
+    if cfg.act == "gelu_tanh":
+        config["act_kwargs"] = {"approximate": "tanh"}
+    return config
+
+
+def build_visual(config: Mapping[str, Any], half: bool = False) -> nn.Module:
+    """The vision tower that open_clip builds for a `model_cfg`, untrained; with `half`, for half precision."""
+    vision, quick = dict(config["vision_cfg"]), bool(config.get("quick_gelu"))
+    with torch.random.fork_rng(devices=[]):
+        return open_clip().model._build_vision_tower(
+            config["embed_dim"], vision, quick, torch.bfloat16 if half else None
         )
-    return visual
+
+
+def _empty_open_clip(cfg: VisionConfig, custom: bool = False) -> nn.Module:
+    """open_clip's tower of these settings, without numbers."""
+    vision = vision_config(cfg) | ({"block_type": "custom"} if custom else {})
+    config = {"embed_dim": cfg.d_embed, "vision_cfg": vision, "quick_gelu": cfg.act == "quick_gelu"}
+    with torch.device("meta"):
+        return build_visual(config, half=cfg.norm_in_float32)

@@ -12,18 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headlens.models.config import VisionConfig
 from headlens.models.families.layout import Family, Layout, expect, refuse, single
 from headlens.models.families.timm_vit import (
     attention_of,
+    layout_of,
     mlp_of,
-    norms_of,
     places,
-    readout_of,
-    renamer,
-    same_in_all,
-    stem_of,
-    tokens_of,
     trunk_of,
 )
 
@@ -46,18 +40,15 @@ def _rope(trunk: Any) -> Tensor | None:
 
 
 def _read(tower: Any) -> Layout:
-    trunk = trunk_of(tower)
-    expect(trunk, eva.Eva, "its trunk")
-    blocks, rope = list(trunk.blocks), _rope(trunk)
-    settings = []
-    for index, block in enumerate(blocks):
-        where = f"blocks.{index}"
+    rope = _rope(trunk_of(tower))
+
+    def block_settings(block: Any, where: str) -> dict[str, Any]:
         expect(block, (eva.EvaBlock, eva.EvaBlockPostNorm), where)
         expect(block.attn, (eva.EvaAttention, AttentionRope), f"{where}.attn")
         post = type(block) is eva.EvaBlockPostNorm
         scaled = [not post and getattr(block, name) is not None for name in ("gamma_1", "gamma_2")]
         half = "half" if getattr(block.attn, "rotate_half", False) else "interleaved"
-        settings.append(
+        return (
             attention_of(block.attn, f"{where}.attn")
             | mlp_of(block.mlp, f"{where}.mlp")
             | {
@@ -66,18 +57,8 @@ def _read(tower: Any) -> Layout:
                 "rope": None if rope is None else half,
             }
         )
-    stem_settings, stem = stem_of(tower)
-    cfg = VisionConfig(
-        n_layers=len(blocks),
-        d_model=trunk.embed_dim,
-        family=FAMILY.name,
-        **stem_settings,
-        **tokens_of(tower),
-        **readout_of(tower),
-        **norms_of(tower),
-        **same_in_all(settings),
-    )
-    return Layout(cfg, stem=stem, rope=rope, rename=renamer(tower, stem), elsewhere=("trunk.rope.",))
+
+    return layout_of(tower, FAMILY.name, block_settings, rope)
 
 
 FAMILY = Family(
@@ -86,4 +67,5 @@ FAMILY = Family(
     recognises=lambda tower: type(trunk_of(tower)) is eva.Eva,
     read=_read,
     places=places,
+    stem="trunk.patch_embed.",
 )

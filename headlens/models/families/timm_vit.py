@@ -8,10 +8,10 @@ token, average before or after the final norm, attention pool), and one linear p
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from headlens.models.config import PoolConfig, VisionConfig
 from headlens.models.families.layout import (
@@ -73,7 +73,8 @@ def stem_of(tower: Any) -> tuple[dict[str, Any], nn.Module | None]:
 def tokens_of(tower: Any) -> dict[str, Any]:
     """Settings of the tokens in front of the patches and of their positions."""
     trunk = trunk_of(tower)
-    absent(getattr(trunk, "patch_drop", None) if not _drops(trunk) else None, "patch_drop")
+    if not class_name(getattr(trunk, "patch_drop", None)).startswith("PatchDropout"):
+        absent(getattr(trunk, "patch_drop", None), "patch_drop")
     positions = "none" if trunk.pos_embed is None else "patches" if trunk.no_embed_class else "all"
     return {
         "class_token": "none" if trunk.cls_token is None else "learnt",
@@ -81,10 +82,6 @@ def tokens_of(tower: Any) -> dict[str, Any]:
         "positions": positions,
         "ln_pre": is_norm(trunk.norm_pre, "norm_pre"),
     }
-
-
-def _drops(trunk: Any) -> bool:
-    return class_name(getattr(trunk, "patch_drop", None)).startswith("PatchDropout")
 
 
 def readout_of(tower: Any) -> dict[str, Any]:
@@ -194,44 +191,46 @@ def attention_of(attn: Any, where: str) -> dict[str, Any]:
     }
 
 
-def same_in_all(settings: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The settings that all blocks have; one that differs is refused by name."""
-    found = list(settings)
-    return {name: single((one[name] for one in found), f"settings {name}") for name in found[0]}
-
-
-def _read(tower: Any) -> Layout:
+def layout_of(
+    tower: Any, family: str, settings: Callable[[Any, str], dict[str, Any]], rope: Tensor | None = None
+) -> Layout:
+    """A tower that was read, from the settings of each block, in which all of them have to agree."""
     trunk = trunk_of(tower)
-    expect(trunk, timm_models.VisionTransformer, "its trunk")
-    blocks = list(trunk.blocks)
-    settings = []
-    for index, block in enumerate(blocks):
-        where = f"blocks.{index}"
-        expect(block, timm_models.Block, where)
-        expect(block.attn, timm_models.Attention, f"{where}.attn")
-        scaled = [type(scale) is timm_models.LayerScale for scale in (block.ls1, block.ls2)]
-        for scale, there in zip((block.ls1, block.ls2), scaled, strict=True):
-            absent(None if there else scale, f"{where}.ls")
-        settings.append(
-            attention_of(block.attn, f"{where}.attn")
-            | mlp_of(block.mlp, f"{where}.mlp")
-            | {"layer_scale": single(scaled, "LayerScale settings")}
-        )
+    blocks = [settings(block, f"blocks.{index}") for index, block in enumerate(trunk.blocks)]
     stem_settings, stem = stem_of(tower)
     cfg = VisionConfig(
         n_layers=len(blocks),
         d_model=trunk.embed_dim,
-        family=FAMILY.name,
+        family=family,
         **stem_settings,
         **tokens_of(tower),
         **readout_of(tower),
         **norms_of(tower),
-        **same_in_all(settings),
+        **{name: single((one[name] for one in blocks), f"settings {name}") for name in blocks[0]},
     )
-    return Layout(cfg, stem=stem, rename=renamer(tower, stem))
+    elsewhere = () if rope is None else ("trunk.rope.",)
+    return Layout(cfg, stem=stem, rope=rope, rename=_renamer(tower, stem), elsewhere=elsewhere)
 
 
-def renamer(tower: Any, stem: nn.Module | None) -> Any:
+def _block(block: Any, where: str) -> dict[str, Any]:
+    expect(block, timm_models.Block, where)
+    expect(block.attn, timm_models.Attention, f"{where}.attn")
+    scales = [block.ls1, block.ls2]
+    scaled = [type(scale) is timm_models.LayerScale for scale in scales]
+    for scale, there in zip(scales, scaled, strict=True):
+        absent(None if there else scale, f"{where}.ls")
+    return (
+        attention_of(block.attn, f"{where}.attn")
+        | mlp_of(block.mlp, f"{where}.mlp")
+        | {"layer_scale": single(scaled, "LayerScale settings")}
+    )
+
+
+def _read(tower: Any) -> Layout:
+    return layout_of(tower, FAMILY.name, _block)
+
+
+def _renamer(tower: Any, stem: nn.Module | None) -> Callable[[str], str]:
     """The names that `places` knows, for a trunk alone and for stems that are kept whole."""
     inside = trunk_of(tower) is not tower
 
@@ -307,4 +306,5 @@ FAMILY = Family(
     recognises=lambda tower: type(trunk_of(tower)) is timm_models.VisionTransformer,
     read=_read,
     places=places,
+    stem="trunk.patch_embed.",
 )
