@@ -70,14 +70,17 @@ def dense_projection(dense: Decomposition, texts: torch.Tensor) -> torch.Tensor:
     return torch.einsum("ilhe,te->ilht", dense.heads, texts)
 
 
+@pytest.mark.parametrize("count", [None, 2])  # a few directions are projected on one after the other
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("constants", ["separate", "spread"])
-def test_project_equals_the_dense_einsum(made: tuple, in_memory: bool, constants: str, monkeypatch) -> None:
+def test_project_equals_the_dense_einsum(
+    made: tuple, in_memory: bool, constants: str, count: int | None, monkeypatch
+) -> None:
     clip, frame, store, _ = made
     monkeypatch.setattr(store_module, "_NUMBERS", 5 * prod(store.basis.shape[:3]))
     dense = decompose(clip.vision, pixels(clip, frame), normalize=True, constants=constants)
     opened = HeadStore.open(store.path, in_memory=in_memory)
-    texts = directions()
+    texts = directions()[:count]
     torch.testing.assert_close(
         opened.project(texts, constants=constants), dense_projection(dense, texts), atol=1e-5, rtol=1e-5
     )
@@ -90,15 +93,16 @@ def test_project_equals_the_dense_einsum(made: tuple, in_memory: bool, constants
     )
 
 
+@pytest.mark.parametrize("count", [None, 2])
 @pytest.mark.parametrize("constants", ["separate", "spread"])
 @pytest.mark.parametrize("pool", ["tok", "avg"])
-def test_project_is_exact_in_float64(tmp_path: Path, constants: str, pool: str) -> None:
+def test_project_is_exact_in_float64(tmp_path: Path, constants: str, pool: str, count: int | None) -> None:
     clip = tiny_clip(torch.float64, pool=pool)
     frame = write_images(tmp_path, 5)
     store = extract(clip, frame, tmp_path / "acts.zarr", dtype="float64")
     images = pixels(clip, frame).double()
     dense = decompose(clip.vision, images, normalize=True, constants=constants)
-    texts = directions(torch.float64)
+    texts = directions(torch.float64)[:count]
     projected = store.project(texts, constants=constants)
     assert projected.dtype == torch.float64
     torch.testing.assert_close(projected, dense_projection(dense, texts), atol=1e-12, rtol=1e-12)
