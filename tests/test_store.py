@@ -1,7 +1,10 @@
 """A store answers as the dense decomposition does, from the compact form alone."""
 
 import dataclasses
+import json
+import shutil
 import warnings
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -335,14 +339,81 @@ def test_what_is_no_store(tmp_path: Path) -> None:
             HeadStore.open(path)
 
 
-def test_a_store_of_a_later_format(made: tuple, tmp_path: Path) -> None:
-    import shutil
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda plan: plan | {"format": 4}, r"format 4; headlens \S+ reads 1 and 2 and 3\. Update headlens"),
+        (lambda plan: plan | {"format": 4, "surprise": 1}, "format 4.*Update headlens"),
+        (lambda plan: plan | {"format": 0}, "format 0.*with the version that wrote it"),
+        (lambda plan: {key: value for key, value in plan.items() if key != "format"}, "format None"),
+        (lambda plan: plan | {"surprise": 1}, r"damaged: zarr\.json cannot be read.*surprise"),
+        (lambda plan: {key: value for key, value in plan.items() if key != "rows"}, r"damaged: zarr\.json.*rows"),
+        (lambda plan: plan | {"rows": COUNT + 1}, rf"damaged: manifest\.parquet.*{COUNT} rows for {COUNT + 1}"),
+    ],
+)
+def test_a_store_of_another_version(made: tuple, tmp_path: Path, change: Callable[[dict], dict], said: str) -> None:
+    """Nothing in it is touched. It has no digests, as those of another version would fit its own files."""
+    path = tmp_path / "other.zarr"
+    shutil.copytree(made[2].path, path)
+    group, complete = (json.loads((path / name).read_text()) for name in ("zarr.json", "complete.json"))
+    group["attributes"]["headlens"] = change(group["attributes"]["headlens"])
+    (path / "zarr.json").write_text(json.dumps(group))
+    (path / "complete.json").write_text(json.dumps({"blocks": complete["blocks"], "skipped": []}))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    for use in (HeadStore.open, lambda there: extract(made[0], made[1], there)):
+        with pytest.raises(StoreError, match=said):
+            use(path)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
-    shutil.copytree(made[2].path, tmp_path / "later.zarr")
-    record = (tmp_path / "later.zarr" / "zarr.json").read_text()
-    (tmp_path / "later.zarr" / "zarr.json").write_text(record.replace('"format": 3', '"format": 4'))
-    with pytest.raises(StoreError, match="format 4"):
-        HeadStore.open(tmp_path / "later.zarr")
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("zarr.json", lambda whole: whole[: len(whole) // 2], r"damaged: zarr\.json cannot be read"),
+        ("zarr.json", lambda whole: b"[]", r"damaged: zarr\.json cannot be read"),
+        ("zarr.json", None, r"lacks zarr\.json"),
+        ("complete.json", None, "not complete"),
+        ("complete.json", lambda whole: whole[:40], r"damaged: complete\.json"),
+        (
+            "complete.json",
+            lambda whole: b'{"blocks": 3, "skipped": [{"row": 99, "path": "", "reason": ""}]}',
+            "image 99",
+        ),
+    ],
+)
+def test_a_store_that_is_half_there(
+    made: tuple, tmp_path: Path, name: str, content: Callable[[bytes], bytes] | None, said: str
+) -> None:
+    path = tmp_path / "half.zarr"
+    shutil.copytree(made[2].path, path)
+    whole = (path / name).read_bytes()
+    if content is None:
+        (path / name).unlink()
+    else:
+        (path / name).write_bytes(content(whole))
+    with pytest.raises(StoreError, match=said):
+        HeadStore.open(path)
+
+
+def test_an_array_that_is_not_ours_is_left_alone(made: tuple, tmp_path: Path) -> None:
+    path = tmp_path / "more.zarr"
+    shutil.copytree(made[2].path, path)
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    group.create_array("surprise", data=np.arange(COUNT))
+    opened = extract(made[0], made[1], path)
+    torch.testing.assert_close(opened.project(directions()), made[2].project(directions()), rtol=0, atol=0)
+    np.testing.assert_array_equal(zarr.open_group(path, use_consolidated=False)["surprise"], np.arange(COUNT))
+
+
+def test_a_part_that_is_gone_is_missed_by_every_view(made: tuple, tmp_path: Path) -> None:
+    """Views share their memory: the first to read an array may not need the rows that are gone."""
+    path = tmp_path / "gone.zarr"
+    shutil.copytree(made[2].path, path)
+    shutil.rmtree(path / "z" / "c" / "1")  # images 8 to 15
+    store = HeadStore.open(path)
+    for rows in ([0, 1, 2], [9, 10]):
+        with pytest.raises(StoreError, match="no values in the array z"):
+            store.subset(rows).project(directions())
 
 
 def test_xarray_opens_it_with_labelled_dimensions(store: HeadStore) -> None:

@@ -568,9 +568,11 @@ class HeadStore(Planned):
     def _whole(self, name: str) -> Tensor:
         memory = cast(dict[str, Tensor], self._memory)
         if name not in memory:
-            memory[name] = self._decoded(name, lambda array: array[...])
-            first = memory[name].reshape(self.plan.rows, -1)[:, :1]  # not the whole rows, which would be a copy of all
-            self._check_there(name, first.index_select(0, torch.from_numpy(self.rows)))
+            values = self._decoded(name, lambda array: array[...])
+            # All images, not those of this view: the memory is shared with other views.
+            there = np.delete(np.arange(self.plan.rows), self.skipped["row"].to_numpy(dtype=np.int64))
+            self._check_there(name, values.reshape(self.plan.rows, -1)[:, :1].index_select(0, torch.from_numpy(there)))
+            memory[name] = values
         return memory[name]
 
     def _from_disk(self, name: str, selection: tuple) -> Tensor:
