@@ -1,7 +1,8 @@
 """Tables as they come: the dialect of a CSV file, and the one rule by which cells are compared.
 
-A cell is text without the space around it; a whole number has one spelling (1, 1.0, "1" and " 1.0 " are one value); an
-empty cell is missing. The rule is the same for a CSV file, a Parquet file and a table made in Python.
+A cell is text without the space around it; a whole number has one spelling (1, 1.0, "1" and " 1.0 " are one value), and
+so has a day (pandas' 2024-01-31 00:00:00 is 2024-01-31); an empty cell is missing. The rule is the same for a CSV file,
+a Parquet file and a table made in Python.
 
 A CSV file is read where it has one reading: cells between commas, semicolons, tabs or vertical bars, in UTF-8 or
 UTF-16, with any line ends, with a nameless index column, with separators at row ends. What has more than one reading is
@@ -17,6 +18,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -47,11 +49,17 @@ _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"sqlite format 3", "an SQLite database", _TEXT),
 )
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
+_MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[ T]00:00(?::00(?:\.0+)?)?")
+_NUMBER = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:[ ,']\d{3})+)(\.\d*)?(e[+-]?\d+)?")
 _JOINTS = re.compile(r"(?<=[^\W_])[\s_\-]+(?=[^\W_])")
 _SHAPES = str.maketrans(dict.fromkeys("\u2010\u2012\u2013\u2014\u2212", "-") | dict.fromkeys("\u2018\u2019\u02bc", "'"))
+# Small letters of Cyrillic and Greek that look like one of Latin, each alphabet's to letters of their own.
+_LOOKALIKES = str.maketrans("авекмнорстухіѕјοανρτικχ", "abekmhopctyxisjoavptikx")
+_TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 _NO_WORDS = {"yes", "no", "true", "false", "none", "nan", "na", "n/a", "null", "unknown", "other", "others"}
-# A letter with or without a number; WordNet's numbers and those of lists, before a word or alone.
-_CODE = re.compile(r"[A-Za-z]\d*$|n\d{8}\b|\d+\s*[:.)]\s")
+# A letter with or without a number; WordNet's numbers and those of lists, before a word or alone; what a spreadsheet
+# makes of 3-9.
+_CODE = re.compile(r"[A-Za-z]\d*$|n\d{8}\b|\d+\s*[:.)]\s|\d{1,2}-[A-Z][a-z]{2}$|[A-Z][a-z]{2}-\d{2}$")
 _FLOATS = (float, np.floating)
 _SHOWN = 5
 _HEADER = 1 << 16  # characters in which the header is looked for
@@ -62,8 +70,8 @@ def cell_text(value: object) -> str | None:
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, _FLOATS) and value != value):
         return None
     text = (value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)).strip()
-    if whole := _WHOLE.fullmatch(text):
-        text = whole[1]
+    if plain := _WHOLE.fullmatch(text) or _MIDNIGHT.fullmatch(text):
+        text = plain[1]
     return "0" if text == "-0" else text or None
 
 
@@ -87,18 +95,24 @@ def other_kind(head: bytes) -> tuple[str, str] | None:
 
 def is_code(name: str) -> bool:
     """Whether a name is a code or begins with one, which says nothing in a prompt: '0', '20-29', 'm', 'c3', 'yes',
-    'Latino_Hispanic', 'n01440764 tench', '0: tench'; or has the marks of a list or a comment around it: '"cat",'."""
+    'Latino_Hispanic', 'n01440764 tench', '0: tench', '9-Mar'; or has the marks of a list or a comment around it:
+    '"cat",'."""
     marked = name[:1] in ("'", '"', "[", "#") or name[-1:] in ("'", '"', "]", ",", ";")
     code = "_" in name or name.casefold() in _NO_WORDS or bool(_CODE.match(name))
     return code or marked or not any(map(str.isalpha, name))
 
 
 def spelling(text: str) -> str:
-    """What the spellings of one value share: capitals, Unicode forms, the shapes of dashes and apostrophes, joints
-    (space, _ or -) and a last stop aside."""
-    known = unicodedata.normalize("NFKC", text).translate(_SHAPES)
-    plain = "".join(c for c in known if unicodedata.category(c) != "Cf")
-    return _JOINTS.sub(" ", plain.strip(" \t'\"")).rstrip(".,;: ").casefold()
+    """What the spellings of one value share: capitals, Unicode forms, letters of other alphabets that look alike, HTML
+    entities, the shapes of dashes and apostrophes, joints (space, _ or -) and a last stop aside; a number, or a truth
+    value, however it is written."""
+    known = unicodedata.normalize("NFKC", unescape(text)).translate(_SHAPES)
+    plain = "".join(c for c in known if unicodedata.category(c) != "Cf").strip(" \t'\"").casefold()
+    if number := _NUMBER.fullmatch(plain):
+        digits = re.sub("[ ,']", "", plain)
+        return f"{float(digits):.15g}" if any(number.groups()) else str(int(digits))
+    plain = _JOINTS.sub(" ", plain).rstrip(".,;: ").translate(_LOOKALIKES)
+    return _TRUTH.get(plain, plain)
 
 
 def near_equal(values: Iterable[str]) -> list[tuple[str, ...]]:
@@ -109,10 +123,11 @@ def near_equal(values: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most likely meant: one of the same spelling, or else one that looks alike."""
+def nearest(name: str, known: Iterable[str], likeness: float | int = 0.6) -> str | None:
+    """The known name that is most likely meant: one of the same spelling, or else one that looks alike, by twice the
+    letters in common over the letters of both."""
     spelled = {spelling(each): each for each in known}
-    near = get_close_matches(spelling(name), spelled, n=1)
+    near = get_close_matches(spelling(name), spelled, n=1, cutoff=likeness)
     return spelled[near[0]] if near else None
 
 

@@ -34,13 +34,29 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from headlens.cells import as_text, cell_text, is_code, listed, near_equal, nearest, read_csv, read_text
+from headlens.cells import as_text, cell_text, is_code, listed, near_equal, nearest, read_csv, read_text, spelling
 from headlens.errors import ManifestError, TaskError
 from headlens.images import fetch, is_url
 
 Box = tuple[float, float, float, float]
 
 _COLUMNS = ("path", "label", "split", "box", "candidates", "id")
+_ALSO = {
+    "path": (
+        "file",
+        "filename",
+        "file name",
+        "filepath",
+        "file path",
+        "image",
+        "image path",
+        "img path",
+        "img filename",
+    ),
+    "label": ("class", "class name", "target", "category", "labels"),
+    "split": ("partition", "fold", "set", "subset"),
+}
+"""What other tools call a column."""
 _BOX_COLUMNS = (["x", "y", "w", "h"], ["x", "y", "width", "height"])
 _WINDOWS = re.compile(r"[A-Za-z]:/|//")
 
@@ -100,6 +116,8 @@ def as_manifest(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
             f"A {type(table).__name__} is no table of images.",
             "Pass a pandas table with the column path, pd.DataFrame({'path': …}), or the name of a CSV file.",
         )
+    if "path" in table.index.names and "path" not in table.columns:
+        table = table.reset_index()
     names = [cell_text(column) or "" for column in table.columns]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ManifestError(
@@ -190,11 +208,11 @@ def require_distinct(column: pd.Series, known: Sequence[str] | None = None) -> N
     counts = as_text(column).value_counts()
     for group in near_equal([*(known or ()), *counts.index]):
         if known is None or not set(group) <= set(known):
-            shown = ", ".join(f"{value!r} ({counts.get(value, 0)} images)" for value in group)
+            shown = ", ".join(f"{value!a} ({counts.get(value, 0)} images)" for value in group)
+            meant = group[0] if known is not None else max(group, key=lambda one: (counts[one], spelling(one) == one))
             raise ManifestError(
-                f"Values of {column.name!r} differ in capitals, joints or stops only: {shown}.",
-                f"Did you mean {group[0] if known is not None else max(group, key=counts.__getitem__)!r} for all of "
-                "them? Write one value in one way.",
+                f"Values of {column.name!r} differ in their spelling alone: {shown}.",
+                f"Did you mean {meant!r} for all of them? Write one value in one way.",
             )
 
 
@@ -407,7 +425,8 @@ def _require_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
     for column in wanted:
         if column in have:
             continue
-        near = nearest(column, have)
+        also = [name for name in have if spelling(name) in _ALSO.get(column, ())]
+        near = also[0] if len(also) == 1 else nearest(column, [name for name in have if name not in _COLUMNS], 0.7)
         data = any(re.search(r"\.(jpe?g|png|webp|bmp|gif|tiff?)$", name, re.IGNORECASE) for name in have)
         raise ManifestError(
             f"The table has no column {column!r}; it has {listed(have, 20) or 'no columns'}.",

@@ -70,10 +70,11 @@ def unpack(saved: Any, kind: type[T] | Any, arrays: Mapping[str, Tensor]) -> T:
 
 
 def reasons(error: BaseException) -> str:
-    """What went wrong in `unpack`, from the innermost errors of a group."""
+    """What went wrong in `unpack`, from the innermost errors of a group, as a clause without a full stop."""
     if inside := getattr(error, "exceptions", ()):
         return "; ".join(map(reasons, inside))
-    return str(error) if isinstance(error, HeadlensError) else f"{type(error).__name__}: {error}"
+    said = error.problem if isinstance(error, HeadlensError) else f"{type(error).__name__}: {error}"
+    return said.rstrip(".")
 
 
 def digest(value: object) -> str:

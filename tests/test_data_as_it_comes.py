@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import headlens as hl
+from headlens.cells import near_equal
 from headlens.cli.inputs import class_names
 from headlens.errors import HeadlensError, ImageError, ManifestError, StoreError, TaskError
 from headlens.extraction.storage import Storage
@@ -58,7 +59,7 @@ def test_dialects_with_one_reading(tmp_path: Path, content: bytes) -> None:
         (b'path,label\n"a.png,cat\n', "does not read as CSV"),
         (b"path label\na.png cat\n", "'path label', is one cell.*commas"),
         (b"path^label\na.png^cat\n", "'path.label', is one cell.*commas"),
-        (b"image,label\na.png,cat\n", "no column 'path'.*[Rr]ename the column of image files"),
+        (b"image,label\na.png,cat\n", "no column 'path'.*Rename 'image' to 'path'"),
         (b"ARROW1\0\0", "an Arrow or Feather file"),
         (b"\x93NUMPY\1\0", "a NumPy array"),
         (b"\x80\x05\x95\x10", "a pickle"),
@@ -88,19 +89,65 @@ def test_roots_are_relative_to_the_table_or_as_told(tmp_path: Path, monkeypatch:
     ("values", "said"),
     [
         (["Land", "land", "water"], "'Land' .*'land'|'land' .*'Land'"),
-        (["on_land", "on land", "water"], "capitals, joints or stops"),
-        (["land.", "land", "water"], "capitals, joints or stops"),
-        (["semi\u2011truck", "semi-truck", "car"], "capitals, joints or stops"),
-        (["driver\u2019s seat", "driver's seat", "car"], "capitals, joints or stops"),
-        (["caf\u00e9", "cafe\u0301", "water"], "capitals, joints or stops"),
+        (["on_land", "on land", "water"], "spelling alone"),
+        (["land.", "land", "water"], "spelling alone"),
+        (["semi\u2011truck", "semi-truck", "car"], "spelling alone"),
+        (["driver\u2019s seat", "driver's seat", "car"], "spelling alone"),
+        (["caf\u00e9", "cafe\u0301", "water"], "spelling alone"),
+        (["wat\u200ber", "water", "land"], r"'wat\\u200ber' .* mean 'water'"),
+        (["w\u0430ter", "water", "land"], r"'w\\u0430ter' .* mean 'water'"),  # Cyrillic
+        (["\uff57ater", "water", "land"], "mean 'water'"),
+        (["salt &amp; pepper", "salt & pepper", "land"], "'salt &amp; pepper' .*'salt & pepper'"),
+        ([1, True, "land"], "'1' .*'True'"),
+        (["true", "yes", "no"], "'true' .*'yes'"),
+        ([0.1 + 0.2, 0.3, 1], r"'0\.30000000000000004' .*'0\.3'"),
+        (["1,000", "1000", "2"], "'1,000' .*'1000'"),
+        (["1 000", "1e3", "2"], "'1 000' .*'1e3'"),
+        (["007", "7", "8"], "'007' .*'7'"),
         (["land", "land", "land"], "the same value"),
+        ([pd.Timestamp("2024-01-31"), "2024-01-31 00:00:00", "2024-01-31"], "the same value"),
         (["land", "", "water"], "1 cells .*empty"),
     ],
 )
-def test_values_that_are_nearly_equal_or_missing(values: list[str], said: str) -> None:
+def test_values_that_are_nearly_equal_or_missing(values: list, said: str) -> None:
     frame = hl.manifest.as_manifest(pd.DataFrame({"path": ["a", "b", "c"], "place": values}))
     with pytest.raises(ManifestError, match=said):
         check_manifest(frame, attribute="place", files=False)
+
+
+def test_values_that_are_alike_and_several() -> None:
+    values = [
+        "10-19",
+        "20-29",
+        "1.5",
+        "2.5",
+        "12345678901234567890",
+        "12345678901234567891",
+        "100 200",
+        "10 200",
+        "вода",
+    ]
+    assert not near_equal(values)
+
+
+def test_an_index_of_paths_is_the_column() -> None:
+    table = pd.DataFrame({"path": ["a.png", "b.png"], "label": ["cat", "dog"]})
+    assert hl.manifest.as_manifest(table.set_index("path")).equals(hl.manifest.as_manifest(table))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["filename", "label", "place"], "Rename 'filename' to 'path'"),
+        (["path", "class", "place"], "Rename 'class' to 'label'"),
+        (["path", "place"], "Add the column 'label'"),
+        (["path", "target", "category"], "Add the column 'label'"),
+    ],
+)
+def test_columns_by_the_names_of_other_tools(columns: list[str], said: str) -> None:
+    frame = hl.manifest.as_manifest(pd.DataFrame([list("abc")[: len(columns)]], columns=columns))
+    with pytest.raises(ManifestError, match=said):
+        check_manifest(frame, classes=["cat", "dog"], files=False)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +180,7 @@ def test_labels_by_name_and_by_index(labels: list, classes: list[str], expected:
         (["n01440764 tench", "n01443537 goldfish"], "place", "'a photo of n01440764 tench' says nothing"),
         (["0: cat", "1: dog"], "place", "'a photo of 0: cat' says nothing"),
         (["yes", "no"], "place", "'a photo of no' says nothing"),
+        (["9-Mar", "over 70"], "place", "'a photo of 9-Mar' says nothing"),  # a spreadsheet's 3-9
         (["cat,", '"dog"'], "place", "says nothing"),
         (["['cat'", "# dog"], "place", "says nothing"),
         (["0", "1"], "place:0=land,0=water", "'0' twice"),

@@ -2,6 +2,7 @@
 
 from math import prod
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from tiny_clip import EMBED, HEADS, LAYERS, tiny_clip, write_images
 import headlens.extraction.store as store_module
 from headlens.errors import StoreError
 from headlens.extraction import HeadStore, extract
-from headlens.states import Moments, group_moments, head_moments, merge_all
+from headlens.states import Moments, contribution_variance, group_moments, head_moments, merge_all
 
 COUNT = 17
 
@@ -80,6 +81,29 @@ def test_what_they_say_of_contributions_is_what_the_contributions_say(store: Hea
         weights = store.basis.of(layer, head).double()
         own = weights.T @ moments.covariance(layer, head) @ weights
         torch.testing.assert_close(own, torch.cov(rows.T, correction=0), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_variance_alone_is_that_of_the_moments(tmp_path, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = tiny_clip(torch.float64 if dtype == "float64" else torch.float32)
+    store = extract(clip, write_images(tmp_path, COUNT), tmp_path / "acts.zarr", dtype=dtype)
+    moments = head_moments(store)
+    expected = store.basis.variance(moments.scatter) / COUNT
+    for block in (1, 5, 100):
+        monkeypatch.setattr(store_module, "_NUMBERS", block * prod(store.basis.shape[:3]))
+        found = contribution_variance(store, store.basis)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, expected, atol=0, rtol=1e-12 if dtype == "float64" else 2e-6)
+
+
+def test_the_variance_of_contributions_themselves() -> None:
+    z = 1e3 + torch.randn(COUNT, 2, 3, 7, generator=torch.Generator().manual_seed(5))  # a mean that would cancel
+    rest = torch.zeros(COUNT, 7)
+    manifest = pd.DataFrame({"path": [f"{row}.png" for row in range(COUNT)]})
+    store = HeadStore.from_arrays(z, rest, manifest, convention="separate", normalized=False)
+    units = z.double() / z.double().sum((1, 2)).norm(dim=-1)[:, None, None, None]
+    expected = units.var(dim=0, correction=0).sum(-1)
+    torch.testing.assert_close(contribution_variance(store, store.basis), expected, atol=0, rtol=1e-3)
 
 
 def test_no_image_has_no_moments() -> None:

@@ -289,3 +289,8 @@ def test_a_class_outside_the_family_is_refused_when_it_is_saved() -> None:
 
     with pytest.raises(HeadlensError, match="A Ghost cannot be saved here"):
         pack((Ghost(1),), tuple[Animal, ...], {})
+
+
+def test_an_error_within_another_is_a_clause() -> None:
+    inside = ExceptionGroup("of a structure", [HeadlensError("It is cut.", "Fetch it again."), KeyError("mean")])
+    assert serialization.reasons(inside) == "It is cut; KeyError: 'mean'"

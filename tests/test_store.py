@@ -1,7 +1,10 @@
 """A store answers as the dense decomposition does, from the compact form alone."""
 
 import dataclasses
+import json
+import shutil
 import warnings
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -70,14 +74,17 @@ def dense_projection(dense: Decomposition, texts: torch.Tensor) -> torch.Tensor:
     return torch.einsum("ilhe,te->ilht", dense.heads, texts)
 
 
+@pytest.mark.parametrize("count", [None, 2])  # a few directions are projected on one after the other
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("constants", ["separate", "spread"])
-def test_project_equals_the_dense_einsum(made: tuple, in_memory: bool, constants: str, monkeypatch) -> None:
+def test_project_equals_the_dense_einsum(
+    made: tuple, in_memory: bool, constants: str, count: int | None, monkeypatch
+) -> None:
     clip, frame, store, _ = made
     monkeypatch.setattr(store_module, "_NUMBERS", 5 * prod(store.basis.shape[:3]))
     dense = decompose(clip.vision, pixels(clip, frame), normalize=True, constants=constants)
     opened = HeadStore.open(store.path, in_memory=in_memory)
-    texts = directions()
+    texts = directions()[:count]
     torch.testing.assert_close(
         opened.project(texts, constants=constants), dense_projection(dense, texts), atol=1e-5, rtol=1e-5
     )
@@ -90,15 +97,16 @@ def test_project_equals_the_dense_einsum(made: tuple, in_memory: bool, constants
     )
 
 
+@pytest.mark.parametrize("count", [None, 2])
 @pytest.mark.parametrize("constants", ["separate", "spread"])
 @pytest.mark.parametrize("pool", ["tok", "avg"])
-def test_project_is_exact_in_float64(tmp_path: Path, constants: str, pool: str) -> None:
+def test_project_is_exact_in_float64(tmp_path: Path, constants: str, pool: str, count: int | None) -> None:
     clip = tiny_clip(torch.float64, pool=pool)
     frame = write_images(tmp_path, 5)
     store = extract(clip, frame, tmp_path / "acts.zarr", dtype="float64")
     images = pixels(clip, frame).double()
     dense = decompose(clip.vision, images, normalize=True, constants=constants)
-    texts = directions(torch.float64)
+    texts = directions(torch.float64)[:count]
     projected = store.project(texts, constants=constants)
     assert projected.dtype == torch.float64
     torch.testing.assert_close(projected, dense_projection(dense, texts), atol=1e-12, rtol=1e-12)
@@ -331,14 +339,81 @@ def test_what_is_no_store(tmp_path: Path) -> None:
             HeadStore.open(path)
 
 
-def test_a_store_of_a_later_format(made: tuple, tmp_path: Path) -> None:
-    import shutil
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda plan: plan | {"format": 4}, r"format 4; headlens \S+ reads 1 and 2 and 3\. Update headlens"),
+        (lambda plan: plan | {"format": 4, "surprise": 1}, "format 4.*Update headlens"),
+        (lambda plan: plan | {"format": 0}, "format 0.*with the version that wrote it"),
+        (lambda plan: {key: value for key, value in plan.items() if key != "format"}, "format None"),
+        (lambda plan: plan | {"surprise": 1}, r"damaged: zarr\.json cannot be read.*surprise"),
+        (lambda plan: {key: value for key, value in plan.items() if key != "rows"}, r"damaged: zarr\.json.*rows"),
+        (lambda plan: plan | {"rows": COUNT + 1}, rf"damaged: manifest\.parquet.*{COUNT} rows for {COUNT + 1}"),
+    ],
+)
+def test_a_store_of_another_version(made: tuple, tmp_path: Path, change: Callable[[dict], dict], said: str) -> None:
+    """Nothing in it is touched. It has no digests, as those of another version would fit its own files."""
+    path = tmp_path / "other.zarr"
+    shutil.copytree(made[2].path, path)
+    group, complete = (json.loads((path / name).read_text()) for name in ("zarr.json", "complete.json"))
+    group["attributes"]["headlens"] = change(group["attributes"]["headlens"])
+    (path / "zarr.json").write_text(json.dumps(group))
+    (path / "complete.json").write_text(json.dumps({"blocks": complete["blocks"], "skipped": []}))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    for use in (HeadStore.open, lambda there: extract(made[0], made[1], there)):
+        with pytest.raises(StoreError, match=said):
+            use(path)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
-    shutil.copytree(made[2].path, tmp_path / "later.zarr")
-    record = (tmp_path / "later.zarr" / "zarr.json").read_text()
-    (tmp_path / "later.zarr" / "zarr.json").write_text(record.replace('"format": 3', '"format": 4'))
-    with pytest.raises(StoreError, match="format 4"):
-        HeadStore.open(tmp_path / "later.zarr")
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("zarr.json", lambda whole: whole[: len(whole) // 2], r"damaged: zarr\.json cannot be read"),
+        ("zarr.json", lambda whole: b"[]", r"damaged: zarr\.json cannot be read"),
+        ("zarr.json", None, r"lacks zarr\.json"),
+        ("complete.json", None, "not complete"),
+        ("complete.json", lambda whole: whole[:40], r"damaged: complete\.json"),
+        (
+            "complete.json",
+            lambda whole: b'{"blocks": 3, "skipped": [{"row": 99, "path": "", "reason": ""}]}',
+            "image 99",
+        ),
+    ],
+)
+def test_a_store_that_is_half_there(
+    made: tuple, tmp_path: Path, name: str, content: Callable[[bytes], bytes] | None, said: str
+) -> None:
+    path = tmp_path / "half.zarr"
+    shutil.copytree(made[2].path, path)
+    whole = (path / name).read_bytes()
+    if content is None:
+        (path / name).unlink()
+    else:
+        (path / name).write_bytes(content(whole))
+    with pytest.raises(StoreError, match=said):
+        HeadStore.open(path)
+
+
+def test_an_array_that_is_not_ours_is_left_alone(made: tuple, tmp_path: Path) -> None:
+    path = tmp_path / "more.zarr"
+    shutil.copytree(made[2].path, path)
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    group.create_array("surprise", data=np.arange(COUNT))
+    opened = extract(made[0], made[1], path)
+    torch.testing.assert_close(opened.project(directions()), made[2].project(directions()), rtol=0, atol=0)
+    np.testing.assert_array_equal(zarr.open_group(path, use_consolidated=False)["surprise"], np.arange(COUNT))
+
+
+def test_a_part_that_is_gone_is_missed_by_every_view(made: tuple, tmp_path: Path) -> None:
+    """Views share their memory: the first to read an array may not need the rows that are gone."""
+    path = tmp_path / "gone.zarr"
+    shutil.copytree(made[2].path, path)
+    shutil.rmtree(path / "z" / "c" / "1")  # images 8 to 15
+    store = HeadStore.open(path)
+    for rows in ([0, 1, 2], [9, 10]):
+        with pytest.raises(StoreError, match="no values in the array z"):
+            store.subset(rows).project(directions())
 
 
 def test_xarray_opens_it_with_labelled_dimensions(store: HeadStore) -> None:

@@ -33,6 +33,7 @@ from headlens.extraction.storage import WHOLE, Shard, Storage
 from headlens.extraction.store_folder import (
     Skip,
     basis_bytes,
+    check_format,
     load_basis,
     reading,
     refuse_unexpected_files,
@@ -169,28 +170,20 @@ class MomentFolder:
 
     @classmethod
     def open(cls, storage: Storage) -> MomentFolder:
-        """Raises `StoreError` where there are no moments of this format."""
-        try:
-            if not cls.begun(storage):
-                raise KeyError(_PLAN)
-            record = unsealed(storage.read(_PLAN))
-            version, columns = record.pop("format"), tuple(record.pop("columns"))
-            basis_digest = record.pop("basis", None)
-            plan = Plan(**record) if version == _FORMAT else None
-        except Exception as error:
+        """Raises `StoreError` where there are no moments, some that are damaged, or some of another format."""
+        if not cls.begun(storage):
             states = storage.exists("zarr.json")
             raise StoreError(
                 f"{str(storage.path)!r} {'is a store of head states' if states else 'holds no moments'}.",
                 "Open it with HeadStore.open, and take head_moments of it."
                 if states
                 else "extract_moments makes them.",
-            ) from error
-        if plan is None:
-            raise StoreError(
-                f"moments in format {_FORMAT}",
-                f"format {version!r} at {str(storage.path)!r}",
-                "Read them with the version of headlens that wrote them, or extract again into another folder.",
             )
+        with reading(storage.path, _PLAN):
+            record = unsealed(storage.read(_PLAN))
+            check_format(storage.path, record.pop("format", None), (_FORMAT,))
+            columns, basis_digest = tuple(record.pop("columns")), record.pop("basis", None)
+            plan = Plan(**record)
         return cls(storage, plan, columns, basis_digest)
 
     @classmethod

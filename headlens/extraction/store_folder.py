@@ -41,6 +41,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
+from headlens._version import __version__
 from headlens.errors import HeadlensError, StoreError
 from headlens.extraction.plan import DIMENSIONS, FORMAT, READABLE, Plan
 from headlens.extraction.storage import DRAFT, LOCK, Storage
@@ -88,28 +89,25 @@ class StoreFolder:
 
     @classmethod
     def open(cls, storage: Storage) -> StoreFolder:
-        """Raises `StoreError` where there is no store of this format."""
-        try:
-            if not cls.begun(storage):  # asked first, since Zarr makes a folder of what it is to open
-                raise KeyError(_GROUP)
-            group = zarr.open_group(storage.zarr_store(), mode="r", zarr_format=3)
-            record: dict[str, Any] = dict(cast(Any, group.attrs["headlens"]))
-            version = record.pop("format", None)
-            plan = Plan(**record) if version in READABLE else None
-        except Exception as error:  # Zarr raises many kinds
+        """Raises `StoreError` where there is no store, one that is damaged, or one of another format."""
+        group = None
+        if cls.begun(storage):  # asked first, since Zarr makes a folder of what it is to open
+            with reading(storage.path, _GROUP):
+                group = zarr.open_group(storage.zarr_store(), mode="r", zarr_format=3)
+        if group is None or "headlens" not in group.attrs:
             kind = "is something else" if storage.exists() else "is not there"
             if storage.exists("moments.json"):
                 kind = "holds moments alone"
+            elif group is None and storage.exists(_COMPLETE):
+                kind = f"lacks {_GROUP}"
             raise StoreError(
                 f"{str(storage.path)!r} is no store of head states: it {kind}.",
                 "Give the folder that extract was given (MomentStore.open opens moments), or run extract to make one.",
-            ) from error
-        if plan is None:
-            raise StoreError(
-                f"a store in format {FORMAT}",
-                f"format {version!r} at {str(storage.path)!r}",
-                "Read it with the version of headlens that wrote it, or extract again into another folder.",
             )
+        with reading(storage.path, _GROUP):
+            record: dict[str, Any] = dict(cast(Any, group.attrs["headlens"]))
+            check_format(storage.path, record.pop("format", None), READABLE)
+            plan = Plan(**record)
         return cls(storage, plan, group)
 
     @classmethod
@@ -212,12 +210,19 @@ class StoreFolder:
 
     def skipped(self) -> list[Skip]:
         """The images of a complete store that could not be read."""
-        return [Skip(**skip) for skip in self._completion["skipped"]]
+        with reading(self.path, _COMPLETE):
+            skips = [Skip(**skip) for skip in self._completion["skipped"]]
+            if unknown := [skip.row for skip in skips if not 0 <= skip.row < self.plan.rows]:
+                raise ValueError(f"image {unknown[0]} is not among {self.plan.rows}")
+            return skips
 
     def manifest(self) -> pd.DataFrame:
         """The manifest that was asked for, skipped images included."""
         with reading(self.path, _MANIFEST):
-            return pd.read_parquet(BytesIO(self.storage.read(_MANIFEST)))
+            table = pd.read_parquet(BytesIO(self.storage.read(_MANIFEST)))
+            if len(table) != self.plan.rows:
+                raise ValueError(f"it has {len(table)} rows for {self.plan.rows} images")
+            return table
 
     def basis(self) -> HeadBasis:
         with reading(self.path, _BASIS):
@@ -227,6 +232,18 @@ class StoreFolder:
     def _completion(self) -> dict[str, Any]:
         with reading(self.path, _COMPLETE):
             return unsealed(self.storage.read(_COMPLETE))
+
+
+def check_format(path: Path | str, version: object, readable: Sequence[int]) -> None:
+    """Raise `StoreError` unless this version of headlens reads a store of that format."""
+    if version not in readable:
+        newer = isinstance(version, int) and version > max(readable)
+        raise StoreError(
+            f"{str(path)!r} was written in format {version!r}; headlens {__version__} reads "
+            f"{' and '.join(map(str, readable))}.",
+            f"{'Update headlens' if newer else 'Read it with the version that wrote it'}, or extract again into "
+            "another folder.",
+        )
 
 
 def refuse_unexpected_files(storage: Storage, ours: set[str]) -> None:

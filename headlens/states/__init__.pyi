@@ -1,7 +1,7 @@
 from .basis import HeadBasis
 from .decomposition import Constants, Decomposition, decompose
 from .head_states import HeadStates
-from .moments import HasHeadStates, Moments, group_moments, head_moments, merge_all
+from .moments import HasHeadStates, Moments, contribution_variance, group_moments, head_moments, merge_all
 from .projection import Projection
 from .scores import MomentScores, moment_scores
 
@@ -14,6 +14,7 @@ __all__ = [
     "MomentScores",
     "Moments",
     "Projection",
+    "contribution_variance",
     "decompose",
     "group_moments",
     "head_moments",

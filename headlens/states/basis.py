@@ -201,14 +201,14 @@ class HeadBasis:
             yield slice(start, start + len(part)), torch.stack([self.of(*head) for head in part])
 
     def variance(self, scatter: Float[Tensor, "layer head d_state d_state_too"]) -> Float[Tensor, "layer head"]:
-        """tr(Bᵀ S B) of every head: the total scatter of its contributions, from that of z, in float64."""
+        """tr(Bᵀ S B) of every head: the total scatter of its contributions, from that of z, in the type of S."""
         n_layers, n_heads = self.shape[:2]
         if self.is_identity:
-            return scatter.double().diagonal(dim1=-2, dim2=-1).sum(-1)
+            return scatter.diagonal(dim1=-2, dim2=-1).sum(-1)
         heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
-        squares = scatter.double().flatten(0, 1)
+        squares = scatter.flatten(0, 1)
         parts = [
-            ((w := weights.double()) @ w.mT * squares[where]).sum((1, 2)) for where, weights in self.in_parts(heads)
+            ((w := weights.to(squares)) @ w.mT * squares[where]).sum((1, 2)) for where, weights in self.in_parts(heads)
         ]
         return torch.cat(parts).view(n_layers, n_heads)
 

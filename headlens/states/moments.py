@@ -108,6 +108,32 @@ def head_moments(store: HasHeadStates | Moments) -> Moments:
     return merge_all(Moments.of(z) for _, z in store.blocks())
 
 
+def contribution_variance(store: HasHeadStates, basis: HeadBasis) -> Float[Tensor, "layer head"]:
+    """The total variance of every head's contributions, tr(Bᵀ Σ B), where nothing else of the moments is needed.
+
+    Equals `basis.variance(moments.scatter) / moments.count` to the rounding of the states' own numbers, in which outer
+    products are taken here, around the mean of the first block. Sums over blocks are in float64. A third of the time.
+
+    Args:
+        store: the images.
+        basis: the weights that z is read through, `store.basis`.
+    """
+    centre = total = scatter = None
+    for _, z in store.blocks():
+        rows = rearrange(z, "image layer head d_head -> (layer head) image d_head").contiguous()
+        if centre is None or total is None or scatter is None:
+            centre = rows.mean(dim=1, keepdim=True)
+            total = torch.zeros_like(centre, dtype=torch.float64)
+            scatter = torch.zeros(*rows.shape[::2], rows.shape[2], dtype=torch.float64)
+        rows -= centre
+        total += rows.sum(dim=1, keepdim=True)
+        scatter += rows.mT @ rows
+    if total is None or scatter is None:
+        raise StoreError("at least one image", "none", "Leave empty groups out.")
+    scatter -= total.mT @ total / len(store)
+    return (basis.variance(scatter.to(z).view(*z.shape[1:], -1)) / len(store)).double()
+
+
 def group_moments(store: HasHeadStates, groups: Iterable[object]) -> dict[str, Moments]:
     """The moments of every group, from a name for each image.
 

@@ -13,6 +13,7 @@ from headlens.errors import StoreError
 from headlens.states.basis import HeadBasis
 
 _NUMBERS = 1 << 19  # of images' own directions at once, so that they stay in the processor's cache
+_FEW = 3  # directions that take less time one after the other than in a batched product
 
 
 class Projection:
@@ -70,8 +71,10 @@ class Projection:
         result = norm.new_empty(z.shape[:3])
         for rows in torch.arange(len(z)).split(max(1, _NUMBERS // z[0].numel())):
             where = slice(int(rows[0]), int(rows[-1]) + 1)
-            along = (self._by_direction[first[where]] - self._by_direction[second[where]]).to(norm)
-            torch.sum(along.mul_(z[where]), dim=-1, out=result[where])
+            # index_select takes a third of the time of indexing by a tensor.
+            along = self._by_direction.index_select(0, first[where])
+            along.sub_(self._by_direction.index_select(0, second[where]))
+            torch.sum(along.to(norm).mul_(z[where]), dim=-1, out=result[where])
         return result.div_(norm[:, None, None])
 
     @cached_property
@@ -87,10 +90,15 @@ class Projection:
         norm: Float[Tensor, "image"],
     ) -> None:
         """Fill `result` for a block of images."""
-        by_head = rearrange(z.to(norm), "image layer head d_head -> (layer head) image d_head")
-        weights = rearrange(self.folded.to(norm), "layer head d_head direction -> (layer head) d_head direction")
-        product = torch.bmm(by_head, weights)
-        result.copy_(rearrange(product, "(layer head) image direction -> image layer head direction", layer=z.shape[1]))
+        z = z.to(norm)
+        if result.shape[-1] <= _FEW:
+            for place, along in enumerate(self._by_direction.to(norm)):
+                torch.sum(z * along, dim=-1, out=result[..., place])
+        else:
+            by_head = rearrange(z, "image layer head d_head -> (layer head) image d_head")
+            weights = rearrange(self.folded.to(norm), "layer head d_head direction -> (layer head) d_head direction")
+            scores = torch.bmm(by_head, weights).unflatten(0, z.shape[1:3])
+            result.copy_(rearrange(scores, "layer head image direction -> image layer head direction"))
         if self.bias is not None:
             biases = torch.einsum("is,lst->ilt", scale, self.bias.to(norm))
             shares = self.once.to(norm) + scale @ self.readout_bias.to(norm) - shift @ self.ones.to(norm)

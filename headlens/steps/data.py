@@ -34,13 +34,12 @@ from headlens.locate import (
     concept_directions,
     conflicting_groups,
     decide,
-    head_variance,
 )
 from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices, cluster_indices
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
-from headlens.states import Moments, head_moments
+from headlens.states import Moments, contribution_variance, head_moments
 from headlens.steps.controls import Predictions, Scored
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
@@ -93,7 +92,7 @@ class ReferenceImages:
     @cached_property
     def variance(self) -> Float[Tensor, "layer head"]:
         """The total variance of every head's contributions."""
-        return head_variance(self.moments, self.store.basis)
+        return contribution_variance(self.store, self.store.basis)
 
 
 class ReferenceScores:

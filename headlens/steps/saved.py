@@ -117,7 +117,7 @@ def refuse_other_audit(folder: Path, question: Question) -> None:
             return
         what = f"another audit; what differs: {'; '.join(differences)}"
     except (HeadlensError, KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"an audit that cannot be read ({error})"
+        what = f"an audit that cannot be read ({reasons(error)})"
     raise OutputError(
         f"{folder} holds {what}.",
         "Name another folder, or replace it on purpose with overwrite=True (--overwrite in the shell). Nothing was "
