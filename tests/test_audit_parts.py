@@ -125,7 +125,13 @@ ADDED = DependenceChange(0.3, 0.4, -0.1, (-0.9, 0.5), -0.3, (-3.0, 1.6), 100, 0.
         (2, measured(dependence=FEW_IMAGES), [0.1] * 33, "inconclusive", "show only an effect √D above 0.40"),
         (2, measured(removed=NOTHING_REMOVED), [0.1] * 33, "not supported", "does not reliably fall"),
         (2, measured(removed=UNSEEN), [0.1] * 33, "inconclusive", "would not show even its full removal"),
-        (2, measured(removed=ADDED), [0.1] * 33, "not supported", "does not reliably fall"),
+        (
+            2,
+            measured(removed=ADDED),
+            [0.1] * 33,
+            "not supported",
+            "does not reliably fall: D rises from 0.300 to 0.400",
+        ),
         (
             2,
             measured(gain=0.04, gain_interval=(0.0, 0.045), loss=0.06),
@@ -199,7 +205,19 @@ def test_a_p_just_above_the_level_does_not_blame_the_smallest_one() -> None:
 
 def test_heads_that_do_worse_than_random_ones_are_said_to() -> None:
     text = against_random(control([0.6] * 30, 0.5), "worst_group", 0.05).text
-    assert "the located ones are worse than their mean by 10 (10 to 10 points)" in text
+    assert "the located ones are worse than their mean by 10 points (95 % interval 10 to 10)" in text
+
+
+def test_heads_that_do_as_random_ones_are_neither_better_nor_worse() -> None:
+    text = against_random(control([0.5] * 30, 0.5), "worst_group", 0.05).text
+    assert "the located ones are as good as their mean" in text
+
+
+def test_a_gain_that_no_correction_can_have_is_not_called_the_smallest() -> None:
+    wide = measured(gain=0.0, gain_interval=(-0.8, 0.8))
+    found = judge(Judged("ltc", True, 1, (HeadId(3, 0),)), wide, control([0.1] * 33, 0.5))
+    assert found.detectable_gain > 1
+    assert "No gain, however large, would be shown by these images with 80 % power" in found.sentence
 
 
 def test_a_control_counts_the_draws_that_do_as_well() -> None:

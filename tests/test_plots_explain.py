@@ -141,7 +141,8 @@ def test_pictures_stand_in_rows_with_their_captions():
         ("cook/feminine +0.213", "cook/feminine<br>+0.213"),
         ("police officer/masculine +0.05", "police officer/<br>masculine +0.05"),
         ("short", "short"),
-        ("a" * 40, "a" * 17 + "<br>…" + "a" * 16),
+        ("a" * 40, "<br>".join(("a" * 16, "a" * 16, "a" * 8))),
+        ("a" * 60, f"{'a' * 16}<br>{'a' * 8}…{'a' * 7}<br>{'a' * 16}"),
         ("<b>bold</b> and more", "&lt;b&gt;bold&lt;/b&gt; and<br>more"),
     ],
 )

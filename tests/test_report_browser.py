@@ -25,6 +25,10 @@ DRAWN = """() => Array.from(document.querySelectorAll(".plot"), (plot) => ({
   marks: Array.from(plot.querySelectorAll(MARKS), (mark) => mark.getBBox())
     .filter((box) => box.width + box.height > 0).length,
   empty: plot.querySelectorAll("svg.main-svg").length === 0,
+  cut: Array.from(plot.querySelectorAll("text"), (text) => [text.textContent, text.getBoundingClientRect()])
+    .filter(([, box]) => box.height && (box.top < plot.getBoundingClientRect().top - 1
+      || box.bottom > plot.getBoundingClientRect().bottom + 1))
+    .map(([text]) => text),
 }))""".replace("MARKS", repr(MARKS))
 
 
@@ -149,11 +153,25 @@ def test_tables_sort_and_are_saved_and_commands_are_copied(opened: Any) -> None:
 
 def test_a_link_in_the_contents_opens_what_is_folded(opened: Any) -> None:
     page = opened("birds", unfolded=False)
+    page.set_viewport_size({"width": 1500, "height": 900})
     fold = page.locator("details.part").first
     page.locator(f"nav a[href='#{fold.get_attribute('id')}']").click()
     playwright.expect(fold.locator("section").first).to_be_visible()
-    page.set_viewport_size({"width": 1500, "height": 900})
-    assert page.locator("nav").evaluate("(nav) => getComputedStyle(nav).position") == "fixed"
+    contents = page.locator("nav")
+    assert contents.evaluate("(nav) => getComputedStyle(nav).position") == "fixed"
+    playwright.expect(contents.locator("ol")).to_be_visible()
+
+    # On a phone they are a bar that stays in sight, and folds once a place was chosen.
+    page.set_viewport_size({"width": 390, "height": 800})
+    playwright.expect(contents.locator("ol")).to_be_hidden()
+    page.evaluate("() => scrollTo(0, 4000)")
+    playwright.expect(contents).to_be_in_viewport()
+    contents.locator("summary").click()
+    contents.get_by_role("link", name="Settings").click()
+    playwright.expect(page.get_by_role("heading", name="Settings")).to_be_in_viewport()
+    playwright.expect(contents.locator("ol")).to_be_hidden()
+    bar, heading = contents.bounding_box(), page.get_by_role("heading", name="Settings").bounding_box()
+    assert bar["y"] + bar["height"] <= heading["y"]
 
 
 def in_order(page: Any, scheme: str, figures: int = 7) -> None:
@@ -169,6 +187,7 @@ def in_order(page: Any, scheme: str, figures: int = 7) -> None:
         assert not one["empty"], one
         assert one["marks"] > 0, one
         assert len(one["words"]) > 20, one
+        assert one["cut"] == [], one
         assert one["paper"] == PAPER[scheme], one
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == PAPER[scheme]
 
@@ -212,7 +231,7 @@ def test_all_of_it_is_reached_by_key_in_the_order_of_the_page(opened: Any) -> No
         reached.append(where[0])
         tops.append(round(where[1]))
     assert tops == sorted(tops)
-    wanted = page.locator("a:not(.skip), summary, button, [tabindex='0']")
+    wanted = page.locator("main").locator("a, summary, button, [tabindex='0']")
     visible = [one for one in wanted.all() if one.is_visible()]
     assert len(reached) == len(visible) > 40
 
@@ -223,6 +242,7 @@ def test_all_of_it_is_reached_by_key_in_the_order_of_the_page(opened: Any) -> No
     playwright.expect(words.locator("dl")).to_be_visible()
     page.keyboard.press("Space")
     playwright.expect(words.locator("dl")).to_be_hidden()
+    page.locator("nav summary").click()
     page.get_by_role("link", name="What it cost elsewhere").focus()
     page.keyboard.press("Enter")
     playwright.expect(page.get_by_role("heading", name="What it cost elsewhere")).to_be_in_viewport()

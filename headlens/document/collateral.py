@@ -95,7 +95,7 @@ def _told(found: CollateralResults, method: str) -> str:
         chance = found.k / (found.compared - 1)
         parts.append(
             f"Of the {found.k} images nearest to an image, {percent(share)} % stay among its {found.k} nearest "
-            f"({percent(chance)} % would by chance; {found.compared} images compared)."
+            f"({percent(chance)} % would by chance; {found.compared:,} images compared)."
         )
     return " ".join(parts)
 

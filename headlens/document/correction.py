@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LIMITS = (
     "Location and corrections here are direct: they change what a head writes into the embedding, and leave what later "
     "layers make of it as it was.",
-    "A correction that helps the worst group usually costs the groups that the bias favoured; compare the bars.",
+    "A correction that helps the worst group usually costs the groups that the bias favoured; compare the groups.",
     "A corrected model is not a fair model: only the named classes and attribute were looked at.",
 )
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LIMITS = (
     "Cramér's V shows how strongly an attribute and the predicted class go together, not whether that is wrong: where "
     "the classes themselves go together with the attribute, right predictions do too.",
-    "Not shown is not absent: other prompts, another attribute or more images may show it. Diffuse says that this "
-    "locator found no few heads, not that there are none.",
+    "Not shown is not absent: other prompts, another attribute or more images may show it. Diffuse means "
+    "that this locator found no small set of heads, not that there is none.",
     "The main ablation is direct: it changes what a head writes into the embedding, and leaves what later layers make "
     "of it as it was. The total effect stands beside it where images were passed again.",
     "Attributes are perceived by annotators, or inferred by the model: they are not what a person would say of "
@@ -157,7 +157,7 @@ def _association(audit: Audited) -> Section:
         f"Cramér's V is 0 where {name} says nothing about the predicted class, and 1 where it settles it. The true "
         f"classes themselves go together with {name} by V = {number(found.labels_v)}. Were the predictions blind to "
         f"it within each true class, V would be {number(within.expected)} on average; it is {number(within.observed)}, "
-        f"so that {change(within.excess)} is the model's own (p = {within.p:.3f} over {within.n_permutations} "
+        f"so that {change(within.excess)} is the model's own (p = {within.p:.3f} over {within.n_permutations:,} "
         f"permutations of the attribute within each class)."
     )
     if found.candidates:
@@ -299,7 +299,7 @@ def _classes(audit: Audited) -> Section:
     return Section(
         "Class by class",
         f"V here is that of {name} and being taken for the class or not, over all scored images; the gap is the "
-        f"largest less the smallest accuracy on the class over {', '.join(found.values)}.",
+        f"largest minus the smallest accuracy on the class over {', '.join(found.values)}.",
         plots.classes(found.by_class),
         caption=f"Classes sorted by the change of V by {name}; squares are classes under 30 images.",
         table=Table(frame, columns, f"Every class, largest fall of V by {name} first; few: under {SMALL} images."),
@@ -315,11 +315,11 @@ def _flow(audit: Audited) -> Section:
     scored, changed = len(found.predictions["before"]), int(found.transitions.sum())
     title = "Where the changed predictions went"
     if changed == 0:
-        return Section(title, f"None of {scored} predictions changed.")
+        return Section(title, f"None of {scored:,} predictions changed.")
     fates = ", ".join(f"{count} {fate}" for fate, count in found.fate.items())
     before, after = found.predictions["before"], found.predictions["after"]
     parts = transitions_by_fate(audit.data.test_labels, before, after, len(found.classes))
-    moved = f"{changed} of {scored} predictions changed ({percent(changed / scored)} %): {fates}."
+    moved = f"{changed:,} of {scored:,} predictions changed ({percent(changed / scored)} %): {fates}."
     return Section(
         title,
         moved,

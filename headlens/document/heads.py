@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 MOST_HEADS = 4
 """Heads with sections of their own: each brings its pictures, and the report is one file."""
 TITLE = "Which heads"
-_TITLE = 40  # pixels of a figure's title
 _MOST_MAPS = 6
 
 
@@ -127,13 +126,11 @@ def poles_section(audit: Audited, one: Explanation) -> Section:
 
 def texts_section(one: Explanation) -> Section:
     """A head's texts by TextSpan."""
-    figure = plots.textspan(one, title="")  # the heading and the label say it
-    figure.update_layout(height=figure.layout.height - _TITLE, margin_t=figure.layout.margin.t - _TITLE)
     return Section(
         f"Texts of head {one.head}",
         f"{len(one.texts)} texts of a bank of general ones explain {percent(one.explained)} % of what varies in the "
         f"head over the reference images.{_beside(one)}",
-        figure,
+        plots.textspan(one, title=""),
         caption="Each text counts for what is left when its turn comes. The bank can only name what is in it.",
         table=replace(one.shown_texts(), caption=f"The texts of head {one.head}, in the order of choice."),
         table_folded=True,
@@ -163,7 +160,7 @@ def _gallery(audit: Audited, head: HeadId, images: int) -> Section:
         f"Images of head {head}",
         f"The scored images {which}.{note}",
         figure,
-        caption=f"Below each its class and {name}, and the head's contribution less its mean.",
+        caption=f"Below each its class and {name}, and the head's contribution minus its mean.",
         table=_files(audit, top, (up, down)),
         table_folded=True,
     )
@@ -278,7 +275,7 @@ def _candidates(candidates: Candidates, attribute: str) -> Section:
     if (spans := candidates.spans) is not None:
         tests.append(
             f"By TextSpan a head is flagged where {attribute} is among the first {spans.first} texts that span it, "
-            f"in competition with {spans.n_bank} general texts."
+            f"in competition with {spans.n_bank:,} general texts."
         )
     both = len(tests) == 2
     if both:
@@ -286,7 +283,7 @@ def _candidates(candidates: Candidates, attribute: str) -> Section:
     return Section(
         TITLE,
         f"Candidates: {listed(candidates.spurious, 40)}. {' '.join(tests)}\n\n"
-        f"The scores say what heads encode, not that it matters: that is shown by the intervention below.",
+        f"The scores say what heads encode, not that it matters: that is shown by an intervention.",
         plots.candidates(candidates, title=""),
         caption=f"Every head's {candidates.scores().name}, for {attribute}."
         + (" Heads that one test alone flags are outlined with a broken line." if both else ""),

@@ -141,10 +141,14 @@ def _shown(section: Section) -> dict[str, object]:
     return vars(section) | {
         "paragraphs": _paragraphs(section),
         "figure": None if section.figure is None else figure_piece(section.figure),
-        "table": None if section.table is None else Markup(section.table.html(caption=not section.table_folded)),
+        "table": _table(section),
         "heading": section.title if section.table is None else section.table.caption or section.title,
         "csv": "" if section.table is None else section.table.csv(),
     }
+
+
+def _table(section: Section) -> Markup | None:
+    return None if section.table is None else Markup(_together(section.table.html(caption=not section.table_folded)))
 
 
 def _paragraphs(section: Section) -> list[str]:

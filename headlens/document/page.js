@@ -112,8 +112,15 @@
       if (fold.open) figures.filter((one) => fold.contains(one.place)).forEach((one) => window.Plotly.Plots.resize(one.place));
     })
   );
+  // Beside the page the contents are open; above it they are a bar, open until a place was chosen.
+  const contents = document.querySelector("nav details");
+  const beside = window.matchMedia("(min-width: 84rem) and (min-height: 30rem)");
+  const fold = () => contents && (contents.open = beside.matches);
+  fold();
+  beside.addEventListener("change", fold);
   document.querySelectorAll("nav a").forEach((link) =>
     link.addEventListener("click", () => {
+      fold();
       const target = document.querySelector(link.getAttribute("href"));
       if (target instanceof HTMLDetailsElement) target.open = true;
     })

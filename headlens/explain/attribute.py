@@ -120,9 +120,10 @@ class AttributeEncoding:
     @property
     def sentences(self) -> tuple[str, ...]:
         """What the numbers say, first of the attribute, then where the label says something else."""
-        place = f"its rank among the {self.n_texts} texts of the bank is {self.rank}"
+        place = f"its rank among the {self.n_texts:,} texts of the bank is {self.rank}"
         said = [
-            f"Along the texts of {self.attribute} lies {self.share:.0%} of what varies in head {self.head}; {place}. "
+            f"Along the texts of {self.attribute} lies {100 * self.share:.0f} % of what varies in head {self.head}; "
+            f"{place}. "
             f"The images of {self.value} and the others lie {self.separation} standard deviations apart there."
         ]
         if self.q is not None:

@@ -82,11 +82,11 @@ class HeadSets:
         if not self.sets:
             return "Random heads: there is no other set of heads to compare with."
         if not self.pooled:
-            return f"Random heads: {what} of {self.n_possible} sets with as many heads of the same layers{roles}."
+            return f"Random heads: {what} of {self.n_possible:,} sets with as many heads of the same layers{roles}."
         layers = "; ".join(f"{min(pool)} to {max(pool)}" for pool in self.pooled)
         return (
-            f"Random heads: {what} of {self.n_possible} sets with as many heads of layers {layers}{roles}; the located "
-            f"layers alone have too few sets for p ≤ {self.alpha:g}."
+            f"Random heads: {what} of {self.n_possible:,} sets with as many heads of layers {layers}{roles}; the "
+            f"located layers alone have too few sets for p ≤ {self.alpha:g}."
         )
 
 

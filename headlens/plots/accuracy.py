@@ -18,6 +18,7 @@ from headlens.tables import listed
 
 MOST = 20
 """Rows of a figure: of more, the worst are drawn, and a table has the rest."""
+_ALL_SHOWN = 4  # classes of a confusion matrix whose every cell has its number; of more, those above half a per cent
 _SYMBOLS = ("circle", "diamond", "square")
 _ENDS = (5, 25, 50, 75, 95)  # percentiles of a box and its whiskers
 
@@ -93,7 +94,7 @@ def groups(
         ),
         plot=(max(28, 15 * len(evaluations)) * len(rows) + 10, 480),
         legend=True,
-        note=f"{left} further groups, which every method classifies better, are not drawn." if left else "",
+        note=f"{left} further groups, which no method classifies worse, are not drawn." if left else "",
         xaxis={"title": {"text": "accuracy"}, "tickformat": ".0%", "range": [-0.02, 1.06], "tickvals": _FIFTHS},
         yaxis=style.row_axis(rows),
     )
@@ -422,12 +423,13 @@ def confusion(
         cols=len(counts), shared_yaxes=True, horizontal_spacing=0.03,
         subplot_titles=[style.label(name, 30) for name in counts],
     )  # fmt: skip
+    shown_from = 0 if len(classes) <= _ALL_SHOWN else 0.005
     names, predicted = ([style.label(classes[i], 22) for i in some] for some in (drawn, columns))
     for col, (name, matrix) in enumerate(counts.items(), start=1):
         part = shares[name][np.ix_(drawn, columns)]
         figure.add_heatmap(
             z=part, x=list(range(len(predicted))), y=list(range(len(names))), xgap=1, ygap=1, coloraxis="coloraxis",
-            text=[[f"{100 * v:.0f}" if len(names) <= 12 and v >= 0.005 else "" for v in row] for row in part],
+            text=[[f"{100 * v:.0f}" if len(names) <= 12 and v >= shown_from else "" for v in row] for row in part],
             texttemplate="%{text}", textfont={"size": 11},
             customdata=[
                 [
@@ -440,7 +442,12 @@ def confusion(
             hovertemplate="%{customdata}<extra></extra>", row=1, col=col,
         )  # fmt: skip
         figure.update_xaxes(
-            {**style.row_axis(predicted), "range": [-0.5, len(predicted) - 0.5], "tickangle": -45},
+            {
+                **style.row_axis(predicted),
+                "range": [-0.5, len(predicted) - 0.5],
+                "tickangle": -45,
+                "tickfont_size": 12 if len(names) <= 12 else 10,
+            },
             title_text="predicted",
             col=col,
         )
@@ -458,10 +465,10 @@ def confusion(
         figure,
         title,
         f"Confusion matrices, each in per cent of its true classes. Correct with {'; '.join(described)}.",
-        plot=(max(120, side * len(names)), max(420, 130 + len(counts) * max(150, side * len(names)))),
+        plot=(max(120, side * len(names)), max(420, 130 + len(counts) * max(140, side * len(names)))),
         # Names stand aslant below the plot, and the axis' title below them.
         margin={"t": 34, "b": max(96, 60 + 5 * max(map(len, predicted)))},
-        note=f"{left} further classes, which are classified better, are not drawn; columns: what the rest is taken for."
+        note=f"{left} further classes, no worse than these, are not drawn; columns: what the rest is taken for."
         if left
         else "",
         coloraxis={

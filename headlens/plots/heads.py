@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from headlens.tables import listed
 Heads = tuple[HeadId, ...]
 
 _BOX = 0.45  # half a side of an outline; neighbouring boxes must not share a line
-_WORDS = 68  # pixels that a category takes in a cell, on two lines if need be
+_WORDS = 68  # pixels that a text takes in a cell, on two lines
 _MOST_WITH_WORDS = 12  # heads of a layer: with more the words would not fit a page
 _BAR: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "tickfont": {"size": 11}}  # a colour bar's look
 _LEAST = 0.1  # of the variance explained: heads that differ by less should look alike
@@ -184,7 +185,7 @@ def overview(
         (min(low, high - _LEAST), high),
         {"title": {"text": "rank<br>correlation" if tested else "share of<br>variance"}},
         marks={h: _ends(one) for h, one in explanations.items() if words or one.pole is None},
-        cell=(_WORDS, 40) if words else (25, 30),
+        cell=(_WORDS, 56) if words else (25, 30),
     )
     return grid.figure(
         title,
@@ -487,7 +488,8 @@ def _explained(one: Explanation) -> str:
 
 
 def _ends(one: Explanation) -> str:
-    """The pair of texts, an end a line; a dash for a head without a clear meaning."""
+    """The pair of texts, an end in two lines at most; a dash for a head without a clear meaning."""
     if one.pole is None or one.pole.name is None:
         return "–"
-    return "<br>".join(style.label(text, 12) for text in one.pole.name)
+    wrapped = (wrap(text, 13, max_lines=2, placeholder=" …") for text in one.pole.name)
+    return "<br>".join(style.label(line, 13) for end in wrapped for line in end)

@@ -22,7 +22,8 @@ SIDE = 96
 """Pixels of a thumbnail's longer side: more would not be seen, and a report has to stay small."""
 _MAP_SIDE = 224  # of an image under a map
 _PALE = [90 + round(0.62 * level) for level in range(256)]  # colours would drown in the dark of a grey picture
-_PLACE, _CAPTION, _LEFT = 104, 34, 84  # pixels of a thumbnail's place, of the caption below, of the rows' names
+_PLACE, _LEFT = 104, 84  # pixels of a thumbnail's place, of the rows' names
+_CAPTION, _CAPTION_LINE = 6, 14  # pixels below a thumbnail, and of a line of the caption there
 _CELL, _GAP = 132, 8  # pixels of a map's width on the page, and between two
 
 
@@ -43,7 +44,7 @@ def data_uri(picture: Image.Image | np.ndarray, side: int = SIDE, grey: bool = F
 def gallery(
     images: Mapping[str, Sequence[Picture]], captions: Mapping[str, Sequence[str]] | None = None, title: str = ""
 ) -> go.Figure:
-    """Rows of small pictures, each row with a name, each picture with a caption of at most two lines.
+    """Rows of small pictures, each row with a name, each picture with a caption of at most three lines.
 
     Pictures are embedded, scaled down to 96 pixels. Instead of a picture that is not there (None, where a file could
     not be read) there is a blank that says so.
@@ -63,7 +64,9 @@ def gallery(
         "Give at least one picture, and captions in rows of the same names and lengths, or None.",
     )
     columns = max(map(len, images.values()))
-    row_height = _PLACE + (_CAPTION if captions is not None else 6)
+    below = {name: [style.lines(text, 16, 3) for text in row] for name, row in texts_of.items()}
+    most = 0 if captions is None else max(1 + text.count("<br>") for row in below.values() for text in row)
+    row_height = _PLACE + _CAPTION + most * _CAPTION_LINE
     x, y, hover, parts = [], [], [], []
     # Gathered and set at once: plotly validates all that a layout holds whenever one more is added.
     notes: list[dict[str, Any]] = []
@@ -90,8 +93,8 @@ def gallery(
                     "yref": "y", "sizing": "contain", "layer": "above",
                 })  # fmt: skip
             if captions is not None:
-                below = {"x": middle, "y": i * row_height + _PLACE, "yanchor": "top"}
-                notes.append({"text": style.lines(caption, 17), **below, **note})
+                where = {"x": middle, "y": i * row_height + _PLACE, "yanchor": "top"}
+                notes.append({"text": below[name][j], **where, **note})
             x.append(middle)
             y.append(i * row_height + _PLACE / 2)
             hover.append(f"<b>{style.label(name, 40)}</b>, number {j + 1}<br>{style.label(caption, 120)}")
@@ -194,8 +197,8 @@ def tokens(
     for col, text in enumerate(titles):
         # By itself plotly anchors a text near an edge by that edge, and titles of neighbours would overlap.
         middle = {"x": (col * (_CELL + _GAP) + _CELL / 2) / width, "xanchor": "center"}
-        notes.append({"text": style.lines(text, 20, 3), **middle, "y": 1, "yanchor": "bottom", "yshift": 4, **note})
-    rows_of_title = max((1 + style.lines(text, 20, 3).count("<br>") for text in titles), default=0)
+        notes.append({"text": style.lines(text, 18, 4), **middle, "y": 1, "yanchor": "bottom", "yshift": 4, **note})
+    rows_of_title = max((1 + style.lines(text, 18, 4).count("<br>") for text in titles), default=0)
     for row, name in enumerate(layers, start=1):
         y = 1 - (row * (cell + _GAP) + cell / 2) / height
         notes.append({"text": style.lines(name, 11), "x": 0, "xshift": -8, "xanchor": "right", "y": y, **note})

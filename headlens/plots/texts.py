@@ -24,7 +24,8 @@ def textspan(explanation: Explanation, title: str | None = None) -> go.Figure:
 
     Args:
         explanation: of one head, `audit.explain()[head]`.
-        title: plain text; None for the head and its label.
+        title: plain text; None for the head and its label. Without a title the figure leaves out what its texts explain
+            together, for a page that says so.
     """
     one = explanation
     figure = make_subplots(
@@ -78,10 +79,10 @@ def textspan(explanation: Explanation, title: str | None = None) -> go.Figure:
     # Room for the names that stand after the bars.
     figure.update_xaxes(range=[0, 1.65 * (max(one.share, default=0) or 1.0)], col=1)
     figure.update_annotations(font_size=13)
+    explained = f"{one.explained:.0%} of its variance explained by {len(one.texts)} texts{_chance(one)}"
     figure.add_annotation(
         x=0, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom", yshift=30, showarrow=False,
-        text=f"{one.explained:.0%} of its variance explained by {len(one.texts)} texts{_chance(one)}"
-        f"<br>{_stability(one)}",
+        text="<br>".join((*([] if title == "" else [explained]), _stability(one))),
         font={"color": palette.INK_SOFT}, align="left",
     )  # fmt: skip
     parts = "; ".join(f"{t} ({c}, {s:.1%})" for t, c, s in zip(one.texts, one.categories, one.share, strict=True))
@@ -91,8 +92,8 @@ def textspan(explanation: Explanation, title: str | None = None) -> go.Figure:
         f"{one.head}: {one.label}" if title is None else title,
         f"{one.head}, {one.label}: {len(one.texts)} texts explain {one.explained:.1%} of its variance."
         f" In the order of choice: {parts or 'none'}. By category: {by or 'none'}.",
-        plot=(_ROW * rows, 860),
-        margin={"t": 78, "b": 84, "l": 60},
+        plot=(_ROW * rows, 740),
+        margin={"t": 60 if title == "" else 78, "b": 84, "l": 60},
         bargap=0.28,
     ).update_layout(showlegend=True, legend={"y": -52 / (_ROW * rows), "yanchor": "top", "x": 1, "xanchor": "right"})
 

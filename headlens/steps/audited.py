@@ -247,6 +247,6 @@ class Audited:
     def __repr__(self) -> str:
         taken = ", ".join(in_words(step.call) for step in self.record) or "nothing yet"
         return (
-            f"Audit({self.question.model}: {', '.join(self.task.classes)} by {self.attribute.name}, "
+            f"Audit({self.question.model}: {listed(self.task.classes, 6)} by {self.attribute.name}, "
             f"{len(self.splits.reference)} reference and {len(self.splits.test)} scored images; so far: {taken})"
         )

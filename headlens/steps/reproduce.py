@@ -234,7 +234,7 @@ def settings(data: AuditData, record: Record) -> dict[str, str]:
         "headlens": __version__,
         "model": question.model,
         "model fingerprint": question.fingerprint,
-        "images": f"{len(data.store)}, manifest {question.manifest}",
+        "images": f"{len(data.store):,}, manifest {question.manifest}",
         "audit": question.identity,
         "classes": ", ".join(question.task.classes),
         "templates": "; ".join(question.task.templates),

@@ -22,6 +22,7 @@ from headlens.metrics import PairedDifference
 from headlens.models import HookedCLIP
 from headlens.progress import progress
 from headlens.steps.data import AuditData, predicted
+from headlens.tables import points
 
 _BATCH = 32
 _REFERENCE_IMAGES = 500  # of which the mean z is taken: a mean of so many moves little with more
@@ -96,8 +97,8 @@ class TotalGain:
         return (
             f"Mean ablation of {', '.join(map(str, self.heads))} inside the forward pass, where later layers react "
             f"({self.images} images, at {where[self.tokens]}), changes worst-group accuracy by "
-            f"{100 * self.total.difference['worst_group']:+.1f} points (95 % interval {100 * low:+.1f} to "
-            f"{100 * high:+.1f}), as a direct edit by {100 * self.direct.difference['worst_group']:+.1f}."
+            f"{points(self.total.difference['worst_group'])} points (95 % interval {points(low)} to "
+            f"{points(high)}), as a direct edit by {points(self.direct.difference['worst_group'])}."
         )
 
 

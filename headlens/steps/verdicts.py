@@ -26,7 +26,7 @@ sense of condition 4. A shown bias is *focal* where the candidates are at most `
 their ablation lowers D reliably and by `minimum_removed` of it or more, accuracy stays above chance agreement and falls
 by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
 *inconclusive* where only open conditions stand in the way, and else *diffuse*. Not shown is not absent, and diffuse
-says that this locator found no few heads, not that there are none.
+means that this locator found no small set of heads, not that there is none.
 
 Either rule judges one data set and one model, and one question: an attribute, a locator's heads and a method. Where
 several were asked of the same test images (`Asked`), p-values are held to `alpha` over their number and intervals to
@@ -51,7 +51,7 @@ from headlens.heads import HeadId
 from headlens.metrics import AssociationChange, Dependence, DependenceChange
 from headlens.metrics.intervals import proportion
 from headlens.steps.controls import Measure, Predictions, RandomHeads, Scored
-from headlens.tables import Shown, Table
+from headlens.tables import Shown, Table, points
 
 MINIMUM_GAIN = 0.05
 MAXIMUM_LOSS = 0.05
@@ -361,7 +361,8 @@ def judge(judged: Judged, measured: Measured, control: RandomHeads | None) -> Ve
     what = "Head-level correction" if judged.of_heads else "Correction"
     listed = f" of {', '.join(map(str, judged.heads))}" if judged.heads else ""
     smallest_p = None if control is None else control.smallest_p
-    power = _could_show(f"a gain of {100 * detectable:.1f} points", smallest_p)
+    within = detectable <= 1
+    power = _could_show(f"a gain of {100 * detectable:.1f} points" if within else None, smallest_p)
     return Verdict(
         word=word,
         headline=f"{what} by {judged.name!r}{listed} is {word}",
@@ -387,9 +388,11 @@ def _reasons(conditions: Sequence[Condition]) -> str:
     return "; ".join(failed or open_ones or [one.text for one in conditions])
 
 
-def _could_show(effect: str, smallest_p: float | None) -> str:
-    """What these images and sets could have shown."""
+def _could_show(effect: str | None, smallest_p: float | None) -> str:
+    """What these images and sets could have shown; None for an effect that no correction can have."""
     sets = "" if smallest_p is None else f"; these sets of heads can give p = {smallest_p:.3f} at the smallest"
+    if effect is None:
+        return f"No gain, however large, would be shown by these images with 80 % power{sets}."
     return f"The smallest effect that these images show with 80 % power is {effect}{sets}."
 
 
@@ -402,8 +405,8 @@ def _correction_conditions(
         )
     low, high = measured.gain_interval
     change = (
-        f"worst-group accuracy changes by {100 * measured.gain:+.1f} points "
-        f"({_level(measured.alpha)} interval {100 * low:+.1f} to {100 * high:+.1f})"
+        f"worst-group accuracy changes by {points(measured.gain)} points "
+        f"({_level(measured.alpha)} interval {points(low)} to {points(high)})"
     )
     if low > MINIMUM_GAIN:
         gain = Condition("gain", "met", change)
@@ -438,7 +441,7 @@ def _accuracy(low: float, chance: float, loss: float, maximum_loss: float = MAXI
     if loss > maximum_loss:
         text = f"average accuracy falls by {100 * loss:.1f} points, more than {100 * maximum_loss:.0f}"
         return Condition("accuracy", "not met", text)
-    return Condition("accuracy", "met", f"average accuracy changes by {-100 * loss:+.1f} points")
+    return Condition("accuracy", "met", f"average accuracy changes by {points(-loss)} points")
 
 
 def _dependence(measured: Measured) -> list[Condition]:
@@ -454,7 +457,8 @@ def _dependence(measured: Measured) -> list[Condition]:
         return [Condition("dependence", "not met", text)]
     low, high = removed.interval
     fall = (
-        f"D falls from {removed.before:.3f} to {removed.after:.3f} ({_level(measured.alpha)} interval of the fall "
+        f"D {'falls' if removed.removed >= 0 else 'rises'} from {removed.before:.3f} to {removed.after:.3f} "
+        f"({_level(measured.alpha)} interval of the fall "
         f"{low:.3f} to {high:.3f})"
     )
     depends = Condition("dependence", "met", f"predictions depend on the attribute within the true classes ({p})")
@@ -493,7 +497,7 @@ def signed_gap(found: Dependence, classes: Sequence[str], values: Sequence[str])
         return ""
     label, gap = max(found.gap_by_class.items(), key=lambda item: abs(item[1]))
     return (
-        f"; accuracy on {values[1]} minus {values[0]} is {100 * gap:+.1f} points in {classes[int(label)]}, where it is "
+        f"; accuracy on {values[1]} minus {values[0]} is {points(gap)} points in {classes[int(label)]}, where it is "
         "largest"
     )
 
@@ -505,16 +509,18 @@ def against_random(control: RandomHeads | None, measure: Measure, alpha: float) 
         return Condition(name, "open", "there are no random heads to compare with; drawing random sets would settle it")
     found, n_sets = control.comparison(measure), len(control.sets)
     reached = round(found.share_at_least * n_sets)
-    unit = 100 if measure == "worst_group" else 1
+    scale, unit = (100, "points") if measure == "worst_group" else (1, "in D")
     # A distance of 1e-14 is rounding.
-    effect, low, high = (round(unit * value, 9) + 0.0 for value in (found.effect, *found.effect_interval))
+    effect, low, high = (round(scale * value, 9) + 0.0 for value in (found.effect, *found.effect_interval))
     better, (low, high) = ("better", (low, high)) if effect >= 0 else ("worse", (-high + 0.0, -low + 0.0))
+    compared = f"{better} than their mean by {abs(effect):.3g} {unit} (95 % interval {low:.3g} to {high:.3g})"
+    if effect == low == high == 0:
+        compared = "as good as their mean"
     sets = f"all {n_sets}" if control.exhaustive else f"{n_sets} random"
     do = "does" if reached <= 1 else "do"
     text = (
         f"{reached or 'none'} of {sets} head sets of the same pattern {do} as well "
-        f"(p = {found.p:.3f}), and the located ones are {better} than their mean by {abs(effect):.3g} "
-        f"({low:.3g} to {high:.3g}{' points' if unit > 1 else ''})"
+        f"(p = {found.p:.3f}), and the located ones are {compared}"
     )
     if found.share_at_least > alpha:
         return Condition(name, "not met", text)
@@ -634,11 +640,8 @@ def judge_fairness(
     else:
         word, headline = "focal", f"The bias by {attribute} is focal"
         reasons = "; ".join(one.text for one in conditions if one.name in ("removed", "random heads"))
-    low, high = (100 * end for end in bias.change.interval["accuracy"])
-    cost = (
-        f"Accuracy changes by {100 * bias.change.difference['accuracy']:+.1f} points "
-        f"(95 % interval {low:+.1f} to {high:+.1f})."
-    )
+    low, high = map(points, bias.change.interval["accuracy"])
+    cost = f"Accuracy changes by {points(bias.change.difference['accuracy'])} points (95 % interval {low} to {high})."
     return FairnessVerdict(
         word=word,
         headline=headline,
