@@ -137,6 +137,9 @@ def test_a_new_attribute_costs_no_forward_pass(audit: hl.Audit, monkeypatch: pyt
     assert found.inferred
     assert found.values == ("sun", "cloud", "dark")
     assert found.to_dict()["attribute_inferred"] is True
+    # What the model takes for light is largely the background, and the verdict says so instead of claiming a bias.
+    assert found.verdict.word == "inconclusive"
+    assert "with the column 'background'" in found.verdict.sentence
 
 
 def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
@@ -193,6 +196,8 @@ def bias(p: float = 0.001, d: float = 0.3, after: float = 0.1, low: float = 0.1,
         (0, bias(), None, "diffuse", "no head"),
         (2, bias(), None, "inconclusive", "no random heads to compare with"),
         (2, bias(inferred=True), 1.0, "inconclusive", "inferred the attribute's values"),
+        (0, bias(inferred=True), None, "inconclusive", "Whether there is a bias by age is inconclusive"),
+        (2, bias(inferred=True, p=0.2), 1.0, "not shown", "too often"),
         (2, bias(p=0.2), 1.0, "not shown", "too often"),
         (2, bias(p=0.2, detectable=0.16), 1.0, "inconclusive", "show only an effect √D above 0.40"),
         (2, bias(low=-0.9), 1.0, "inconclusive", "would not show even its full removal"),

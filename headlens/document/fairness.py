@@ -105,6 +105,11 @@ def _plain(audit: Audited) -> str:
         return f"In plain words: these images do not show that the model's answers lean on {name}."
     if found.verdict.conditions[0].outcome == "open":
         return f"In plain words: these images are too few to tell whether the model's answers lean on {name}."
+    if found.inferred:
+        return (
+            f"In plain words: the model's answers go together with what it takes for {found.attribute}; only labels "
+            "can tell whether that is what it is."
+        )
     leans = f"In plain words: the model's answers lean on {name} more than the true classes explain"
     if found.verdict.word == "diffuse":
         return f"{leans}, and no few heads were found that bring it about."

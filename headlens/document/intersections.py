@@ -13,15 +13,12 @@ from jaxtyping import Int
 from headlens import plots
 from headlens.document.blocks import Section
 from headlens.document.formatting import attribute_name
-from headlens.manifest import as_text
 from headlens.metrics import SMALL, evaluate, intersections
-from headlens.steps.collateral import NO_ATTRIBUTES
 from headlens.tables import Column, Kind, Table, listed, percent, plain
 
 if TYPE_CHECKING:
     from headlens.steps.audited import Audited
 
-_MOST_VALUES = 10
 _MOST_COLUMNS = 4
 _MOST_CELLS = 200
 
@@ -45,19 +42,13 @@ def intersection_sections(
 
 
 def _columns(audit: Audited) -> Iterator[tuple[str, np.ndarray]]:
-    """Columns of 2 to 10 values, each of which meets several classes and several values of the audited attribute."""
+    """The further columns each value of which meets several classes and several values of the audited attribute."""
     data = audit.data
-    manifest = data.test.manifest
-    for column in map(str, manifest.columns):
-        if column in NO_ATTRIBUTES or column == audit.attribute.name:
-            continue
-        values = as_text(manifest[column]).fillna("").astype(str).to_numpy()
+    for column, values in data.further_columns.items():
         held = (values != "") & (data.test_values >= 0)
-        if not 2 <= len(np.unique(values[held])) <= _MOST_VALUES:
-            continue
         own = pd.DataFrame({"value": values, "class": data.test_labels, "attribute": data.test_values})[held]
         # A column that the class or the attribute settles crosses nothing: a duck is always a waterbird.
-        if (own.groupby("value").nunique() > 1).all(axis=None):
+        if own["value"].nunique() > 1 and (own.groupby("value").nunique() > 1).all(axis=None):
             yield column, values
 
 

@@ -28,7 +28,7 @@ from headlens.manifest import as_text
 from headlens.metrics import SMALL, Bootstrap, Measures, collateral, retrieval_recall
 from headlens.metrics import Collateral as Changes
 from headlens.prompts import Attribute, ZeroShotTask
-from headlens.steps.data import AuditData, value_codes
+from headlens.steps.data import NO_ATTRIBUTES, AuditData, value_codes
 from headlens.steps.evaluate import Fitted, predict
 from headlens.steps.record import Collateral
 from headlens.tables import Column, Shown, Table
@@ -36,9 +36,6 @@ from headlens.tables import Kind as TableKind
 
 CANDIDATES = "candidates ablated"
 """The name of the fairness audit's ablation among the methods."""
-
-NO_ATTRIBUTES = {"path", "label", "split", "cluster", "id", "box", "candidates", "caption"}
-"""Columns of a manifest that are no attribute."""
 
 _MOST_COMPARED = 1000
 _MOST_VALUES = 50

@@ -44,6 +44,10 @@ from headlens.steps.controls import Predictions, Scored
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
 
+NO_ATTRIBUTES = {"path", "label", "split", "cluster", "id", "box", "candidates", "caption"}
+"""Columns of a manifest that are no attribute."""
+_MOST_VALUES = 10
+
 _NEVER = -1e4  # finite, so that a score minus a head's part stays a number; scores of unit embeddings are within ±1
 
 
@@ -389,6 +393,14 @@ class AuditData:
     def scored_images(self) -> Scored:
         """The scored images' classes, values, groups and clusters, by which predictions are scored."""
         return Scored(self.test_labels, self.test_values, self.test_groups, self.test_clusters)
+
+    @property
+    def further_columns(self) -> dict[str, np.ndarray]:
+        """Columns of the manifest that may be further attributes: those of 2 to 10 values among the scored images, as
+        text, "" for none."""
+        frame = self.test.manifest.drop(columns=[*NO_ATTRIBUTES, self.question.attribute.name], errors="ignore")
+        columns = {str(name): as_text(frame[name]).fillna("").astype(str).to_numpy() for name in frame.columns}
+        return {name: one for name, one in columns.items() if 2 <= len({*one} - {""}) <= _MOST_VALUES}
 
     @cached_property
     def effects(self) -> HeadEffects:

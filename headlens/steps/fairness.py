@@ -292,9 +292,23 @@ def fairness(
             call.verdict_rule.alpha,
         ),
     )
+    if data.inferred:
+        results = replace(results, verdict=results.verdict.with_remark(_taken_for(data)))
     if not call.n_null:
         return results
     return replace(results, verdict=results.verdict.with_null(_null(data, call, rule, heads, relocate)))
+
+
+def _taken_for(data: AuditData) -> str:
+    """What inferred values go together with that is labelled: the classes, and the columns they go with most."""
+    values, found = data.test_values, {}
+    for name, column in data.further_columns.items():
+        held = column != ""
+        found[f"the column {name!r}"] = cramers_v(column[held], values[held], corrected=True)
+    closest = sorted(found.items(), key=lambda one: -one[1])[:3]
+    own = ("the classes", cramers_v(data.test_labels, values, corrected=True))
+    listed = ", ".join(f"{v:.2f} with {name}" for name, v in (own, *closest))
+    return f"Cramér's V (bias-corrected) of the inferred values is {listed}; they may stand for what they go with."
 
 
 def measure_bias(

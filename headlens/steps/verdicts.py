@@ -25,8 +25,10 @@ scale of Cohen's w, is at least `minimum_effect`; else *not shown*, or *inconclu
 sense of condition 4. A shown bias is *focal* where the candidates are at most `largest_share` of the tower's heads,
 their ablation lowers D reliably and by `minimum_removed` of it or more, accuracy stays above chance agreement and falls
 by at most `maximum_loss`, and at most `alpha` of the random sets lower D as much (the same condition 6);
-*inconclusive* where only open conditions stand in the way, and else *diffuse*. Not shown is not absent, and diffuse
-means that this locator found no small set of heads, not that there is none.
+*inconclusive* where only open conditions stand in the way, and else *diffuse*. Where the audited model inferred the
+attribute's values itself, what would be shown is *inconclusive*: predictions then go together with what the model takes
+for the attribute, which may be something else. Not shown is not absent, and diffuse means that this locator found no
+small set of heads, not that there is none.
 
 Either rule judges one data set and one model, and one question: an attribute, a locator's heads and a method. Where
 several were asked of the same test images (`Asked`), p-values are held to `alpha` over their number and intervals to
@@ -429,7 +431,8 @@ def _correction_conditions(
 _INFERRED = Condition(
     "labels",
     "open",
-    "the audited model inferred the attribute's values itself; labels of a sample of images would settle it",
+    "the audited model inferred the attribute's values itself, and may take something else for it; labels of a sample "
+    "of images would settle it",
 )
 
 
@@ -624,13 +627,15 @@ def judge_fairness(
         weak = f"an effect √D of less than {rule.minimum_effect}"
     outcome: Outcome = "met" if weak is None else "open" if few else "not met"
     shown = Condition("shown", outcome, about if weak is None else f"{about}; {weak}")
-    conditions = (shown,) if weak else (shown, *_focal_conditions(bias, candidates, n_heads, control, rule))
+    labels = [_INFERRED] if bias.inferred else []
+    conditions = (shown,) if weak else (shown, *labels, *_focal_conditions(bias, candidates, n_heads, control, rule))
     outcomes, reasons = {one.outcome for one in conditions}, _reasons(conditions[1:])
     smallest_p = None if weak or control is None else control.smallest_p
     power = _could_show(f"√D = {sqrt(found.detectable):.3f}", smallest_p)
     word: Word
-    if few:
+    if few or (labels and not weak):
         word, headline = "inconclusive", f"Whether there is a bias by {attribute} is inconclusive"
+        reasons = _INFERRED.text
     elif weak:
         word, headline = "not shown", f"A bias by {attribute} is not shown"
     elif "not met" in outcomes:
@@ -682,5 +687,4 @@ def _focal_conditions(
         removed = Condition("removed", "met", effect)
     low_accuracy, loss = bias.change.after.interval["accuracy"][0], -bias.change.difference["accuracy"]
     accuracy = _accuracy(low_accuracy, bias.chance, loss, rule.maximum_loss)
-    labels = [_INFERRED] if bias.inferred else []
-    return [removed, accuracy, against_random(control, "dependence", rule.alpha), *labels]
+    return [removed, accuracy, against_random(control, "dependence", rule.alpha)]
