@@ -27,7 +27,8 @@ import pandas as pd
 from headlens.errors import ManifestError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_TEXT = "Save it as text (a table as CSV), in UTF-8."
+_TEXT = "Save it as text in UTF-8 (a table as CSV), or a picture as PNG."
+_PHONE = re.compile(rb"....ftyp(hei[cfmsx]|mif1|avi[fs])", re.DOTALL)
 _LINK = "On huggingface.co the link to a file has /resolve/ in it, not /blob/."
 # What files of other kinds begin with, in small letters: what they are, and the line that helps.
 _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
@@ -89,6 +90,8 @@ def as_text(column: pd.Series) -> pd.Series:
 
 def other_kind(head: bytes) -> tuple[str, str] | None:
     """What a file is that is not what was expected, by what it begins with, and the line that helps."""
+    if _PHONE.match(head):
+        return "a HEIC or AVIF picture, as phones take them", "Save it as JPEG or PNG."
     start = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return next(((what, remedy) for first, what, remedy in _OTHER_KINDS if start.startswith(first)), None)
 

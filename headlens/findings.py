@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from headlens.cells import as_text, is_code, nearest
+from headlens.cells import as_text, is_code, near_equal, nearest
 from headlens.images import is_url
 from headlens.manifest import image_files
 
@@ -39,6 +39,7 @@ FindingKind = Literal[
     "one class",
     "rare spelling",
     "code as prompt",
+    "names alike",
 ]
 
 
@@ -129,7 +130,8 @@ def check_values(column: pd.Series) -> tuple[Finding, ...]:
 
 
 def check_prompts(what: str, prompts: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
-    """Names that are codes and stand in their own prompts, such as 'a photo of a 0'.
+    """Names that are codes and stand in their own prompts, such as 'a photo of a 0', and names that differ in their
+    spelling alone, such as 'crane' and 'Crane'.
 
     Args:
         what: what has these names: "classes", or an attribute.
@@ -140,11 +142,15 @@ def check_prompts(what: str, prompts: Mapping[str, Sequence[str]]) -> tuple[Find
         word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")  # 'm' is not in 'a photo of a man'
         if text := next(filter(word.search, prompts[name]), None):
             codes[name] = text
-    if not codes:
-        return ()
-    first = next(iter(codes.values()))
-    sentence = f"The prompts of {what} hold codes instead of words: {_shown(list(codes))} (as in {first!r})."
-    return (Finding("code as prompt", sentence, tuple(codes)[:_SHOWN], len(codes)),)
+    findings = []
+    if codes:
+        first = next(iter(codes.values()))
+        sentence = f"The prompts of {what} hold codes instead of words: {_shown(list(codes))} (as in {first!r})."
+        findings.append(Finding("code as prompt", sentence, tuple(codes)[:_SHOWN], len(codes)))
+    if alike := [" = ".join(map(ascii, names)) for names in near_equal(prompts)]:
+        sentence = f"Names of {what} differ in their spelling alone, and count as different: {_shown(alike)}."
+        findings.append(Finding("names alike", sentence, tuple(alike)[:_SHOWN], len(alike)))
+    return tuple(findings)
 
 
 def _repeated(manifest: pd.DataFrame, parts: Mapping[str, Rows]) -> list[Finding]:

@@ -67,6 +67,8 @@ def read_image(path: str | os.PathLike[str], box: Sequence[float | int] | None =
         if isinstance(source, Path) and not source.is_file():
             kind = "is not a file" if source.exists() else "is not there"
             raise ImageError(f"The image {where} {kind}.", "Correct the path, or leave its row out.")
+        if isinstance(source, Path) and not source.stat().st_size:
+            raise ImageError(f"The image {where} is empty.", "Get the file again, or leave its row out.")
         with Image.open(fetch(source) if isinstance(source, str) else source, formats=FORMATS) as image:
             _check_size(image.size, where, ratio=box is None)
             image.load()

@@ -28,6 +28,7 @@ from difflib import get_close_matches
 from io import BytesIO
 from itertools import repeat
 from pathlib import Path
+from unicodedata import normalize
 from urllib.parse import unquote
 
 import numpy as np
@@ -88,7 +89,8 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
         try:
             frame = pd.read_parquet(BytesIO(content))
         except Exception as error:  # pyarrow has many errors for a damaged file
-            raise ManifestError(f"{where} does not read as Parquet: {error}.", "Write the file again.") from error
+            said = str(error).rstrip(".")
+            raise ManifestError(f"{where} does not read as Parquet: {said}.", "Write the file again.") from error
     else:
         frame = read_csv(content, where, _COLUMNS)
     if root is not None:
@@ -383,6 +385,8 @@ def check_files(frame: pd.DataFrame) -> None:
     root = manifest_root(frame)
     if any(_WINDOWS.match(path) for path in map(str, frame["path"])):
         remedy = "These are paths of a Windows machine or share: write them relative to the table."
+    elif there := _other_spelling(missing[0]):
+        remedy = f"There is {there!a}, which differs in capitals or in the Unicode form of its accents: rename one."
     elif "root" in frame.attrs:
         remedy = f"Relative paths count from {root!r}; if the images lie elsewhere, name their folder: "
         remedy += "read_manifest(path, root=FOLDER), or --root FOLDER in the shell."
@@ -392,6 +396,18 @@ def check_files(frame: pd.DataFrame) -> None:
     raise ManifestError(
         f"{len(missing)} of {len(frame)} image files are not there: {listed(map(str, missing))}.", remedy
     )
+
+
+def _other_spelling(place: Path) -> str | None:
+    """A file beside this one whose name differs in capitals or Unicode form alone, as copies between systems may."""
+
+    def plain(name: str) -> str:
+        return normalize("NFC", name).casefold()
+
+    try:
+        return next((one.name for one in place.parent.iterdir() if plain(one.name) == plain(place.name)), None)
+    except (OSError, ValueError):
+        return None
 
 
 def _places(frame: pd.DataFrame) -> Iterator[Path | str]:

@@ -86,6 +86,23 @@ def test_roots_are_relative_to_the_table_or_as_told(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
+    ("file", "path", "said"),
+    [
+        ("UPPER.JPG", "upper.jpg", "There is 'UPPER.JPG'"),
+        ("cafe\u0301.png", "caf\u00e9.png", r"There is 'cafe\\u0301.png'"),
+        ("other.png", "upper.png", "Relative paths count from"),
+    ],
+)
+def test_a_file_that_another_system_spells_otherwise(tmp_path: Path, file: str, path: str, said: str) -> None:
+    (tmp_path / file).write_bytes(b"")
+    (tmp_path / "m.csv").write_text(f"path\n{path}\n", encoding="utf-8")
+    if (tmp_path / path).exists():
+        pytest.skip("this file system takes both for one")
+    with pytest.raises(ManifestError, match=said):
+        check_manifest(read_manifest(tmp_path / "m.csv"))
+
+
+@pytest.mark.parametrize(
     ("values", "said"),
     [
         (["Land", "land", "water"], "'Land' .*'land'|'land' .*'Land'"),
@@ -250,6 +267,10 @@ def test_a_file_of_classes_is_a_txt_file(tmp_path: Path) -> None:
         (b"<html>404</html>", "is a web page"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing"),
         (b"%PDF-1.4", "is a PDF document"),
+        (b"\0\0\0\x18ftypheic\0\0", "is a HEIC or AVIF picture.*as JPEG"),
+        (b"\0\0\0\x1cftypavif\0\0", "is a HEIC or AVIF picture.*as JPEG"),
+        (b"\x93NUMPY\x01", "is a NumPy array.*picture as PNG"),
+        (b"", "is empty"),
     ],
 )
 def test_files_that_are_no_pictures_are_named_for_what_they_are(tmp_path: Path, content: bytes, said: str) -> None:

@@ -105,6 +105,13 @@ def test_codes_in_prompts(prompts: dict, codes: tuple) -> None:
     assert [one.names for one in found] == ([codes] if codes else [])
 
 
+def test_names_that_look_alike() -> None:
+    names = {name: [f"a photo of a {name}"] for name in ("crane", "Crane", "cat", "cat\u200b", "dog")}
+    (found,) = check_prompts("classes", names)
+    assert (found.kind, found.count) == ("names alike", 2)
+    assert r"'crane' = 'Crane', 'cat' = 'cat\u200b'" in found.sentence
+
+
 def test_they_stand_in_shell_json_and_report(tmp_path: Path) -> None:
     frame = hl.testbed.images(tmp_path / "birds", n=80)
     frame["path"] = [str(tmp_path / "birds" / path) for path in frame["path"]]

@@ -95,9 +95,9 @@ def conflicting_groups(
             "No image is in a conflicting group: every class has one value alone.",
             "Take a split in which class and attribute do conflict.",
         )
-    held = [np.asarray([pair == group for pair in pairs]) for group in chosen]
-    sizes = tuple(int(images.sum()) for images in held)
-    return ConflictingGroups(torch.from_numpy(np.any(held, axis=0)), tuple(chosen), sizes, used, tied)
+    images, conflict = Counter(pairs), set(chosen)
+    mask = torch.tensor([pair in conflict for pair in pairs])
+    return ConflictingGroups(mask, tuple(chosen), tuple(images[group] for group in chosen), used, tied)
 
 
 def _strings(column: Column) -> np.ndarray:
