@@ -108,6 +108,15 @@ def test_a_folder_is_loaded_by_transformers(kind, tmp_path):
     assert clip.description.source == "folder" and clip.description.call == f'hl.load("{tmp_path / "model"}")'
 
 
+def test_the_words_for_a_processor_are_what_it_does():
+    pictured = pictures("Siglip")
+    model = families.filled(families.hugging("Siglip"))
+    for resample, spelled in ((0, "nearest"), (1, "lanczos"), (2, "bilinear"), (3, "bicubic")):
+        pictured.resample = resample
+        said = hl.HookedCLIP.from_transformers(model, pictured).description.preprocessing
+        assert said.interpolation == spelled and said.resize_mode == "squash"
+
+
 def test_a_vision_model_alone_says_what_it_lacks(tmp_path):
     model = families.filled(families.hugging("CLIP"))
     clip = hl.HookedCLIP.from_transformers(model, pictures("CLIP"))

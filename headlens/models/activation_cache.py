@@ -21,6 +21,10 @@ from headlens.errors import ModelError
 Parts = Tensor | tuple[Tensor, list[str]]
 
 
+def _slice(value: Any) -> Slice:
+    return value if isinstance(value, Slice) else Slice(value)
+
+
 class ActivationCache(TransformerLensCache):
     """TransformerLens' cache; what it would compute incorrectly for a vision tower is computed here, or refused."""
 
@@ -82,7 +86,7 @@ class ActivationCache(TransformerLensCache):
         before the first block divides the embeddings by its measured σ, and its bias is a part, `ln_pre_bias`.
         """
         self._needs_stream()
-        layer, where = self._layer(layer), pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
+        layer, where = self._layer(layer), _slice(pos_slice)
         parts, labels = self._stem(where) if incl_embeds else ([], [])
         for index in range(layer + mlp_input):
             for kind, wanted in (("attn", mode != "mlp"), ("mlp", mode != "attn" and index < layer)):
@@ -121,7 +125,7 @@ class ActivationCache(TransformerLensCache):
         """What every head of the layers before `layer` added to the stream, without the layers' output biases."""
         self._needs_stream()
         self.compute_head_results()
-        layer, where = self._layer(layer), pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
+        layer, where = self._layer(layer), _slice(pos_slice)
         n_heads = self.model.cfg.n_heads
         parts = []
         for index in range(layer):
@@ -144,8 +148,7 @@ class ActivationCache(TransformerLensCache):
 
         Summed over the units, with the MLP's bias (scaled likewise), it is `mlp_out`.
         """
-        neurons = neuron_slice if isinstance(neuron_slice, Slice) else Slice(neuron_slice)
-        where = pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
+        neurons, where = _slice(neuron_slice), _slice(pos_slice)
         self._needs_stream()
         block = self.model.blocks[layer]
         weight = block.mlp.W_out if block.mlp.scale is None else block.mlp.W_out * block.mlp.scale
@@ -185,7 +188,7 @@ class ActivationCache(TransformerLensCache):
         if final and self.model.cfg.ln_after_pool:
             raise ModelError("The final norm reads pooled tokens.", "Use hl.decompose(vision, images).")
         scale = self._kept("ln_final.hook_scale" if final else f"blocks.{layer}.ln{1 + mlp_input}.hook_scale")
-        where, batch = (one if isinstance(one, Slice) else Slice(one) for one in (pos_slice, batch_slice))
+        where, batch = _slice(pos_slice), _slice(batch_slice)
         scale = where.apply(scale, dim=-2)
         if has_batch_dim:
             residual_stack = batch.apply(residual_stack, dim=1)
@@ -236,7 +239,7 @@ class ActivationCache(TransformerLensCache):
         project_output_onto: Float[Tensor, "d_model *out"] | None = None,
     ) -> Parts:
         """The stream before a layer as heads, neurons (or MLPs), embeddings and biases, which sum to it exactly."""
-        layer, where = self._layer(layer), pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
+        layer, where = self._layer(layer), _slice(pos_slice)
         heads, labels = self.stack_head_results(layer + mlp_input, return_labels=True, pos_slice=where)
         parts = [heads]
         for index in range(layer):

@@ -19,7 +19,7 @@ import torch
 
 from headlens.cells import other_kind
 from headlens.errors import ModelError
-from headlens.models.description import Nonlinearity
+from headlens.models.description import INTERPOLATIONS, Nonlinearity, Preprocessing
 from headlens.models.state_dicts import LOADED, Weights, one_table, read_weights, tables
 from headlens.models.torchscript import BROKEN_ZIP, read_torchscript
 
@@ -328,9 +328,7 @@ def _processor(path: Path) -> tuple[dict[str, Any], str] | None:
     """The preprocessing of transformers' image processors, as far as open_clip has the same."""
     if not path.is_file():
         return None
-    config = json.loads(path.read_text(encoding="utf-8"))
-    found: dict[str, Any] = {"mean": tuple(config["image_mean"]), "std": tuple(config["image_std"])}
-    if (resample := {2: "bilinear", 3: "bicubic"}.get(config.get("resample", 3))) is not None:
-        found["interpolation"] = resample
-    found["resize_mode"] = "shortest" if config.get("do_center_crop", True) else "squash"
+    found = Preprocessing.of_processor(json.loads(path.read_text(encoding="utf-8")), (0, 0)).as_open_clip()
+    if found["interpolation"] not in INTERPOLATIONS:
+        del found["interpolation"]
     return found, f"{path.name} beside the file"

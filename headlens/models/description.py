@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import pandas as pd
+from PIL.Image import Resampling
 
 from headlens.errors import ModelError
 
@@ -80,6 +81,15 @@ class Preprocessing:
         """From open_clip's `preprocess_cfg`."""
         mode, interpolation = str(config["resize_mode"]), str(config["interpolation"])
         return cls(_pair(config["size"]), _floats(config["mean"]), _floats(config["std"]), mode, interpolation)
+
+    @classmethod
+    def of_processor(cls, settings: Mapping[str, Any], size: tuple[int, int]) -> Preprocessing:
+        """From the settings of an image processor of transformers, as its `to_dict` and its file have them."""
+        sides, resample = settings.get("size"), settings.get("resample")
+        cropped = settings.get("do_center_crop", not (isinstance(sides, Mapping) and "height" in sides))
+        interpolation = Resampling(Resampling.BICUBIC if resample is None else int(resample)).name.lower()
+        mean, std = (_floats(settings[name]) for name in ("image_mean", "image_std"))
+        return cls(size, mean, std, "shortest" if cropped else "squash", interpolation)
 
     def as_open_clip(self) -> dict[str, Any]:
         """As open_clip's `preprocess_cfg` has it; the size is the tower's own there."""

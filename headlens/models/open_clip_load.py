@@ -372,59 +372,62 @@ def _assume_nonlinearity(found: _Found, configured: bool) -> str:
 
 def _settle_preprocessing(found: _Found, options: LoadOptions) -> dict[str, Any]:
     """Mean, standard deviation, interpolation and resize mode, and in `found.said_by` who says them."""
-    stated = dict(found.preprocessing)
-    said = [found.said_by] if stated else []
-    if not stated and found.checkpoint is not None and found.checkpoint.preprocessing is not None:
-        beside, by = found.checkpoint.preprocessing
-        stated, said = {name: beside[name] for name in _PREPROCESSING if name in beside}, [by]
+    stated, said = _values(found.preprocessing), [found.said_by]
+    if not stated:
+        beside = None if found.checkpoint is None else found.checkpoint.preprocessing
+        stated, said = ({}, []) if beside is None else (_values(beside[0]), [beside[1]])
     if chosen := options.preprocessing():
         stated |= chosen
         said = ["the options passed to load", *(said if set(stated) - set(chosen) else [])]
-    usual = {name: asdict(open_clip().transform.PreprocessCfg())[name] for name in _PREPROCESSING}
-    missing = [name for name in _PREPROCESSING if name not in stated]
+    usual = _values(asdict(open_clip().transform.PreprocessCfg()))
     records = _records(found.name) if found.source in ("file", "random") else {}
-    known = {tag: {name: one.get(name, usual[name]) for name in _PREPROCESSING} for tag, one in records.items()}
-    kinds = {json.dumps(one, sort_keys=True) for one in known.values()}
-    assumed = next(iter(known.values())) if len(kinds) == 1 else usual
-    result = assumed | stated
+    known = {tag: usual | _values(record) for tag, record in records.items()}
+    first = next(iter(known.values()), None)
+    agreed = first is not None and all(one == first for one in known.values())
+    result = (first if first is not None and agreed else usual) | stated
+    missing = [name for name in _PREPROCESSING if name not in stated]
     if missing and found.source != "tag":
-        who = f"all known weights of {found.name}" if len(kinds) == 1 else "open_clip's usual values"
+        who = f"all known weights of {found.name}" if agreed else "open_clip's usual values"
         said.append(f"{who}, assumed")
         if found.source != "random":
-            _assume_preprocessing(found, missing, who, result, known)
+            others = {tag: one for tag, one in known.items() if any(one[name] != result[name] for name in missing)}
+            unusual = any(result[name] != usual[name] for name in missing)
+            _assume_preprocessing(found, missing, who, result, others, unusual)
     found.said_by = " and ".join(said) or "open_clip's usual values"
     return result
 
 
+def _values(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the preprocessing, with lists as tuples, as which they compare."""
+    stated = {name: said[name] for name in _PREPROCESSING if name in said}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
+
+
 def _assume_preprocessing(
-    found: _Found, missing: list[str], who: str, result: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]
+    found: _Found,
+    missing: list[str],
+    who: str,
+    result: Mapping[str, Any],
+    others: Mapping[str, Mapping[str, Any]],
+    unusual: bool,
 ) -> None:
-    values = Preprocessing.of_config({**result, "size": 0}).values()
     what = "its preprocessing" if len(missing) == len(_PREPROCESSING) else f"all of its preprocessing ({missing})"
-    sentence = f"{found.file} does not say {what}: {who} are assumed ({values})."
-    usual = {name: asdict(open_clip().transform.PreprocessCfg())[name] for name in _PREPROCESSING}
-    others = {
-        tag: Preprocessing.of_config({**one, "size": 0}).values()
-        for tag, one in known.items()
-        if any(_comparable(one[name]) != _comparable(result[name]) for name in missing)
-    }
+    sentence = f"{found.file} does not say {what}: {who} are assumed ({_written(result)})."
     if others:
         tag, theirs = next(iter(others.items()))
         more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
         sentence += (
-            f" Weights that stem from {tag}{more} need another preprocessing ({theirs}): say so with pretrained_tag=, "
-            "or with options=hl.LoadOptions(mean=…, std=…)."
+            f" Weights that stem from {tag}{more} need another preprocessing ({_written(theirs)}): say so with "
+            "pretrained_tag=, or with options=hl.LoadOptions(mean=…, std=…)."
         )
-    unusual = any(_comparable(result[name]) != _comparable(usual[name]) for name in missing)
     silent = bool({"mean", "std"} & set(missing)) and found.source in ("folder", "hub")
     if others or unusual or silent:
         found.doubts.append(sentence)
     found.assumptions.append(sentence)
 
 
-def _comparable(value: Any) -> Any:
-    """Lists and tuples of the same numbers are the same here."""
-    return tuple(value) if isinstance(value, list | tuple) else value
+def _written(values: Mapping[str, Any]) -> str:
+    return Preprocessing.of_config({**values, "size": 0}).values()
 
 
 # --- building --------------------------------------------------------------------------------------------------------
@@ -453,8 +456,8 @@ def _build(
             # JSON has lists for pairs; in a transform's repr, and so in the fingerprint, they are not the same.
             force_image_size=tuple(size) if isinstance(size, list) else options.image_size,
             force_context_length=options.context_length,
-            image_mean=tuple(preprocessing["mean"]),
-            image_std=tuple(preprocessing["std"]),
+            image_mean=preprocessing["mean"],
+            image_std=preprocessing["std"],
             image_interpolation=preprocessing["interpolation"],
             image_resize_mode=preprocessing["resize_mode"],
             pretrained_text=False,

@@ -103,26 +103,16 @@ class Processor:
         image = image.convert("RGB")
         if not self.flexible:
             return self.processor(images=image, return_tensors="pt")["pixel_values"][0]
-        pixels = torch.from_numpy(_array(image.resize(self.size[::-1], self._resample())))
-        settings = self.processor
-        mean, std = (torch.tensor(one).view(3, 1, 1) for one in (settings.image_mean, settings.image_std))
-        return (pixels * settings.rescale_factor - mean) / std
-
-    def _resample(self) -> Resampling:
-        return Resampling(int(getattr(self.processor, "resample", None) or Resampling.BILINEAR))
+        said = self.preprocessing
+        pixels = torch.from_numpy(_array(image.resize(self.size[::-1], Resampling[said.interpolation.upper()])))
+        mean, std = (torch.tensor(one).view(3, 1, 1) for one in (said.mean, said.std))
+        return (pixels * self.processor.rescale_factor - mean) / std
 
     @property
     def preprocessing(self) -> Preprocessing:
         """The same in words: what open_clip's configuration would say."""
-        settings = self.processor
-        cropped = bool(getattr(settings, "do_center_crop", False)) and not self.flexible
-        return Preprocessing(
-            self.size,
-            tuple(settings.image_mean),
-            tuple(settings.image_std),
-            "shortest" if cropped else "squash",
-            "bilinear" if self._resample() == Resampling.BILINEAR else "bicubic",
-        )
+        settings = self.processor.to_dict() | ({"do_center_crop": False} if self.flexible else {})
+        return Preprocessing.of_processor(settings, self.size)
 
     def __repr__(self) -> str:
         said = {name: str(value) for name, value in self.processor.to_dict().items() if not name.startswith("_")}
