@@ -42,7 +42,7 @@ from headlens.locate import LOCATORS, HeadEffects, calibrated_from_margins, marg
 from headlens.metrics import Bootstrap, association_change, dependence_change, permute_attribute
 from headlens.metrics.clusters import Quantile
 from headlens.metrics.intervals import Paired, combination, largest_gap, lowest, proportion, v_interval
-from headlens.steps.controls import Draw, Scored, random_head_control
+from headlens.steps.controls import Draw, ScoredImages, random_head_control
 from headlens.steps.verdicts import (
     MINIMUM_GAIN,
     Bias,
@@ -250,7 +250,7 @@ def verdict(heads: tuple[HeadId, ...], seen: Sample, test: Sample, shape: tuple[
         return effects.without(cast["spurious"]).argmax(-1).numpy()
 
     before, after = test.logits.argmax(-1).numpy(), predict({"spurious": heads})
-    scored = Scored(labels, values, groups)
+    scored = ScoredImages(labels, values, groups)
     measured = Measured.of(scored, before, after, seed=seed)
     judged = Judged("ablation", True, len(heads), heads)
 
@@ -440,7 +440,7 @@ def controls(seeds: range, size: str) -> list[dict[str, object]]:
             )
             effects = HeadEffects.of(test.logits, test.heads, seen.heads)
             groups = np.array([f"{c}/{v}" for c, v in zip(test.labels, test.values, strict=True)])
-            scored = Scored(test.labels.numpy(), test.values.numpy(), groups)
+            scored = ScoredImages(test.labels.numpy(), test.values.numpy(), groups)
 
             def predict(cast: dict, effects: HeadEffects = effects) -> np.ndarray:
                 return effects.without(cast["spurious"]).argmax(-1).numpy()

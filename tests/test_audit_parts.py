@@ -20,7 +20,7 @@ from headlens.heads import HeadId
 from headlens.metrics import Dependence, DependenceChange
 from headlens.prompts import TextBank
 from headlens.serialization import pack, unpack
-from headlens.steps.controls import Cast, Draw, RandomHeads, Scored, Statistics, random_head_control
+from headlens.steps.controls import Cast, Draw, RandomHeads, ScoredImages, Statistics, random_head_control
 from headlens.steps.data import choose_splits
 from headlens.steps.methods import METHODS, Ingredients, method
 from headlens.steps.texts import _BANKS, TextEmbeddings, bank_embeddings, cache_folder
@@ -246,7 +246,7 @@ def test_random_sets_that_change_nothing_tie_with_the_observed(seed: int) -> Non
     generator = np.random.default_rng(seed)
     labels, values = generator.integers(0, 3, 41), generator.integers(0, 2, 41)
     classes = generator.integers(0, 3, 41)
-    scored = Scored(labels, values, np.array([f"{c}/{v}" for c, v in zip(labels, values, strict=True)]))
+    scored = ScoredImages(labels, values, np.array([f"{c}/{v}" for c, v in zip(labels, values, strict=True)]))
     located: Cast = {"spurious": (HeadId(1, 0),)}
     found = random_head_control(
         "any", located, lambda _: classes, scored, Draw(2, 7, 9, 0), before=classes, after=classes
@@ -314,7 +314,7 @@ def test_a_method_gets_the_labels_that_it_declares_and_no_others() -> None:
 @pytest.mark.parametrize(("spurious", "n_random_sets"), [((), 9), ((HeadId(1, 0),), 0)])
 def test_there_is_no_control_where_nothing_can_be_drawn(spurious: tuple[HeadId, ...], n_random_sets: int) -> None:
     classes = np.zeros(3, dtype=int)
-    scored = Scored(classes, np.array([0, 1, 0]), np.array(["0/0", "0/1", "0/0"]))
+    scored = ScoredImages(classes, np.array([0, 1, 0]), np.array(["0/0", "0/1", "0/0"]))
     draw = Draw(2, 7, n_random_sets, 0)
     located: Cast = {"spurious": spurious}
     found = random_head_control("any", located, lambda _: classes, scored, draw, before=classes, after=classes)
@@ -323,7 +323,10 @@ def test_there_is_no_control_where_nothing_can_be_drawn(spurious: tuple[HeadId, 
 
 def test_a_control_of_one_role_keeps_the_located_heads_of_the_other() -> None:
     seen: list[Cast] = []
-    classes, scored = np.zeros(3, dtype=int), Scored(np.zeros(3, int), np.array([0, 1, 0]), np.array(["x", "y", "x"]))
+    classes, scored = (
+        np.zeros(3, dtype=int),
+        ScoredImages(np.zeros(3, int), np.array([0, 1, 0]), np.array(["x", "y", "x"])),
+    )
 
     def predict(cast: Cast) -> np.ndarray:
         seen.append(cast)

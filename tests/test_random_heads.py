@@ -12,7 +12,7 @@ from headlens.errors import LocateError, MetricError
 from headlens.heads import HeadId
 from headlens.locate import draw_head_sets
 from headlens.metrics import against_random
-from headlens.steps.controls import Draw, Scored, random_head_control
+from headlens.steps.controls import Draw, ScoredImages, random_head_control
 
 
 def layers(heads):
@@ -110,7 +110,7 @@ def test_refusals(arguments, match):
 def control(located, effect, shape=(2, 11), n_random_sets=100):
     """Of a method that classifies as many images correctly as the sum of its heads' effects, of one group."""
     images = np.arange(400)
-    scored = Scored(np.ones(400, int), images % 2, np.full(400, "all"))
+    scored = ScoredImages(np.ones(400, int), images % 2, np.full(400, "all"))
 
     def predict(heads):
         return (images < sum(effect[head] for head in heads["spurious"])).astype(int)

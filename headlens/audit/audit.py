@@ -289,7 +289,7 @@ class Audit(Audited):
         if judged is None and scored:
             judged = "ltc" if "ltc" in names else (names or scored)[-1]
         call = calls.Evaluate(scored, tuple(wanted), judged, n_random_sets, n_bootstrap, n_null, total)
-        before, relocate = self._reusable(call), self._relocate(built.get(str(judged)))
+        before, relocate = last(self.record, calls.Evaluate), self._relocate(built.get(str(judged)))
         found = self._take(
             call,
             lambda: evaluate(
@@ -636,13 +636,3 @@ class Audit(Audited):
                     f"{name!r} uses no located heads, so that random heads cannot replace them.",
                     "Leave it out of the controls.",
                 )
-
-    def _reusable(self, call: calls.Evaluate) -> Evaluated | None:
-        """The evaluation that still stands, as far as its settings are those of a new one."""
-        step = next((one for one in self.record if isinstance(one.call, calls.Evaluate)), None)
-        if step is None or step.call.n_bootstrap != call.n_bootstrap:  # type: ignore[union-attr]
-            return None
-        found: Evaluated = step.result
-        if step.call.n_random_sets != call.n_random_sets:  # type: ignore[union-attr]
-            return Evaluated(found.evaluations, found.predictions, found.differences, {}, None, found.total)
-        return found

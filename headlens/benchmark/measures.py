@@ -20,6 +20,7 @@ from headlens.metrics.bootstrap import interval, small
 from headlens.metrics.clusters import Clusters
 from headlens.progress import progress
 from headlens.prompts import ZeroShotTask
+from headlens.steps.evaluate import ZERO_SHOT
 from headlens.tables import Column, Kind, Table
 
 _MOST = 12  # small groups that a note names
@@ -46,7 +47,7 @@ class Scored:
     @property
     def labels(self) -> Int[np.ndarray, "image"]:
         """The true class of every scored image."""
-        return self.audit.data.labels[self.audit.splits.test]
+        return self.audit.data.test_labels
 
     @property
     def cluster(self) -> Int[np.ndarray, "image"] | None:
@@ -66,8 +67,7 @@ class Scored:
     @property
     def values(self) -> np.ndarray:
         """The attribute's value of every scored image, by name."""
-        codes = self.audit.data.values[self.audit.splits.test]
-        return np.asarray(self.audit.attribute.value_names, dtype=object)[codes]
+        return np.asarray(self.audit.attribute.value_names, dtype=object)[self.audit.data.test_values]
 
     @property
     def predicted(self) -> np.ndarray:
@@ -77,10 +77,7 @@ class Scored:
     @property
     def baseline(self) -> np.ndarray | None:
         """Zero-shot's predicted class by name; None for zero-shot itself."""
-        assert self.audit.results is not None
-        if self.correction is None:
-            return None
-        return np.asarray(self.audit.task.classes, dtype=object)[self.audit.results.predictions["zero-shot"]]
+        return None if self.before is None else self.before.predicted
 
     @cached_property
     def embedding(self) -> Float[Tensor, "image embed"] | None:
@@ -98,21 +95,16 @@ class Scored:
         if self.embedding is not None:
             return self.embedding @ rows.T
         # A calibrated classifier can be made of any texts, a probe not.
-        return None if self.correction is None or is_probe(self.correction) else self._calibrated(rows)
-
-    def _calibrated(self, rows: Float[Tensor, "text embed"]) -> Float[Tensor, "image text"]:
-        assert self.correction is not None
+        if self.correction is None or is_probe(self.correction):
+            return None
         return self.correction.logits(self.audit.data.test, rows)
 
     @property
     def before(self) -> Scored | None:
         """Zero-shot on the same images; None for zero-shot itself."""
-        assert self.audit.results is not None
         if self.correction is None:
             return None
-        return replace(
-            self, method="zero-shot", correction=None, predictions=self.audit.results.predictions["zero-shot"]
-        )
+        return replace(self, method=ZERO_SHOT, correction=None, predictions=self.audit.data.zero_shot)
 
 
 def is_probe(correction: Correction) -> bool:

@@ -155,9 +155,8 @@ def _occupations(audit: Audit) -> list[Section]:
 
 
 def _described(audit: Audit, predicted: np.ndarray) -> list[plots.Occupation]:
-    rows = audit.splits.test
-    labels, values, names = audit.data.labels[rows], audit.data.values[rows], audit.task.classes
-    manifest = audit.store.manifest.iloc[rows]
+    labels, values, names = audit.data.test_labels, audit.data.test_values, audit.task.classes
+    manifest = audit.data.test.manifest
     two = candidate_indices(manifest, names)
     found = []
     for label in np.unique(labels):

@@ -41,7 +41,7 @@ def averages() -> Extra:
     """The average accuracy where every group counts once, and where groups count as in the training split."""
 
     def measure(one: Scored) -> Measures:
-        groups = [one.audit.data.groups[row] for row in one.audit.splits.test]
+        groups = one.audit.data.test_groups.tolist()
         weightings: dict[str, Weighting] = {"groups": "groups", "training": _training_shares(one, groups)}
         parts = []
         for name, weighting in weightings.items():
@@ -84,11 +84,11 @@ def disparities() -> Extra:
     """Demographic parity and equalised odds differences of the second of two classes."""
 
     def measure(one: Scored) -> Measures | None:
-        names, labels, values = one.audit.task.classes, one.labels, one.audit.data.values[one.audit.splits.test]
-        if len(names) != 2 or one.audit.results is None:
+        names, labels, values = one.audit.task.classes, one.labels, one.audit.data.test_values
+        if len(names) != 2:
             return None
-        before = one.audit.results.predictions["zero-shot"]
-        positive = [part == 1 for part in ([one.predictions] if one.correction is None else [before, one.predictions])]
+        methods = [one] if one.before is None else [one.before, one]
+        positive = [each.predictions == 1 for each in methods]
         codes, present = np.unique(values, return_inverse=True)
         counts = count_cells([present, labels], (len(codes), 2), positive)
         images = counts.reshape(*counts.shape[:2], -1).sum(-1)

@@ -343,12 +343,9 @@ def _maps(
 def _examples(audit: Audited, count: int) -> np.ndarray:
     """Rows of the store: mistakes of zero-shot that the judged method corrects first, spread over the groups."""
     assert audit.results is not None
-    rows = audit.splits.test
-    truth = audit.data.labels[rows]
-    wrong = audit.results.predictions["zero-shot"] != truth
-    verdict = audit.results.verdict
+    rows, truth, names = audit.splits.test, audit.data.test_labels, audit.data.test_groups.tolist()
+    wrong, verdict = audit.data.zero_shot != truth, audit.results.verdict
     fixed = audit.results.predictions["zero-shot" if verdict is None else verdict.method] == truth
-    names = audit.data.groups[rows].tolist()
     seen: dict[str, int] = {}
     order = []
     for i in np.flatnonzero(wrong):

@@ -71,7 +71,7 @@ Predictions = Int[np.ndarray, "image"]
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredImages:
     """The images that predictions are scored on, and what predictions of them are worth.
 
     Attributes:
@@ -86,10 +86,10 @@ class Scored:
     groups: np.ndarray
     clusters: Int[np.ndarray, "image"] | None = None
 
-    def some(self, places: Int[np.ndarray, "place"]) -> Scored:
+    def some(self, places: Int[np.ndarray, "place"]) -> ScoredImages:
         """Some of the images."""
         clusters = None if self.clusters is None else self.clusters[places]
-        return Scored(self.labels[places], self.values[places], self.groups[places], clusters)
+        return ScoredImages(self.labels[places], self.values[places], self.groups[places], clusters)
 
     def evaluation(self, predictions: Predictions, method: str = "", level: float = 0.95) -> Evaluation:
         """Accuracies by group, with intervals."""
@@ -280,7 +280,7 @@ def random_head_control(
     method: str,
     located: Cast,
     predict: Callable[[Cast], Predictions],
-    scored: Scored,
+    scored: ScoredImages,
     draw: Draw,
     *,
     before: Predictions,

@@ -40,7 +40,7 @@ from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
 from headlens.states import Moments, contribution_variance, head_moments
-from headlens.steps.controls import Predictions, Scored
+from headlens.steps.controls import Predictions, ScoredImages
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
 
@@ -390,9 +390,9 @@ class AuditData:
         return self.groups[self.splits.test]
 
     @property
-    def scored_images(self) -> Scored:
+    def scored_images(self) -> ScoredImages:
         """The scored images' classes, values, groups and clusters, by which predictions are scored."""
-        return Scored(self.test_labels, self.test_values, self.test_groups, self.test_clusters)
+        return ScoredImages(self.test_labels, self.test_values, self.test_groups, self.test_clusters)
 
     @property
     def further_columns(self) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from headlens.steps.controls import Cast, Draw, Predictions, RandomHeads, random
 from headlens.steps.data import AuditData, predicted
 from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
 from headlens.steps.null import Relocate, depends, permuted, relocated
-from headlens.steps.record import Evaluate
+from headlens.steps.record import Evaluate, Step
 from headlens.steps.total import TotalGain, total_gain
 from headlens.steps.verdicts import ALPHA, Asked, Judged, Measured, Null, Questions, Verdict, judge
 from headlens.tables import Column, Kind, Shown, Table
@@ -167,7 +167,7 @@ def evaluate(
     fitted: Mapping[str, Fitted],
     methods: Mapping[str, Method],
     *,
-    before: Evaluated | None = None,
+    before: Step | None = None,
     cache: Cache | None = None,
     relocate: Relocate | None = None,
     asked: Sequence[Asked] = (),
@@ -179,38 +179,39 @@ def evaluate(
         call: what is scored, and how.
         fitted: the corrections, by name.
         methods: how those with a control are built, by the correction's name.
-        before: an earlier evaluation of the same corrections under the same settings; its rows are not made again.
+        before: an earlier evaluation of the same corrections; what its settings share with these is not made again.
         cache: keeps what random heads predict, for a run that may be interrupted.
         relocate: locates the judged method's heads anew, for the verdict's null.
         asked: what else was asked of these test images.
     """
-    old = before or Evaluated({}, {}, {}, {}, None)
+    old: Evaluated = Evaluated({}, {}, {}, {}, None) if before is None else before.result
+
+    def stands(*settings: str) -> bool:
+        return before is not None and all(getattr(before.call, name) == getattr(call, name) for name in settings)
+
     scored = data.scored_images
     judged = None if call.judged is None else question_of(data, call.judged, fitted[call.judged])
     questions = None if judged is None else Questions.of(asked, judged)
     alpha = ALPHA / (1 if questions is None else len(questions))
     draw = Draw(data.store.n_layers, data.store.n_heads, call.n_random_sets, data.question.seed, alpha)
-    new = Evaluated({}, {}, {}, {}, None)
-    for name in (ZERO_SHOT, *call.methods):
-        if name in old.predictions:
-            new.predictions[name], new.evaluations[name] = old.predictions[name], old.evaluations[name]
-        else:
-            classes = data.zero_shot if name == ZERO_SHOT else predict(data, fitted[name].correction)
-            new.predictions[name] = classes
-            new.evaluations[name] = scored.evaluation(classes, name)
-        if name in old.differences:
-            new.differences[name] = old.differences[name]
-        elif name != ZERO_SHOT:
-            new.differences[name] = scored.difference(new.predictions[name], data.zero_shot)
-    for name in call.controls:
-        for shown, vary in _roles_drawn(name, fitted[name]).items():
-            # Fewer questions may have taken fewer sets.
-            stands = old.verdict is None or old.verdict.alpha == alpha
-            control = (old.controls.get(shown) if stands else None) or _control(
-                data, shown, fitted[name], methods[name], draw, new.predictions[name], vary, cache
-            )
-            if control is not None:
-                new.controls[shown] = control
+    predictions = {ZERO_SHOT: data.zero_shot}
+    for name in call.methods:
+        known = name in old.predictions
+        predictions[name] = old.predictions[name] if known else predict(data, fitted[name].correction)
+    evaluations = {name: old.evaluations.get(name) or scored.evaluation(one, name) for name, one in predictions.items()}
+    differences = {
+        name: old.differences.get(name) or scored.difference(predictions[name], data.zero_shot) for name in call.methods
+    }
+    # Fewer questions may have taken fewer sets.
+    same_sets = stands("n_random_sets") and (old.verdict is None or old.verdict.alpha == alpha)
+    controls = {
+        shown: (old.controls.get(shown) if same_sets else None)
+        or _control(data, shown, fitted[name], methods[name], draw, predictions[name], vary, cache)
+        for name in call.controls
+        for shown, vary in _roles_drawn(name, fitted[name]).items()
+    }
+    drawn = {shown: control for shown, control in controls.items() if control is not None}
+    new = Evaluated(evaluations, predictions, differences, drawn, None)
     if call.judged is None or questions is None:
         return new
     one, method = fitted[call.judged], methods.get(call.judged)
@@ -226,11 +227,9 @@ def evaluate(
     else:
         new = replace(new, total_note=total)
     if call.n_null and (method is None or relocate is not None or not method.roles):
-        kept = old.verdict
-        same = kept is not None and all(
-            getattr(kept, name) == getattr(verdict, name) for name in ("method", "heads", "alpha")
-        )
-        null = kept.null if same and kept is not None and kept.null is not None and kept.null.n == call.n_null else None
+        kept = old.verdict if stands("n_null", "n_bootstrap", "n_random_sets") else None
+        of_it = (verdict.method, verdict.heads, verdict.alpha)
+        null = kept.null if kept is not None and (kept.method, kept.heads, kept.alpha) == of_it else None
         verdict = verdict.with_null(null or _null(data, call, one, method, new, relocate, alpha))
     return replace(new, verdict=verdict)
 

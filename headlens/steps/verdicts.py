@@ -52,7 +52,7 @@ from headlens.errors import MetricError
 from headlens.heads import HeadId
 from headlens.metrics import AssociationChange, Dependence, DependenceChange
 from headlens.metrics.intervals import proportion
-from headlens.steps.controls import Measure, Predictions, RandomHeads, Scored
+from headlens.steps.controls import Measure, Predictions, RandomHeads, ScoredImages
 from headlens.tables import Shown, Table, points
 
 MINIMUM_GAIN = 0.05
@@ -308,7 +308,7 @@ class Measured:
     @classmethod
     def of(
         cls,
-        scored: Scored,
+        scored: ScoredImages,
         before: Predictions,
         after: Predictions,
         *,
