@@ -139,7 +139,7 @@ def browser() -> str:
 def shrink(picture: Path) -> None:
     """A picture in few colours: the repository keeps every one for good."""
     with Image.open(picture) as drawn:
-        small = drawn.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        small = drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     small.save(picture, optimize=True)
 
 

@@ -3,6 +3,7 @@ Python can too."""
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import warnings
@@ -20,6 +21,8 @@ EXIT_INTERRUPTED = 130
 
 _python_shows = warnings.showwarning
 
+_COLLECT_AFTER = 100_000  # new objects, not 700: importing torch, timm and transformers makes millions that all stay
+
 
 @click.group(cls=click.RichGroup, no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
 @click.version_option(__version__, prog_name="headlens", message="%(prog)s %(version)s")
@@ -30,6 +33,7 @@ def app() -> None:
 def main() -> None:
     """The entry point: errors become one paragraph on standard error and a non-zero exit."""
     warnings.showwarning = _show_warning
+    gc.set_threshold(_COLLECT_AFTER)
     try:
         if code := app(standalone_mode=False):
             sys.exit(code)

@@ -112,7 +112,7 @@ def _plain(audit: Audited) -> str:
         )
     leans = f"In plain words: the model's answers lean on {name} more than the true classes explain"
     if found.verdict.word == "diffuse":
-        return f"{leans}, and no few heads were found that bring it about."
+        return f"{leans}, and no small set of heads was found that brings it about."
     if found.verdict.word == "inconclusive":
         return f"{leans}; whether few heads bring it about, these images and labels cannot decide."
     removed = found.removed.share or 0.0

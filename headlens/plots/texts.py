@@ -93,7 +93,7 @@ def textspan(explanation: Explanation, title: str | None = None) -> go.Figure:
         f"{one.head}, {one.label}: {len(one.texts)} texts explain {one.explained:.1%} of its variance."
         f" In the order of choice: {parts or 'none'}. By category: {by or 'none'}.",
         plot=(_ROW * rows, 740),
-        margin={"t": 60 if title == "" else 78, "b": 84, "l": 60},
+        margin={"t": 60 if title == "" else 96, "b": 84, "l": 60},
         bargap=0.28,
     ).update_layout(showlegend=True, legend={"y": -52 / (_ROW * rows), "yanchor": "top", "x": 1, "xanchor": "right"})
 
@@ -103,12 +103,12 @@ def _chance(one: Explanation) -> str:
         return ""
     count = len(one.chance)
     own = sum(one.share[:count])
-    return f"; the first {count} explain {own:.0%}, random directions {one.chance[-1]:.0%}"
+    return f"<br>the first {count} explain {own:.0%}, random directions {one.chance[-1]:.0%}"
 
 
 def _stability(one: Explanation) -> str:
     known = (
-        ("{:.0%} of that chosen again in samples of the images", one.image_stability),
+        ("{:.0%} of what they explain is chosen again in samples of the images", one.image_stability),
         ("halves of the bank agree by {:.0%}", one.bank_stability),
     )
     return "; ".join(form.format(value) for form, value in known if value is not None)
