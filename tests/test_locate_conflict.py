@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from headlens.errors import LocateError
+from headlens.errors import LocateError, NothingLocatedError
 from headlens.locate import conflicting_groups
 
 LABELS = ["landbird"] * 10 + ["waterbird"] * 7
@@ -37,6 +37,23 @@ def test_more_than_two_classes_and_values():
     found = conflicting_groups(labels, values)
     assert found.groups == (("0", "1"), ("0", "2"), ("1", "2"), ("2", "0"))
     assert found.sizes == (1, 1, 1, 2)
+
+
+def test_several_of_three_values_may_go_with_a_class():
+    # A landbird is in a field or among trees: neither is in conflict, though one of them is rarer.
+    labels = ["landbird"] * 60 + ["waterbird"] * 60
+    places = ["field"] * 25 + ["trees"] * 20 + ["water"] * 15 + ["field"] * 7 + ["trees"] * 5 + ["water"] * 48
+    found = conflicting_groups(labels, places, rule="rarer")
+    assert found.groups == (("landbird", "water"), ("waterbird", "field"), ("waterbird", "trees"))
+    assert found.rule == "rarer" and found.sizes == (15, 7, 5)
+    even = ["field", "trees", "water"] * 20
+    with pytest.raises(NothingLocatedError, match="commoner than elsewhere by"):
+        conflicting_groups(labels, even * 2, rule="rarer")
+    # By accuracy likewise: the class's accuracy is 30 of 60.
+    right = [True] * 13 + [False] * 12 + [True] * 11 + [False] * 9 + [True] * 6 + [False] * 9
+    guesses = ["landbird" if one else "waterbird" for one in right] + ["waterbird"] * 60
+    by_accuracy = conflicting_groups(labels, places, rule="accuracy", predictions=guesses)
+    assert by_accuracy.groups == (("landbird", "water"),) and by_accuracy.tied == ("waterbird",)
 
 
 @pytest.mark.parametrize("groups", [[("landbird", "water")], ["landbird/water"]])

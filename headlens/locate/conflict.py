@@ -1,13 +1,17 @@
 """The conflicting groups, G_N: the (class, value) pairs in which the attribute goes against the class.
 
-Three ways to say which they are, the first that applies:
+Ways to say which they are:
 
 1. `groups`: the user names them.
 2. rule "majority" (the default): for each class, every value but the one that the class mostly occurs with in the
    reference split. Where no value is clearly the commonest the rule has no answer, and says so: a validation split
    that was balanced within each class (Waterbirds') needs the training split as reference, or one of the other ways.
-3. rule "accuracy" (ours): for each class, every value but the one on which the model's own predictions are most often
-   correct. It needs no correlated split, but it looks at the outcome: judge what it finds on another split.
+3. rule "rarer" (ours), for three values or more, of which several may go with a class (a meadow and a wood with a
+   landbird): every value with a smaller share of the class's images than of all classes' images, classes counted alike.
+   Where no value's share is larger than that by the margin in some class, the rule has no answer.
+4. rule "accuracy" (ours): for each class, every value but the one on which the model's own predictions are most often
+   correct; of three values or more, every value on which they are less often correct than in the class as a whole. It
+   needs no correlated split, but it looks at the outcome: judge what it finds on another split.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from torch import Tensor
 from headlens.errors import LocateError, NothingLocatedError, UnknownNameError
 
 Column: TypeAlias = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical | pd.Index | Tensor
-Rule = Literal["majority", "accuracy"]
+Rule = Literal["majority", "rarer", "accuracy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,7 @@ class ConflictingGroups:
         mask: whether each image belongs to G_N.
         groups: the conflicting (class, value) pairs, by name.
         sizes: how many images of each pair there are.
-        rule: "named", "majority" or "accuracy".
+        rule: "named", "majority", "rarer" or "accuracy".
         tied: classes in which no value leads by the margin; they have no conflicting group.
     """
 
@@ -73,10 +77,11 @@ def conflicting_groups(
         attribute: the attribute's value of each image, as names or numbers.
         groups: conflicting groups by name, as (class, value) pairs or "class/value"; overrides `rule`.
         rule: see the module; "accuracy" needs `predictions`.
-        reference: labels and attribute of the split that the majority is taken from; by default this one.
+        reference: labels and attribute of the split that shares are taken from; by default this one.
         predictions: the predicted class of each image, for rule "accuracy".
         margin: the commonest value (or the best predicted one) must lead the next by this share of the class's
-            images (or by this accuracy). By accuracy, a class in which none does has no conflicting group.
+            images (or by this accuracy); of three values or more, the share over all classes (the class's accuracy).
+            By accuracy, a class in which none does has no conflicting group.
 
     Raises:
         LocateError: for columns of different lengths or with missing values, one class or one value only, a named
@@ -87,9 +92,9 @@ def conflicting_groups(
     if groups is not None:
         chosen, used = _named(groups, pairs), "named"
     else:
-        best = _best_values(pairs, rule, reference, predictions, margin)
-        chosen, used = _present_but(best, pairs), rule
-        tied = tuple(label for label, value in best.items() if value is None)
+        along = _values_along(pairs, rule, reference, predictions, margin)
+        chosen, used = _present_but(along, pairs), rule
+        tied = tuple(label for label, values in along.items() if not values)
     if not chosen:
         raise NothingLocatedError(
             "No image is in a conflicting group: every class has one value alone.",
@@ -139,15 +144,15 @@ def _named(groups: Iterable[tuple[Hashable, Hashable] | str], pairs: list[tuple[
     return list(chosen)
 
 
-def _best_values(
+def _values_along(
     pairs: list[tuple[str, str]],
     rule: str,
     reference: tuple[Column, Column] | None,
     predictions: Column | None,
     margin: float,
-) -> dict[str, str | None]:
-    """For each class, the value that it goes with: its commonest, or that it is best predicted on; None for a tie."""
-    if rule == "majority":
+) -> dict[str, set[str]]:
+    """For each class, the values that it goes with by the rule; none for a tie."""
+    if rule in ("majority", "rarer"):
         hits = Counter(pairs if reference is None else _pairs(*reference, "the reference split"))
         of_class: Counter[str] = Counter()
         for (label, _), count in hits.items():
@@ -163,33 +168,46 @@ def _best_values(
         images = Counter(pairs)
         hits = Counter(pair for pair, guess in zip(pairs, _strings(predictions), strict=True) if guess == pair[0])
     else:
-        raise UnknownNameError(f"There is no rule {rule!r}.", "Choose 'majority' or 'accuracy', or name the groups.")
+        raise UnknownNameError(
+            f"There is no rule {rule!r}.", "Choose 'majority', 'rarer' or 'accuracy', or name the groups."
+        )
     shares: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for label, value in sorted(images):
         shares[label][value] = hits[label, value] / images[label, value]
-    best: dict[str, str | None] = {}
+    several = len({value for _, value in images}) > 2
+
+    def bar(label: str, value: str) -> float:
+        """What the value's share has to reach for the class to go with it."""
+        if rule == "rarer":
+            return float(np.mean([of_value.get(value, 0.0) for of_value in shares.values()]))
+        if rule == "accuracy" and several:
+            own = [(label, each) for each in shares[label]]
+            return sum(hits[pair] for pair in own) / sum(images[pair] for pair in own)
+        return max((share for other, share in shares[label].items() if other != value), default=-1.0)
+
+    what = {"majority": "the commonest", "rarer": "commoner than elsewhere", "accuracy": "the best predicted"}[rule]
+    along: dict[str, set[str]] = {}
     for label, of_value in shares.items():
-        ranked = sorted(of_value.items(), key=lambda one: -one[1])
-        tie = len(ranked) > 1 and ranked[0][1] - ranked[1][1] < max(margin, 1e-12)
-        best[label] = None if tie else ranked[0][0]
+        leads = {value: share - bar(label, value) for value, share in of_value.items()}
+        tie = max(leads.values()) < max(margin, 1e-12)
+        along[label] = set() if tie else {value for value, lead in leads.items() if lead >= 0}
         # A majority that holds in some classes alone would tilt the groups; accuracies tie by chance, class by class.
-        last = len(best) == len(shares)
-        if tie and (rule == "majority" or (last and not any(best.values()))):
-            what = "commonest" if rule == "majority" else "best predicted"
+        last = len(along) == len(shares)
+        if tie and (rule != "accuracy" or (last and not any(along.values()))):
+            listed = ", ".join(f"{share:.3f} for {value!r}" for value, share in of_value.items())
             raise NothingLocatedError(
-                f"No value of class {label!r} is the {what} by {margin:g}: {ranked[0][1]:.3f} for "
-                f"{ranked[0][0]!r} and {ranked[1][1]:.3f} for {ranked[1][0]!r}.",
+                f"No value of class {label!r} is {what} by {margin:g}: {listed}.",
                 "Name the conflicting groups, take the majority from a split that is not balanced, or choose the rule "
                 "'accuracy', with the model's predictions.",
             )
-    return best
+    return along
 
 
-def _present_but(best: dict[str, str | None], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _present_but(along: dict[str, set[str]], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     present = sorted(set(pairs))
-    unknown = sorted({label for label, _ in present} - set(best))
+    unknown = sorted({label for label, _ in present} - set(along))
     if unknown:
         raise LocateError(
             f"The reference split has no image of class {unknown[0]!r}.", "Use one with every class of this split."
         )
-    return [(label, value) for label, value in present if best[label] is not None and value != best[label]]
+    return [(label, value) for label, value in present if along[label] and value not in along[label]]

@@ -457,8 +457,8 @@ class AuditData:
     ) -> ConflictingGroups:
         """The groups of the reference split in which attribute and class conflict.
 
-        Those named; else each class's rarer values; else, where the reference split is balanced, the values on which a
-        class is classified worse.
+        Those named; else each class's rarer values (of three values or more, those rarer in it than over all classes);
+        else, where the reference split is balanced, the values on which a class is classified worse.
 
         Args:
             named: (class, value) groups.
@@ -474,7 +474,7 @@ class AuditData:
         if named is not None:
             return conflicting_groups(true, held, groups=named)
         try:
-            return conflicting_groups(true, held)
+            return conflicting_groups(true, held, rule="majority" if len(set(held)) == 2 else "rarer")
         except LocateError:
             guess = classes[predicted(self.scores.logits)]
             return conflicting_groups(true, held, rule="accuracy", predictions=guess, margin=0.0)

@@ -276,7 +276,9 @@ def _groups_in_words(groups: ConflictingGroups) -> str:
     how = {
         "named": "as named",
         "majority": "each class's rarer values in the reference split",
-        "accuracy": "the values on which each class is classified worse, because the reference split is balanced",
+        "rarer": "the values that are rarer in the class than over all classes of the reference split",
+        "accuracy": "the values on which each class is classified worse, because no value leads in some class of the "
+        "reference split",
     }[groups.rule]
     sizes = list(zip(groups.groups, groups.sizes, strict=True))
     named = listed((f"{c}/{v} ({n} {'image' if n == 1 else 'images'})" for (c, v), n in sizes), 12)
