@@ -20,7 +20,7 @@ from headlens.steps.methods import ROLES, Given, Ingredients, Method, Roles
 from headlens.steps.null import Relocate, depends, permuted, relocated
 from headlens.steps.record import Evaluate, Step
 from headlens.steps.total import TotalGain, total_gain
-from headlens.steps.verdicts import ALPHA, Asked, Judged, Measured, Null, Questions, Verdict, judge
+from headlens.steps.verdicts import ALPHA, Asked, Judged, Measured, Null, Questions, Verdict, against_random, judge
 from headlens.tables import Column, Kind, Shown, Table
 
 Cache = Callable[[Correction, Callable[[], Predictions]], Predictions]
@@ -216,6 +216,11 @@ def evaluate(
         return new
     one, method = fitted[call.judged], methods.get(call.judged)
     verdict = questions.added_to(_verdict(data, call, one, new, alpha))
+    salient = drawn.get(f"{call.judged} salient")
+    if salient is not None and verdict.word != "not supported":
+        alone = against_random(salient, "worst_group", alpha)
+        if alone.outcome != "met":
+            verdict = verdict.with_remark(f"Its salient heads are not shown to matter by themselves: {alone.text}.")
     spurious = one.by_role.get("spurious", ())
     total: TotalGain | str = "The judged method ablates no heads."
     if spurious:
