@@ -287,7 +287,14 @@ def candidate_indices(frame: pd.DataFrame, classes: Sequence[str]) -> list[tuple
                 f"The candidates in row {row} are not two classes or more: {cell!r}.",
                 'Write a JSON list, ["nurse", "surgeon"], or nurse|surgeon; leave empty for all classes.',
             )
-        result.append(tuple(int(i) for i in class_indices(pd.Series(list(names), dtype=object), classes)))
+        try:
+            result.append(tuple(int(i) for i in class_indices(pd.Series(list(names), dtype=object), classes)))
+        except ManifestError as error:
+            raise ManifestError(
+                f"The candidates in row {row}, {cell!r}, are not all among the {len(classes)} classes "
+                f"({listed(classes, 20)}).",
+                "Correct the column 'candidates' or the class names.",
+            ) from error
     return result
 
 
@@ -555,6 +562,10 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
     if Path(text).suffix in (".yaml", ".yml", ".json") and _is_file(text):
         return _attribute_file(Path(text))
     name, colon, rest = (part.strip() for part in text.partition(":"))
+    if name in _COLUMNS and name != "label":
+        raise TaskError(
+            f"The column {name!r} is no attribute of what an image shows.", "Name the column that is audited."
+        )
     if not colon:
         if name not in manifest.columns:
             near = get_close_matches(name, map(str, manifest.columns), n=1)

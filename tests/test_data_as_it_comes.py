@@ -202,6 +202,7 @@ def test_labels_by_name_and_by_index(labels: list, classes: list[str], expected:
         (["['cat'", "# dog"], "place", "says nothing"),
         (["0", "1"], "place:0=land,0=water", "'0' twice"),
         (["land", "water"], "plce", "Did you mean 'place'"),
+        (["land", "water"], "path", "'path' is no attribute"),
         (["land", "water"], "attribute.yaml", "holds no attribute"),
     ],
 )

@@ -149,7 +149,11 @@ def test_a_missing_label_is_an_unknown_one() -> None:
         ({"background": ["land"] * 3}, {"attribute": "background"}, "same value of 'background': 'land'"),
         ({"background": ["land", None, "water"]}, {"attribute": "background"}, "are empty"),
         ({}, {"splits": ("train",)}, r"'val' \(2\), 'test' \(1\)"),
-        ({"candidates": ["landbird|duck", None, None]}, {"classes": CLASSES}, "'duck'"),
+        (
+            {"candidates": ["landbird|duck", None, None]},
+            {"classes": CLASSES},
+            "row 0, 'landbird.duck'.*column 'candidates'",
+        ),
         ({"box": ["[1]", None, None]}, {}, "row 0"),
         ({}, {"classes": ("landbird", "landbird")}, "twice"),
         ({}, {"classes": ()}, "no class names"),
