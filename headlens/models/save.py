@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,8 @@ def _check_config(clip: Any, config: dict[str, Any]) -> set[str]:
         norms = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
         family, names = family_of(reference.visual), set(reference.visual.state_dict())
         have = None if family is None else family.read(reference.visual).cfg
-        different = [
-            name for name, value in vars(clip.vision.cfg).items()
-            if getattr(have, name, None) != value and name != "norm_in_float32"
-        ]  # fmt: skip
+        settings = [one.name for one in fields(clip.vision.cfg) if one.compare and one.name != "norm_in_float32"]
+        different = [name for name in settings if getattr(have, name, None) != getattr(clip.vision.cfg, name)]
         if different:
             raise ModelError(f"The vision tower's {', '.join(different)} cannot be said there.", "")
         del reference.visual

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -58,6 +59,16 @@ class Tower(HookedRootModule):
         self.b_P = nn.Parameter(torch.zeros(cfg.d_embed)) if cfg.project_bias else None
         self.hook_embedding = HookPoint()
         self.setup()
+        self.placed()
+
+    def placed(self) -> None:
+        """Let the configuration say where the weights are, and of which type."""
+        self.cfg = replace(self.cfg, device=self.device, dtype=self.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Tower:
+        super()._apply(fn, recurse)  # what torch does for .to(), .half(), .cuda() of a tower or of what holds it
+        self.placed()
+        return self
 
     @property
     def layers(self) -> tuple[Block, ...]:

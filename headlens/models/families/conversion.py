@@ -106,6 +106,7 @@ def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tenso
         )
     _refuse_mixed(weights)
     hooked.load_state_dict(weights, assign=True)
+    hooked.placed()
     return hooked
 
 
