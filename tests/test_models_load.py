@@ -417,6 +417,11 @@ FOLDERS = {
     "an adapter": (_with(adapter_config_json="{}"), "", "adapter of peft alone.*merge_and_unload"),
     "an unpacked file": (_with(**{"data.pkl": "", "version": "3"}), "", "unpacked into a folder"),
     "another model of transformers": (_with(config_json='{"model_type": "vit"}'), "", "is a vit of transformers"),
+    "a model of timm": (
+        _with(config_json='{"architecture": "vit"}'),
+        "",
+        "neither open_clip nor transformers",
+    ),
     "a broken configuration": (_with(config_json="{"), "", "cannot be loaded by transformers.*Fetch the whole"),
     "something else": (_with(notes_json="{}"), "", r"neither open_clip_config\.json nor config\.json"),
 }

@@ -164,6 +164,11 @@ def explain_folder(folder: Path) -> NoReturn:
     elif "data.pkl" in names:
         what = "is a PyTorch file that was unpacked into a folder"
         remedy = f"{_AGAIN} Some browsers unpack what they fetch."
+    elif CONFIGURATIONS[1] in names and CONFIGURATIONS[0] not in names and not _of_transformers(folder):
+        what = "has a config.json of neither open_clip nor transformers, such as timm's"
+        remedy = (
+            "Build the model with the library that wrote it: hl.HookedCLIP.from_open_clip(model, preprocess, None)."
+        )
     elif models:
         own, others = models[0] == str(folder), f" Others in it are {', '.join(models[1:4])}."
         what = "is a folder, not a checkpoint file" if own else "holds its model in a folder further inside"
@@ -173,6 +178,10 @@ def explain_folder(folder: Path) -> NoReturn:
         file = str(folder / weights[0])
         remedy = f'Name the file and its architecture: hl.load("ViT-B-16", pretrained={file!r}).'
     raise ModelError(f"{folder} {what}.", remedy)
+
+
+def _of_transformers(folder: Path) -> bool:
+    return b'"model_type"' in (folder / CONFIGURATIONS[1]).read_bytes()
 
 
 def _kind(path: Path, head: bytes) -> str:

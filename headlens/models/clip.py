@@ -23,10 +23,9 @@ from headlens.errors import ModelError, ModelWarning
 from headlens.fingerprint import fingerprint, settings_state, weights_state
 from headlens.models import transformers_clip
 from headlens.models.activation_cache import ActivationCache
-from headlens.models.altered import difference_on_noise, evaluating, unaltered
+from headlens.models.altered import check_finite, difference_on_noise, evaluating, unaltered
 from headlens.models.corrected import CorrectedCLIP, check_usable
 from headlens.models.description import ModelDescription, Preprocessing
-from headlens.models.families.open_clip_vit import check_finite
 from headlens.models.save import save_open_clip
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.progress import progress

@@ -498,9 +498,9 @@ def _put_weights(found: _Found, model: Any, options: LoadOptions) -> Stretched:
 
 
 def _hub_for(found: _Found, part: str) -> AbstractContextManager[None]:
-    """The hub, where the text side has a part that comes from there; a folder has its tokenizer in it."""
+    """The hub, for a model of it or a part of the text side that comes from there; a folder has its tokenizer in it."""
     inside = found.source == "folder" and part == "hf_tokenizer_name"
-    return hub() if found.config["text_cfg"].get(part) and not inside else nullcontext()
+    return hub() if found.source == "hub" or (found.config["text_cfg"].get(part) and not inside) else nullcontext()
 
 
 @contextmanager
