@@ -22,6 +22,7 @@ from headlens.errors import ModelError
 from headlens.models.description import INTERPOLATIONS, Nonlinearity, Preprocessing
 from headlens.models.state_dicts import LOADED, Weights, one_table, read_weights, tables
 from headlens.models.torchscript import BROKEN_ZIP, read_torchscript
+from headlens.models.transformers_clip import is_folder
 
 _AGAIN = "Fetch it again."
 #: What a folder of open_clip, and one of transformers, describes its model in.
@@ -164,7 +165,7 @@ def explain_folder(folder: Path) -> NoReturn:
     elif "data.pkl" in names:
         what = "is a PyTorch file that was unpacked into a folder"
         remedy = f"{_AGAIN} Some browsers unpack what they fetch."
-    elif CONFIGURATIONS[1] in names and CONFIGURATIONS[0] not in names and not _of_transformers(folder):
+    elif CONFIGURATIONS[1] in names and CONFIGURATIONS[0] not in names and not is_folder(folder):
         what = "has a config.json of neither open_clip nor transformers, such as timm's"
         remedy = (
             "Build the model with the library that wrote it: hl.HookedCLIP.from_open_clip(model, preprocess, None)."
@@ -178,10 +179,6 @@ def explain_folder(folder: Path) -> NoReturn:
         file = str(folder / weights[0])
         remedy = f'Name the file and its architecture: hl.load("ViT-B-16", pretrained={file!r}).'
     raise ModelError(f"{folder} {what}.", remedy)
-
-
-def _of_transformers(folder: Path) -> bool:
-    return b'"model_type"' in (folder / CONFIGURATIONS[1]).read_bytes()
 
 
 def _kind(path: Path, head: bytes) -> str:
