@@ -110,13 +110,15 @@ def bake(clip: HookedCLIP, heads: Iterable[HeadLike], store: HeadStore) -> Hooke
         store: of this model; the means are taken over its images, whose files are read again.
 
     Raises:
-        ModelError: for image files that are not at hand, and as `write_means`.
+        ModelError: for no heads, image files that are not at hand, and as `write_means`.
         LocateError: for a head outside the tower.
         StoreError: for a store of another model.
     """
     store.check_model(clip)
     cfg = clip.vision.cfg
     wanted = as_heads(list(heads), cfg.n_layers, cfg.n_heads)
+    if not wanted:
+        raise ModelError("No head is named.", "Name at least one: hl.bake(clip, ['L10H3'], store).")
     try:
         means = mean_z(clip.vision, pixels(clip, store, "Means for baking"), wanted, "all")
     except (HeadlensError, KeyError) as error:

@@ -43,14 +43,18 @@ def embed_images(
         batch_size: images that go through the model at once.
 
     Raises:
-        OutputError: for another ending, and where another run's batches wait in the folder.
+        OutputError: for another ending, no images, and where another run's batches wait in the folder.
         CorrectionError: as `HookedCLIP.corrected`.
         ImageError: for an image that cannot be read.
     """
     out = Path(out)
     if out.suffix not in _FORMATS:
         raise OutputError(f"{out} ends neither in .parquet nor in .npy.", "Name one of the two.")
+    if batch_size < 1:
+        raise OutputError(f"batch_size={batch_size} is not a positive number.", "Leave it out, or write batch_size=64.")
     table = as_manifest(manifest)
+    if table.empty:
+        raise OutputError("The table has no images.", "Check the file, or the rows that were chosen from it.")
     model = clip.corrected(correction)
     parts = out.with_name(out.name + ".parts")
     run = {

@@ -32,7 +32,8 @@ def fingerprint(module: nn.Module, settings: object, preprocess: object) -> str:
     Args:
         module: the tower whose weights are meant.
         settings: a dataclass of its settings. A field that has its default value does not count, so that a field
-            which a later version adds leaves the fingerprint of every model without it as it was. None for none.
+            which a later version adds leaves the fingerprint of every model without it as it was; nor does one that is
+            not compared. None for none.
         preprocess: what turns a picture into pixels; memory addresses in its `repr` are left out.
     """
     digest = hashlib.sha256()
@@ -73,7 +74,7 @@ def _settings(settings: Any) -> dict[str, object]:
     return {
         one.name: getattr(settings, one.name)
         for one in fields(settings)
-        if one.default is MISSING or getattr(settings, one.name) != one.default
+        if one.compare and (one.default is MISSING or getattr(settings, one.name) != one.default)
     }
 
 

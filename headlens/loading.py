@@ -103,7 +103,7 @@ def _is_of_transformers(name: str, pretrained: object) -> bool:
     if pretrained is not None or name.startswith(SCHEMES) or Path(name).is_file():
         return False
     if Path(name).is_dir():
-        return not (Path(name) / "open_clip_config.json").is_file() and transformers_clip.is_folder(Path(name))
+        return transformers_clip.is_folder(Path(name))
     parts = name.split("/")
     return len(parts) == 2 and all(parts) and "-".join(parts) not in open_clip().list_models() and parts[0] != "."
 

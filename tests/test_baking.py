@@ -60,6 +60,17 @@ def test_baked_weights_are_the_total_ablation_and_open_clip_loads_them(made, tmp
         assert_close(model.encode_image(pixels), baked.encode_image(pixels), rtol=1e-4, atol=1e-5)
 
 
+def test_baking_no_head_and_embedding_no_image_are_refused(made, tmp_path):
+    clip, store, _ = made
+    with pytest.raises(ModelError, match="No head is named"):
+        hl.bake(clip, [], store)
+    correction = hl.correct.MeanAblation(HEADS).fit(store)
+    with pytest.raises(OutputError, match="no images"):
+        embed_images(clip, correction, store.manifest[:0], tmp_path / "e.npy")
+    with pytest.raises(OutputError, match="batch_size=0"):
+        embed_images(clip, correction, store.manifest, tmp_path / "e.npy", batch_size=0)
+
+
 def test_in_the_last_layer_at_the_class_token_it_is_the_direct_edit_up_to_the_norm(made):
     clip, store, _ = made
     clip = copy.deepcopy(clip)

@@ -53,6 +53,40 @@ def pixels():
     return torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
+NO_PIXELS = {
+    "whole numbers": (lambda pixels: (pixels * 50).to(torch.uint8), r"got torch\.uint8"),
+    "a list": (lambda pixels: list(pixels), "got list"),
+    "NumPy's": (lambda pixels: pixels.numpy(), "got ndarray"),
+    "one image": (lambda pixels: pixels[0], r"got \[3, 12, 12\]"),
+    "grey": (lambda pixels: pixels[:, :1], r"got \[3, 1, 12, 12\]"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "what"), NO_PIXELS.values(), ids=NO_PIXELS.keys())
+def test_images_that_are_no_pixels_of_the_model_are_named(without_shape_checks, clip, pixels, spoil, what):
+    for use in (clip.encode_image, clip.vision, lambda images: hl.decompose(clip, images)):
+        with pytest.raises(ModelError, match=what) as caught:
+            use(spoil(pixels))
+        assert "clip.preprocess" in caught.value.remedy
+
+
+@pytest.mark.filterwarnings("ignore:var_mean")  # torch's, of no numbers
+@torch.no_grad()
+def test_no_images_have_no_embeddings(clip, pixels):
+    assert clip.encode_image(pixels[:0]).shape == hl.decompose(clip, pixels[:0]).total().shape == (0, 7)
+
+
+def test_what_is_no_text_no_model_and_no_transform_is_named(without_shape_checks, clip, model, tokenizer, pixels):
+    with pytest.raises(ModelError, match="a Tensor among the texts"):
+        clip.encode_text(tokenizer(["a heron"]))
+    with pytest.raises(ModelError, match="A CLIP is no hooked model"):
+        hl.decompose(model, pixels)
+    transform = open_clip().image_transform(12, is_train=False)
+    for preprocess, tokens in ((None, tokenizer), (tokenizer, transform)):
+        with pytest.raises(ModelError, match=r"preprocess is a .* and tokenizer a"):
+            hl.HookedCLIP.from_open_clip(model, preprocess, tokens)
+
+
 def test_embeddings_are_the_originals(model, tokenizer, clip, pixels):
     with torch.no_grad():
         image, text = model.encode_image(pixels), model.encode_text(tokenizer(TEXTS))

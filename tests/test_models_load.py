@@ -232,7 +232,7 @@ def test_quickgelu_weights_in_a_file_are_warned_of_and_can_be_stated(record, fil
         hl.load("headlens-twin-quickgelu", pretrained=file, options=stated["option"]["options"])
     with pytest.raises(ModelError, match="no tag 'tog' of headlens-twin"):
         hl.load("headlens-twin", pretrained=file, pretrained_tag="tog")
-    with pytest.raises(ModelError, match="is no file"):
+    with pytest.raises(ModelError, match="random is no file"):
         hl.load("headlens-twin", pretrained="random", pretrained_tag="tag")
 
 
@@ -383,7 +383,7 @@ def test_a_folder_is_loaded_with_and_without_its_scheme(tiny, weights, pixels, t
     with pytest.raises(ModelError, match="no file of weights"):
         hl.load(str(folder))
     (folder / "open_clip_config.json").write_text("[]")
-    with pytest.raises(ModelError, match="no entry 'model_cfg'"):
+    with pytest.raises(ModelError, match="does not describe a model"):
         hl.load(str(folder))
     (folder / "open_clip_config.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be loaded"):
@@ -417,6 +417,11 @@ FOLDERS = {
     "an adapter": (_with(adapter_config_json="{}"), "", "adapter of peft alone.*merge_and_unload"),
     "an unpacked file": (_with(**{"data.pkl": "", "version": "3"}), "", "unpacked into a folder"),
     "another model of transformers": (_with(config_json='{"model_type": "vit"}'), "", "is a vit of transformers"),
+    "a model of timm": (
+        _with(config_json='{"architecture": "vit"}'),
+        "",
+        "neither open_clip nor transformers",
+    ),
     "a broken configuration": (_with(config_json="{"), "", "cannot be loaded by transformers.*Fetch the whole"),
     "something else": (_with(notes_json="{}"), "", r"neither open_clip_config\.json nor config\.json"),
 }
@@ -442,6 +447,47 @@ def test_addresses_and_links_to_nothing_are_named(tmp_path):
     ):
         with pytest.raises(ModelError, match=what):
             hl.load(name, pretrained)
+
+
+def _parts(folder, weights):
+    names = sorted(weights)
+    for number in (0, 1):
+        save_file({name: weights[name] for name in names[number::2]}, folder / f"model-{number}.safetensors")
+    index = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(names)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+
+
+@pytest.mark.parametrize("write", [_parts, lambda folder, weights: torch.save(weights, folder / "epoch_9.pt")])
+def test_a_folder_has_its_weights_in_parts_or_under_a_name_of_its_own(tiny, weights, pixels, tmp_path, write):
+    folder = _folder(tmp_path / "own", weights, mean=HALF, std=HALF)
+    (folder / "open_clip_model.safetensors").unlink()
+    write(folder, weights)
+    _close(hl.load(str(folder)).encode_image(pixels), tiny.encode_image(pixels))
+    if write is not _parts:
+        torch.save(weights, folder / "epoch_8.pt")
+        with pytest.raises(ModelError, match=r"several files of weights \(epoch_8\.pt, epoch_9\.pt\)"):
+            hl.load(str(folder))
+
+
+def test_a_file_of_a_folder_that_says_what_it_is_leads_to_the_folder(weights, tmp_path):
+    folder = _folder(tmp_path / "own", {name: torch.cat([one, one]) for name, one in weights.items() if one.ndim})
+    with pytest.raises(ModelError, match=r"load that, hl\.load\('.*/own'\)"):
+        hl.load(str(folder / "open_clip_model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"model_cfg": {"embed_dim": 7}}, "does not describe a model"),
+        ({"model_cfg": CONFIG, "preprocess_cfg": {"resize_mode": "fit"}}, "no resize_mode 'fit'"),
+        ({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5, 0.5]}}, r"mean=\(0\.5, 0\.5\)"),
+    ],
+)
+def test_a_configuration_that_means_nothing_is_named(without_shape_checks, weights, tmp_path, config, what):
+    folder = _folder(tmp_path / "own", weights)
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=what):
+        hl.load(str(folder))
 
 
 def test_what_a_folder_leaves_open_is_said(weights, tmp_path):

@@ -120,9 +120,14 @@ def test_a_folder_with_other_files_is_left_alone_and_an_own_one_is_written_again
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="holds other files"):
         clip.save(tmp_path)
+    with pytest.raises(OutputError, match="is a file"):
+        clip.save(tmp_path / "notes.txt")
     folder = clip.save(tmp_path / "saved")
     with torch.no_grad():
         clip.vision.W_P *= 2
     clip.save(folder)
     assert hl.load(str(folder)).fingerprint == clip.fingerprint
     assert json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"] == 7
+    (folder / "README.md").write_text("a model of someone else's")
+    with pytest.raises(OutputError, match="holds other files"):
+        clip.save(folder)

@@ -1,5 +1,6 @@
 """What users of TransformerLens call works on a vision tower of any family, exactly, or is refused."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -126,6 +127,10 @@ def test_weights_are_stacked(run):
     block = vision.layers[1].attn
     close(vision.QK.AB[1, 2], block.W_Q[2] @ block.W_K[2].T)
     assert (cfg.n_ctx, cfg.act_fn) == (cfg.n_tokens, cfg.act)
+    assert (cfg.device, cfg.dtype) == (torch.device("cpu"), torch.float64)
+    moved = copy.deepcopy(vision)
+    assert torch.nn.Sequential(moved).bfloat16()[0].cfg.dtype == torch.bfloat16 == moved.dtype
+    assert moved.cfg == cfg and cfg.dtype == torch.float64  # where a tower is decides nothing about what it is
     if not cfg.gated:
         with pytest.raises(ModelError, match=r"no mlp\.W_gate"):
             _ = vision.W_gate

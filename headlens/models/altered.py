@@ -15,7 +15,7 @@ import copy
 import inspect
 import math
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -70,6 +70,23 @@ def unaltered(model: Any) -> Any:
                 "Dequantise or gather it first, and pass the model with plain weights.",
             )
     return model
+
+
+def check_finite(weights: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Raise `ModelError`, naming the tensor, for a weight that is not a finite number, or has no numbers yet."""
+    for name, tensor in weights.items():
+        if tensor.is_meta:
+            raise ModelError(
+                f"{prefix}{name} is on the device 'meta', where tensors have no numbers.",
+                "Load the model's weights first, onto a device of its own.",
+            )
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            raise ModelError(
+                "weights that are finite numbers",
+                f"{bad} of {tensor.numel()} values of {prefix}{name} that are NaN or infinite",
+                "The checkpoint is damaged, or its training diverged: load another one.",
+            )
 
 
 def first_difference(module: nn.Module, reference: nn.Module, same: Collection[frozenset[type]] = ()) -> str | None:

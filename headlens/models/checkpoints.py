@@ -22,9 +22,17 @@ from headlens.errors import ModelError
 from headlens.models.description import INTERPOLATIONS, Nonlinearity, Preprocessing
 from headlens.models.state_dicts import LOADED, Weights, one_table, read_weights, tables
 from headlens.models.torchscript import BROKEN_ZIP, read_torchscript
+from headlens.models.transformers_clip import is_folder
 
 _AGAIN = "Fetch it again."
-_CONFIGURATIONS = ("open_clip_config.json", "config.json")
+#: What a folder of open_clip, and one of transformers, describes its model in.
+CONFIGURATIONS = ("open_clip_config.json", "config.json")
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
+# The names of weights in a folder that open_clip prefers, in its order.
+_USUAL = (
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin"),
+    *("open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
+)
 _INSIDE = ("*", "*/*", "*/snapshots/*")  # where models are in a run's folders and in a hub's cache
 # What files of other kinds begin with, beside those of `other_kind`: what they are, and the line that helps.
 _OTHER_KINDS: tuple[tuple[bytes, str, str], ...] = (
@@ -117,6 +125,24 @@ def _content(path: Path) -> tuple[Any, tuple[Nonlinearity, str] | None]:
     return content, ("gelu", said) if any(name.endswith(".GELU") for name in classes) else None
 
 
+def weights_in(folder: Path) -> Path:
+    """The weights of a folder's one model: under a usual name, as an index of parts, or the only file of weights.
+
+    Raises:
+        ModelError: for a folder without any, or with several.
+    """
+    names = sorted(one.name for one in folder.iterdir())
+    usual = [one for one in _USUAL if one in names] + [one for one in names if one.endswith(".index.json")]
+    found = usual or [one for one in names if one.endswith(_SUFFIXES)]
+    if not usual and len(found) != 1:
+        what = f"several files of weights ({', '.join(found[:5])})" if found else "no file of weights"
+        raise ModelError(
+            f"{folder} has {what} beside its configuration.",
+            f"Name the one that is meant {_USUAL[0]}." if found else "Fetch the whole folder again.",
+        )
+    return folder / found[0]
+
+
 def explain_folder(folder: Path) -> NoReturn:
     """Name a folder that is no model by itself for what it is.
 
@@ -124,9 +150,9 @@ def explain_folder(folder: Path) -> NoReturn:
         ModelError: always.
     """
     names = sorted(one.name for one in folder.iterdir())
-    weights = [one for one in names if Path(one).suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")]
+    weights = [one for one in names if one.endswith(_SUFFIXES)]
     places = [folder, *(place for pattern in _INSIDE for place in sorted(folder.glob(pattern)))]
-    models = [str(one) for one in places if any((one / name).is_file() for name in _CONFIGURATIONS)]
+    models = [str(one) for one in places if any((one / name).is_file() for name in CONFIGURATIONS)]
     what = "holds neither open_clip_config.json nor config.json"
     remedy = (
         "A folder is written by clip.save(folder) or open_clip.push_to_hf_hub, or downloaded from a hub as a whole."
@@ -139,6 +165,11 @@ def explain_folder(folder: Path) -> NoReturn:
     elif "data.pkl" in names:
         what = "is a PyTorch file that was unpacked into a folder"
         remedy = f"{_AGAIN} Some browsers unpack what they fetch."
+    elif CONFIGURATIONS[1] in names and CONFIGURATIONS[0] not in names and not is_folder(folder):
+        what = "has a config.json of neither open_clip nor transformers, such as timm's"
+        remedy = (
+            "Build the model with the library that wrote it: hl.HookedCLIP.from_open_clip(model, preprocess, None)."
+        )
     elif models:
         own, others = models[0] == str(folder), f" Others in it are {', '.join(models[1:4])}."
         what = "is a folder, not a checkpoint file" if own else "holds its model in a folder further inside"

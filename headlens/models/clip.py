@@ -23,10 +23,9 @@ from headlens.errors import ModelError, ModelWarning
 from headlens.fingerprint import fingerprint, settings_state, weights_state
 from headlens.models import transformers_clip
 from headlens.models.activation_cache import ActivationCache
-from headlens.models.altered import difference_on_noise, evaluating, unaltered
+from headlens.models.altered import check_finite, difference_on_noise, evaluating, unaltered
 from headlens.models.corrected import CorrectedCLIP, check_usable
 from headlens.models.description import ModelDescription, Preprocessing
-from headlens.models.families.open_clip_vit import check_finite
 from headlens.models.save import save_open_clip
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.progress import progress
@@ -95,6 +94,12 @@ class HookedCLIP(nn.Module):
             ModelError: for a vision tower that cannot be converted or was altered (hooks, replaced methods, further
                 modules, …), weights that are not finite, and a transform with random steps.
         """
+        if not callable(preprocess) or hasattr(tokenizer, "transforms"):
+            raise ModelError(
+                f"preprocess is a {type(preprocess).__name__} and tokenizer a {type(tokenizer).__name__}.",
+                "Pass the validation transform second and the tokenizer third: from_open_clip(model, preprocess, "
+                "open_clip.get_tokenizer(name)).",
+            )
         model = unaltered(model)
         vision = HookedVisionTransformer.from_open_clip(getattr(model, "visual", model), copy=copy)
         _check_encoding(model, vision)
@@ -221,8 +226,9 @@ class HookedCLIP(nn.Module):
         """Embed preprocessed images. Hooks on `vision` fire; gradients are kept only where `images` require them.
 
         Raises:
-            ModelError: for images of another size.
+            ModelError: for images of another size, or that are no floating-point pixels.
         """
+        images = self.vision.checked(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             embedding = self.vision(images.to(self.device))
             return F.normalize(embedding, dim=-1) if normalize else embedding
@@ -254,11 +260,16 @@ class HookedCLIP(nn.Module):
         """The token ids of texts. A text that is cut at the context is warned of.
 
         Raises:
-            ModelError: for a model without a text tower.
+            ModelError: for a model without a text tower, and for what is no text.
             VocabularyError: for a word that the tokenizer refuses.
         """
         self._text_side("tokens")
         assert self.tokenizer is not None
+        if other := next((type(one).__name__ for one in texts if not isinstance(one, str)), None):
+            raise ModelError(
+                f"There is a {other} among the texts.",
+                "Pass the prompts as a list of strings; clip.text.encode_text embeds token ids.",
+            )
         ids = self.tokenizer(list(texts))
         _warn_of_cut_texts(self.tokenizer, texts, ids)
         return ids

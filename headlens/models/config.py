@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+import torch
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu"]
 Pool = Literal["tok", "avg", "attention"]
@@ -78,6 +80,9 @@ class VisionConfig:
             class token is the embedding: a ResNet's attention pool.
         project: whether W_P maps the pooled vector to the embedding; without it the pooled vector is the embedding.
         project_bias: whether that map has a bias.
+        device: where a tower's weights are, for readers who are used to TransformerLens'; kept by the tower, and no
+            setting: configurations that differ in it are equal.
+        dtype: the same of the weights' type.
     """
 
     n_layers: int
@@ -112,6 +117,8 @@ class VisionConfig:
     residual: bool = True
     project: bool = True
     project_bias: bool = False
+    device: torch.device | None = field(default=None, compare=False)
+    dtype: torch.dtype | None = field(default=None, compare=False)
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -71,7 +71,7 @@ class CorrectedCLIP(nn.Module):
         self, image: Float[Tensor, "image channel height width"], normalize: bool = False
     ) -> tuple[Float[Tensor, "image embed"], Float[Tensor, "image embed"]]:
         """The plain and the corrected embeddings, of one forward pass; raises as `encode_image`."""
-        image = image.to(self.vision.device)
+        image = self.vision.checked(image).to(self.vision.device)
         kind = image.device.type
         # As open_clip's: the last product is in the precision of autocast, as the text embeddings are.
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.vision.dtype

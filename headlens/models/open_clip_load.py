@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import torch
 
 from headlens.errors import ModelError, ModelWarning
-from headlens.models.checkpoints import Checkpoint, explain_folder, read_checkpoint
+from headlens.models.checkpoints import CONFIGURATIONS, Checkpoint, explain_folder, read_checkpoint, weights_in
 from headlens.models.clip import HookedCLIP
 from headlens.models.description import SPELLED, LoadOptions, ModelDescription, Nonlinearity, Preprocessing
 from headlens.models.families.layout import refusal
@@ -34,6 +34,7 @@ RANDOM = "random"
 RANDOM_SEED = 0
 SCHEMES = ("hf-hub:", "local-dir:")
 PRECISIONS = ("fp32", "fp16", "bf16", "pure_fp16", "pure_bf16")
+_CONFIG = CONFIGURATIONS[0]
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 _LOCAL_WAY = (
     "Without a network, fetch the checkpoint elsewhere and pass its file: "
@@ -202,28 +203,26 @@ def _find_configured(name: str) -> _Found:
     scheme, _, where = name.partition(":")
     factory, source = open_clip().factory, "hub" if scheme == "hf-hub" else "folder"
     found = _Found(name, source, {})
-    if source == "folder" and not (Path(where) / "open_clip_config.json").is_file():
+    if source == "folder" and not (Path(where) / _CONFIG).is_file():
         if not Path(where).is_dir():
             raise ModelError(f"There is no folder {where}.", "Check the path.")
         explain_folder(Path(where))
-    with _explained(found), _quiet_root_logger():
-        if source == "hub":
-            with hub():
-                path = factory.download_pretrained_from_hf(where, filename="open_clip_config.json")
-                weights = factory.download_pretrained_from_hf(where)
-        else:
-            path, weights = Path(where) / "open_clip_config.json", factory._find_checkpoint_in_dir(Path(where))
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or "model_cfg" not in config:
-        raise ModelError(f"{path} has no entry 'model_cfg'.", "Fetch the whole folder again from its hub.")
-    if weights is None:
-        raise ModelError(f"{where} has no file of weights beside its configuration.", "Fetch the whole folder again.")
-    found.config, found.path = config["model_cfg"], Path(weights)
-    check_model_config(found.config, name)
-    said = f"open_clip_config.json of the {source}"
+    with _explained(found), _quiet_root_logger(), hub() if source == "hub" else nullcontext():
+        fetch = factory.download_pretrained_from_hf
+        path = Path(fetch(where, filename=_CONFIG) if source == "hub" else Path(where) / _CONFIG)
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or not {"vision_cfg", "text_cfg"} <= (config.get("model_cfg") or {}).keys():
+            raise ModelError(
+                f"{path} does not describe a model: it has no entry 'model_cfg' with both towers.",
+                "Fetch the whole folder again from its hub.",
+            )
+        found.config = config["model_cfg"]
+        check_model_config(found.config, name)
+        found.path = Path(fetch(where)) if source == "hub" else weights_in(Path(where))
+    said = f"{_CONFIG} of the {source}"
     found.quick_gelu = (bool(found.config.get("quick_gelu")), said)
-    found.preprocessing = {k: v for k, v in config.get("preprocess_cfg", {}).items() if k in _PREPROCESSING}
-    found.said_by = said
+    stated = LoadOptions(**_values(config.get("preprocess_cfg") or {}))
+    found.preprocessing, found.said_by = stated.preprocessing(), said
     return found
 
 
@@ -251,8 +250,10 @@ def _stated_by_tag(found: _Found, tag: str) -> None:
     """What the user states: these weights stem from a tag of this architecture."""
     if found.source != "file":
         raise ModelError(
-            f"pretrained_tag={tag!r} states where a file comes from, and {found.name} ({found.weights}) is no file.",
-            "Pass the tag as pretrained=, without pretrained_tag.",
+            f"pretrained_tag={tag!r} states where a file comes from, and {found.file} is no file.",
+            "Pass the tag as pretrained=, without pretrained_tag."
+            if found.source in ("tag", "random")
+            else "Leave it out; options=hl.LoadOptions(…) changes what the configuration says.",
         )
     for name in _siblings(found.name):
         if open_clip().pretrained.is_pretrained_cfg(name, tag):
@@ -295,10 +296,11 @@ def _guess(checkpoint: Checkpoint, tag: str | None) -> str:
     if len(matching) == 1:
         return matching[0]
     fits = f"several architectures: {', '.join(matching)}" if matching else "none that open_clip lists"
-    raise ModelError(
-        f"The shapes of {checkpoint.path} fit {fits}.",
-        'Name the architecture: hl.load("ViT-B-16", pretrained="/path/to/checkpoint.safetensors").',
-    )
+    remedy = 'Name the architecture: hl.load("ViT-B-16", pretrained="/path/to/checkpoint.safetensors").'
+    folder = checkpoint.path.parent
+    if any((folder / name).is_file() for name in CONFIGURATIONS):
+        remedy = f"Its folder holds a configuration: load that, hl.load({str(folder)!r})."
+    raise ModelError(f"The shapes of {checkpoint.path} fit {fits}.", remedy)
 
 
 def _read(found: _Found) -> Checkpoint:
@@ -496,9 +498,9 @@ def _put_weights(found: _Found, model: Any, options: LoadOptions) -> Stretched:
 
 
 def _hub_for(found: _Found, part: str) -> AbstractContextManager[None]:
-    """The hub, where the text side has a part that comes from there; a folder has its tokenizer in it."""
+    """The hub, for a model of it or a part of the text side that comes from there; a folder has its tokenizer in it."""
     inside = found.source == "folder" and part == "hf_tokenizer_name"
-    return hub() if found.config["text_cfg"].get(part) and not inside else nullcontext()
+    return hub() if found.source == "hub" or (found.config["text_cfg"].get(part) and not inside) else nullcontext()
 
 
 @contextmanager

@@ -99,8 +99,9 @@ def parity(
         if vision.cfg.rope is not None:  # a table of rotations that is widened is another than one made in float64
             mine = HookedVisionTransformer.from_open_clip(theirs, copy=False)
         pixels = images.to(vision.device, dtype)
+        got = mine(pixels)
         expected = original_output(theirs, pixels)
-        got, scale = mine(pixels), expected.norm(dim=-1).max()
+        scale = expected.norm(dim=-1).max()
         absolute[precision] = float((got - expected).abs().max())
         relative[precision] = float((got - expected).norm(dim=-1).max() / scale)
         residue[precision] = float((decompose(mine, pixels).total() - got).norm(dim=-1).max() / scale)

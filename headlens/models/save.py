@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,12 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
             f"{clip.name} is a vision tower alone, and open_clip loads whole models.",
             "Load a checkpoint that holds the text tower too.",
         )
-    if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
-        raise OutputError(f"{folder} holds other files.", "Name a new folder, or an empty one.")
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_ours(folder))):
+        what = "holds other files" if folder.is_dir() else "is a file"
+        raise OutputError(f"{folder} {what}.", "Name a new folder, or an empty one.")
     if isinstance(clip.text, transformers_clip.TextTower):
-        folder.mkdir(parents=True, exist_ok=True)
+        _write_card(clip, folder, card)
         transformers_clip.save(clip, folder)
-        (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
         return folder
     preprocessing = clip.description.preprocessing
     if preprocessing is None:
@@ -44,12 +45,20 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
             "clip.preprocess = open_clip.image_transform(size, is_train=False, mean=…, std=…).",
         )
     config = copy.deepcopy(clip.open_clip_config) or _config_of(clip)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _save_tokenizer(clip, folder)
-    config["text_cfg"] |= tokenizer
+    # open_clip brings its own tokenizer; files of others have to be in the folder.
+    bundled = type(clip.tokenizer) is open_clip().SimpleTokenizer
+    if not bundled and not hasattr(clip.tokenizer, "save_pretrained"):
+        raise ModelError(
+            f"The tokenizer of {clip.name} ({type(clip.tokenizer).__name__}) cannot be written to a folder.",
+            "Use open_clip's (clip.tokenizer = open_clip.get_tokenizer(name)), or one with a method save_pretrained.",
+        )
+    config["text_cfg"] |= {} if bundled else {"hf_tokenizer_name": folder.name}
     names = _check_config(clip, config)
     text = {name: tensor.detach() for name, tensor in clip.text.state_dict().items()}
     vision = {f"visual.{name}": tensor for name, tensor in to_original(clip.vision, names).items()}
+    _write_card(clip, folder, card)
+    if not bundled:
+        clip.tokenizer.save_pretrained(str(folder))
     save_file(_owned(vision | text), folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing.as_open_clip()}, indent=2) + "\n",
@@ -57,32 +66,17 @@ def save_open_clip(clip: Any, folder: Path, card: str = "") -> Path:
     )
     # safetensors writes for its owner alone; a model is for those who may read the folder's other files, too.
     (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
-    (folder / CARD).write_text(_card(clip, card), encoding="utf-8")
     return folder
 
 
 def _is_ours(folder: Path) -> bool:
     card = folder / CARD
-    return (folder / CONFIG).is_file() or (card.is_file() and _WRITTEN in card.read_text(encoding="utf-8"))
+    return card.is_file() and _WRITTEN in card.read_text(encoding="utf-8")
 
 
 def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies of their own, as safetensors asks: no two share memory."""
     return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _save_tokenizer(clip: Any, folder: Path) -> dict[str, Any]:
-    """Write the tokenizer's files where open_clip does not bring it; what the configuration then has to say."""
-    tokenizer: Any = clip.tokenizer
-    if type(tokenizer) is open_clip().SimpleTokenizer:
-        return {}
-    if not hasattr(tokenizer, "save_pretrained"):
-        raise ModelError(
-            f"The tokenizer of {clip.name} ({type(tokenizer).__name__}) cannot be written to a folder.",
-            "Use open_clip's (clip.tokenizer = open_clip.get_tokenizer(name)), or one with a method save_pretrained.",
-        )
-    tokenizer.save_pretrained(str(folder))
-    return {"hf_tokenizer_name": folder.name}
 
 
 def _text_config(text: Any, projected: Any) -> dict[str, Any]:
@@ -159,10 +153,8 @@ def _check_config(clip: Any, config: dict[str, Any]) -> set[str]:
         norms = frozenset({transformer.LayerNorm, transformer.LayerNormFp32, nn.LayerNorm})
         family, names = family_of(reference.visual), set(reference.visual.state_dict())
         have = None if family is None else family.read(reference.visual).cfg
-        different = [
-            name for name, value in vars(clip.vision.cfg).items()
-            if getattr(have, name, None) != value and name != "norm_in_float32"
-        ]  # fmt: skip
+        settings = [one.name for one in fields(clip.vision.cfg) if one.compare and one.name != "norm_in_float32"]
+        different = [name for name in settings if getattr(have, name, None) != getattr(clip.vision.cfg, name)]
         if different:
             raise ModelError(f"The vision tower's {', '.join(different)} cannot be said there.", "")
         del reference.visual
@@ -175,6 +167,12 @@ def _check_config(clip: Any, config: dict[str, Any]) -> set[str]:
             "Save its state dict instead, and build the model in Python.",
         ) from error
     return names
+
+
+def _write_card(clip: Any, folder: Path, more: str) -> None:
+    """First of all files: it says whose the folder is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD).write_text(_card(clip, more), encoding="utf-8")
 
 
 def _card(clip: Any, more: str) -> str:

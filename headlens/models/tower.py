@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,16 @@ class Tower(HookedRootModule):
         self.b_P = nn.Parameter(torch.zeros(cfg.d_embed)) if cfg.project_bias else None
         self.hook_embedding = HookPoint()
         self.setup()
+        self.placed()
+
+    def placed(self) -> None:
+        """Let the configuration say where the weights are, and of which type."""
+        self.cfg = replace(self.cfg, device=self.device, dtype=self.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Tower:
+        super()._apply(fn, recurse)  # what torch does for .to(), .half(), .cuda() of a tower or of what holds it
+        self.placed()
+        return self
 
     @property
     def layers(self) -> tuple[Block, ...]:
@@ -82,13 +93,7 @@ class Tower(HookedRootModule):
 
     def embed(self, images: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image token d_model"]:
         """The residual stream before the first block: patches and class token, their positions, the pre-norm."""
-        if tuple(images.shape[1:]) != (3, *self.cfg.image_size):
-            raise ModelError(
-                f"images of shape [image, 3, {self.cfg.image_size[0]}, {self.cfg.image_size[1]}]",
-                str(list(images.shape)),
-                "Prepare the pixels with the model's own preprocess.",
-            )
-        patches = self._patches(images.to(self.dtype))
+        patches = self._patches(self.checked(images).to(self.dtype))
         prefix = []
         if self.cfg.class_token == "mean":
             prefix.append(patches.mean(1, keepdim=True))
@@ -103,6 +108,22 @@ class Tower(HookedRootModule):
             position = self.hook_pos_embed(position.repeat(len(images), 1, 1))
         resid = tokens + position
         return resid if self.ln_pre is None else self.ln_pre(resid)
+
+    def checked(self, images: Any) -> Tensor:
+        """The images, as long as they are what the tower takes.
+
+        Raises:
+            ModelError: for anything but one tensor of floating-point pixels of the tower's size. Whole numbers, 0 to
+                255, are pixels that no preprocessing has scaled.
+        """
+        remedy = "Prepare the pixels with the model's own preprocess: torch.stack([clip.preprocess(one) for one in …])."
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise ModelError("one tensor of floating-point pixels as images", f"{got}", remedy)
+        if tuple(images.shape[1:]) != (3, *self.cfg.image_size):
+            height, width = self.cfg.image_size
+            raise ModelError(f"images of shape [image, 3, {height}, {width}]", str(list(images.shape)), remedy)
+        return images
 
     def _patches(self, images: Tensor) -> Tensor:
         if self.stem is not None:

@@ -152,7 +152,9 @@ def sides(model: Any, processor: Any, size: tuple[int, int]) -> tuple[TextTower 
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder holds a model of transformers, of whatever kind; timm's configuration names no such kind."""
+    """Whether a folder holds a model of transformers alone, of whatever kind; timm's configuration names no kind."""
+    if (path / "open_clip_config.json").is_file():
+        return False
     try:
         return "model_type" in json.loads((path / _CONFIG).read_text(encoding="utf-8"))
     except (OSError, TypeError):

@@ -113,7 +113,8 @@ class HookedVisionTransformer(Tower):
         """The summands of the pooled residual, or the heads of some layers alone; see `headlens.models.residual_parts`.
 
         Raises:
-            ModelError: while hooks are set. They would not fire here, and what they change would go unseen.
+            ModelError: for images of another size, and while hooks are set. They would not fire here, and what they
+                change would go unseen.
         """
         if hooked := self.list_hooks():
             raise ModelError(
@@ -121,6 +122,7 @@ class HookedVisionTransformer(Tower):
                 f"hooks on {', '.join(sorted(hooked))}",
                 "Leave the `hooks` context or call reset_hooks() first; to see a hook's effect, use run_with_cache.",
             )
+        images = self.checked(images)
         # Gradients are kept where the caller asks for them with respect to the pixels, and cost nothing elsewhere.
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             return residual_parts(self, images, per_token, layers)

@@ -256,7 +256,7 @@ class HeadBasis:
                 inner = inner + self.head_mean[:, :, None, :, None] * self.inner_ones[:, None]
             by_pool = rows.unflatten(-1, inner.shape[2:4]).transpose(1, 2) @ inner.flatten(0, 1).to(z)
             written = by_pool.transpose(1, 2).flatten(-2) @ self.outer.flatten(0, 1).to(z)
-        by_head = written.view(*z.shape[1:3], z.shape[0], *z.shape[3:-1], -1)
+        by_head = written.view(*z.shape[1:3], z.shape[0], *z.shape[3:-1], written.shape[-1])
         return rearrange(by_head, "layer head image ... embed -> image layer head ... embed")
 
     def _refuse_uncentred(self, centre: bool) -> None:

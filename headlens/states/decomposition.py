@@ -81,6 +81,11 @@ def decompose(
         raise ModelError("constants to be 'separate' or 'spread'", repr(constants), "Choose one of the two.")
     if isinstance(vision, HookedCLIP):
         vision = vision.vision
+    if not isinstance(vision, HookedVisionTransformer):
+        raise ModelError(
+            f"A {type(vision).__name__} is no hooked model.",
+            "Pass hl.load(…), or hl.HookedVisionTransformer.from_open_clip(model.visual).",
+        )
     parts = vision.residual_parts(images, per_token)
     norm = parts.embedding.norm(dim=-1) if normalize else torch.ones_like(parts.scale[:, 0])
     wanted = torch.is_grad_enabled() and images.requires_grad

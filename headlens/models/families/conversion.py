@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from headlens.errors import ModelError
-from headlens.models.altered import difference_on_noise, evaluating, unaltered
+from headlens.models.altered import check_finite, difference_on_noise, evaluating, unaltered
 from headlens.models.families import huggingface, open_clip_vit, resnet, timm_eva, timm_vit
 from headlens.models.families.layout import Family, Layout, class_name, first_output, refusal, to_hooked, to_theirs
 from headlens.models.tower import Tower
@@ -64,7 +64,7 @@ def convert(kind: type[T], tower: nn.Module, copy: bool = True) -> T:
     layout = _read(family, tower)
     table = {layout.rename(name): tensor.detach() for name, tensor in tower.state_dict().items()}
     table = {name: tensor for name, tensor in table.items() if not name.startswith(layout.elsewhere or ("\0",))}
-    open_clip_vit.check_finite(table, "visual.")
+    check_finite(table, "visual.")
     if copy:
         table = {name: tensor.clone() for name, tensor in table.items()}
     hooked = _build(kind, family, layout, table, copying.deepcopy(layout.stem) if copy else layout.stem)
@@ -106,6 +106,7 @@ def _build(kind: type[T], family: Family, layout: Layout, table: dict[str, Tenso
         )
     _refuse_mixed(weights)
     hooked.load_state_dict(weights, assign=True)
+    hooked.placed()
     return hooked
 
 

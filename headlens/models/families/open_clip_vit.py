@@ -33,23 +33,6 @@ from headlens.models.open_clip_import import open_clip
 from headlens.models.tower import Tower
 
 
-def check_finite(weights: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Raise `ModelError`, naming the tensor, for a weight that is not a finite number, or has no numbers yet."""
-    for name, tensor in weights.items():
-        if tensor.is_meta:
-            raise ModelError(
-                f"{prefix}{name} is on the device 'meta', where tensors have no numbers.",
-                "Load the model's weights first, onto a device of its own.",
-            )
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            bad = int((~tensor.isfinite()).sum())
-            raise ModelError(
-                "weights that are finite numbers",
-                f"{bad} of {tensor.numel()} values of {prefix}{name} that are NaN or infinite",
-                "The checkpoint is damaged, or its training diverged: load another one.",
-            )
-
-
 def _pool_config(pool: Any) -> PoolConfig:
     width, heads = pool.attn.embed_dim, pool.attn.num_heads
     return PoolConfig(
