@@ -149,6 +149,18 @@ def test_unfitted_prototypes_with_other_members_differ(example: hl.Audit) -> Non
     assert digest(one) != digest(other)
 
 
+def test_explanations_go_along_only_where_a_fresh_audit_would_find_the_same(example: hl.Audit) -> None:
+    audit = fresh(example)
+    audit.explain(["L0H1"], k=2, n_bootstrap=0)
+    assert audit.asking(task=hl.ZeroShotTask(audit.task.classes, "another {}")).record == audit.record
+    for change in ({"seed": 1}, {"reference": "test", "test": "val"}, {"bank": audit.question.bank.take(range(9))}):
+        assert audit.asking(**change).record == ()
+    halves = audit.store.manifest.assign(split=["val"] * 30 + ["test"] * 30 + ["rest"] * (len(audit.store) - 60))
+    other = hl.Audit.of(AuditData(audit.question, audit.store.with_manifest(halves), None, audit.data.texts))
+    other.explain(["L0H1"], k=2, n_bootstrap=0)
+    assert other.asking(test="rest").record == ()  # labels are tested on the scored images
+
+
 def test_every_field_of_a_question_but_the_models_name_is_in_its_identity(example: hl.Audit) -> None:
     asked, pairs, bank = example.question, (("a cook", "a nurse"),), example.question.bank
     changes = {

@@ -332,7 +332,8 @@ class Audit(Audited):
             n_permutations: of the attribute within each class.
             n_null: how often the verdict is repeated with the attribute permuted within the true classes; 0 for none.
             total: scored images that are passed through the model again for the total effect; 0 leaves it out.
-            tokens: at which tokens the total ablation replaces the heads: "class" or "all".
+            tokens: at which tokens the total ablation replaces the heads: "class" or "all"; all in a tower without a
+                class token.
             verdict_rule: the thresholds of the verdict.
             rule: the thresholds of the concept test.
             options: the locator's other options.
@@ -440,10 +441,12 @@ class Audit(Audited):
         Text pairs that distinguish classes do not outlive the classes, nor those of an attribute the attribute.
         """
         other = Audit.of(self.data.of(asking(self.question, **changes)), methods=self.methods)
-        if np.array_equal(other.splits.test, self.splits.test):
+        (reference, test), own = (self.splits.reference, self.splits.test), other.splits
+        if np.array_equal(own.test, test):
             other.asked = self.asked
-        same_images = np.array_equal(other.splits.reference, self.splits.reference)
-        if same_images and other.question.bank == self.question.bank:
+        same_images = np.array_equal(own.reference, reference) and np.array_equal(own.test, test)
+        was, now = self.question, other.question
+        if same_images and (was.bank, was.seed) == (now.bank, now.seed):
             # What a head encodes does not depend on the task or the attribute.
             other.record = tuple(step for step in self.record if isinstance(step.call, calls.Explain))
         return other

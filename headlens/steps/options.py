@@ -85,7 +85,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
 """What headlens registers under these kinds, so that the shell answers a mistyped name before it imports any of it."""
 
 _DRAWS = Option("--draws", "Layer-matched random head sets to compare with.", "number")
-_BOOTSTRAP = Option("--bootstrap", "Bootstrap resamples behind every interval.", "number", 10)
+_BOOTSTRAP = Option("--bootstrap", "Bootstrap resamples behind the intervals that need them.", "number", 10)
 _NULL = Option(
     "--null", "Repetitions of the verdict with the attribute permuted within the true classes; 0 for none.", "number"
 )
