@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,11 @@ class Audit(Audited):
             spurious, salient, source = locator.spurious, locator.salient, source or locator.method
         if isinstance(locator, str) and spurious is None and not salient:
             check_options(LOCATORS, locator, locator_options(rule, options))
-            call = calls.Locate(locator, groups, rule, tuple(options.items()))
+            call = calls.Locate(locator, groups, rule, tuple(options.items()), n_bootstrap=n_bootstrap)
         else:
             given = self._heads(spurious or ()), self._heads(salient)
             call = calls.Locate(GIVEN, spurious=given[0], salient=given[1], source=source)
-        self._take(call, lambda: locate(self.data, call, n_bootstrap))
+        self._take(call, lambda: locate(self.data, call))
         assert self.location is not None
         return self.location
 
@@ -359,7 +360,7 @@ class Audit(Audited):
             verdict_rule or FairnessRule(),
             n_null,
         )
-        again = None if heads is not None else calls.Locate(locator, None, rule, call.options)
+        again = None if heads is not None else calls.Locate(locator, None, rule, call.options, n_bootstrap=0)
         relocate = None if again is None else lambda data: locate(data, again).located
         found = self._take(call, lambda: fairness(self.data, call, self._candidates(call), relocate, asked=self.asked))
         self._count(Asked(self.attribute.name, call.locator, "fairness", found.candidates))
@@ -578,7 +579,7 @@ class Audit(Audited):
     def _candidates(self, call: calls.Fairness) -> LocatedHeads | None:
         if call.heads is not None:
             return None
-        return self._located_by(calls.Locate(call.locator, None, call.rule, call.options))
+        return self._located_by(calls.Locate(call.locator, None, call.rule, call.options, n_bootstrap=0))
 
     def _fit(self, entry: Method, fit: FitWith | None) -> Fitted:
         located: Located | None = None
@@ -586,7 +587,7 @@ class Audit(Audited):
             located = self.location or self.locate()
         elif entry.roles:
             assert entry.locator is not None
-            located = self._located_by(calls.Locate(entry.locator)).located
+            located = self._located_by(calls.Locate(entry.locator, n_bootstrap=0)).located
         return fit_method(self.data, entry, located, fit)
 
     def _relocate(self, entry: Method | None) -> Relocate | None:
@@ -594,8 +595,11 @@ class Audit(Audited):
         step = last(self.record, calls.Locate)
         if entry is None or not entry.roles or (entry.located and step is None):
             return None
-        call = calls.Locate(str(entry.locator)) if step is None or not entry.located else step.call
-        return lambda data: locate(data, call).located  # type: ignore[arg-type]
+        call = calls.Locate(str(entry.locator))
+        if step is not None and isinstance(step.call, calls.Locate) and entry.located:
+            call = step.call
+        call = replace(call, n_bootstrap=0)
+        return lambda data: locate(data, call).located
 
     def _method_of(self, name: str) -> Method | None:
         """How a scored correction is built; None for one of the user's own."""

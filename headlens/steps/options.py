@@ -106,6 +106,9 @@ CALLS: dict[str, dict[str, Option]] = {
         "spurious": Option("--spurious", "Spurious heads that were located elsewhere, separated by commas.", "heads"),
         "salient": Option("--salient", "Salient heads that were located elsewhere.", "heads"),
         "source": Option("--source", "Where these heads come from."),
+        "n_bootstrap": Option(
+            "--resamples", "Resamples of the images behind the locator's stability; 0 leaves it out.", "number"
+        ),
     },
     "correct": {
         "method": Option("--methods", "Corrections to fit, such as ltc,roboshot.", "names", known="method"),
