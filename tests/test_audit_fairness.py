@@ -1,5 +1,7 @@
 """The fairness audit: its numbers are those of interventions, its verdict follows its rule, it survives a folder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from headlens.errors import HeadlensError, LocateError, ManifestError, TaskError
 from headlens.metrics import Association, AssociationChange, Dependence, DependenceChange, cramers_v
 from headlens.steps import FairnessRule, RandomHeads
 from headlens.steps.controls import Statistics
+from headlens.steps.total import total_predictions
 from headlens.steps.verdicts import Bias, judge_fairness
 
 
@@ -50,6 +53,17 @@ def test_the_effect_is_that_of_the_mean_ablation_itself(audit: hl.Audit, judged:
     for one in judged.shares:
         alone = hl.correct.MeanAblation([one.head]).fit(audit.data.reference).apply(audit.data.test)
         assert one.cramers_v == pytest.approx(cramers_v(values, audit.data.logits(alone.embedding).argmax(-1).numpy()))
+
+
+def test_a_tower_without_a_class_token_has_its_heads_replaced_at_all_tokens(
+    audit: hl.Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vision, heads = audit.clip.vision, [hl.HeadId(3, 0)]
+    asked = total_predictions(audit.data, heads, 5, "all")
+    monkeypatch.setattr(vision, "cfg", replace(vision.cfg, class_token="none"))
+    found = total_predictions(audit.data, heads, 5, "class")
+    assert found.tokens == asked.tokens == "all"
+    np.testing.assert_array_equal(found.after, asked.after)
 
 
 def test_the_random_sets_are_of_the_same_layers_and_never_the_candidates(judged: hl.steps.FairnessResults) -> None:

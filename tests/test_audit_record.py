@@ -114,6 +114,9 @@ def test_fairness_does_not_depend_on_what_was_called_before(example: hl.Audit) -
     same = {"verdict": alone.verdict, "removed": alone.removed, "dependence": alone.dependence}
     assert digest(alone) == digest(replace(second, **same))
     assert one.location is None
+    by_scores = [fresh(example), other]
+    alone, second = (audit.fairness("contrastive", n_null=0, **settings) for audit in by_scores)
+    assert digest(alone.located) == digest(second.located)
 
 
 def test_locating_other_heads_drops_what_rested_on_the_old_ones_and_names_it(example: hl.Audit) -> None:
@@ -147,6 +150,27 @@ def test_unfitted_prototypes_with_other_members_differ(example: hl.Audit) -> Non
     first, second = (np.arange(len(example.data.reference)) % 3 == part for part in (0, 1))
     one, other = (PrototypeAblation(["L0H0"], torch.from_numpy(m)) for m in (first, second))
     assert digest(one) != digest(other)
+
+
+def test_explanations_go_along_only_where_a_fresh_audit_would_find_the_same(example: hl.Audit) -> None:
+    audit = fresh(example)
+    audit.explain(["L0H1"], k=2, n_bootstrap=0)
+    assert audit.asking(task=hl.ZeroShotTask(audit.task.classes, "another {}")).record == audit.record
+    for change in ({"seed": 1}, {"reference": "test", "test": "val"}, {"bank": audit.question.bank.take(range(9))}):
+        assert audit.asking(**change).record == ()
+    halves = audit.store.manifest.assign(split=["val"] * 30 + ["test"] * 30 + ["rest"] * (len(audit.store) - 60))
+    other = hl.Audit.of(AuditData(audit.question, audit.store.with_manifest(halves), None, audit.data.texts))
+    other.explain(["L0H1"], k=2, n_bootstrap=0)
+    assert other.asking(test="rest").record == ()  # labels are tested on the scored images
+
+
+def test_the_script_counts_questions_that_were_asked_by_calls_that_were_replaced(example: hl.Audit) -> None:
+    audit = fresh(example)
+    audit.fairness("concept", n_null=0, n_permutations=9, **FEW)
+    for judged in ("roboshot", "ablation"):
+        audit.evaluate(["roboshot", "ablation"], judged=judged, controls=[], n_null=0, **FEW)
+    assert (audit.fairness_results.verdict.questions, audit.results.verdict.questions) == (1, 3)
+    same(replayed(audit, fresh(example)), audit)
 
 
 def test_every_field_of_a_question_but_the_models_name_is_in_its_identity(example: hl.Audit) -> None:
@@ -319,9 +343,9 @@ class AnyOrder(RuleBasedStateMachine):
             if step_now.call in before[1] and not said:
                 assert step_now.result is before[1][step_now.call]  # nothing is computed twice
 
-    @rule(locator=st.sampled_from(["contrastive", "contrastive-full", "concept"]))
-    def locate(self, locator: str) -> None:
-        self.take(lambda: self.audit.locate(locator))
+    @rule(locator=st.sampled_from(["contrastive", "contrastive-full", "concept"]), n_bootstrap=st.sampled_from([0, 3]))
+    def locate(self, locator: str, n_bootstrap: int) -> None:
+        self.take(lambda: self.audit.locate(locator, n_bootstrap=n_bootstrap))
 
     @rule(method=st.sampled_from(["ablation", "roboshot", "zero ablation", "ltc full"]))
     def correct(self, method: str) -> None:
@@ -335,9 +359,9 @@ class AnyOrder(RuleBasedStateMachine):
     def evaluate(self, methods: list[str], n_bootstrap: int) -> None:
         self.take(lambda: self.audit.evaluate(methods, n_random_sets=2, n_bootstrap=n_bootstrap))
 
-    @rule()
-    def fairness(self) -> None:
-        self.take(lambda: self.audit.fairness("concept", n_random_sets=2, n_bootstrap=7, n_permutations=5))
+    @rule(locator=st.sampled_from(["contrastive", "concept"]))
+    def fairness(self, locator: str) -> None:
+        self.take(lambda: self.audit.fairness(locator, n_random_sets=2, n_bootstrap=7, n_permutations=5))
 
     @rule(heads=st.sampled_from([["L0H1"], ["L2H4", "L1H1"]]))
     def explain(self, heads: list[str]) -> None:

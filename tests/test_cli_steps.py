@@ -332,7 +332,7 @@ def test_script_and_commands_of_an_audit_repeat_it_to_the_digit(world: Path, loc
         skip_unlabelled=True,
     )
     groups = [("landbird", "water"), ("waterbird", "land")]
-    one.locate("concept", conflicting=groups, rule=hl.locate.ConceptRule(minimum_auroc=0.65))
+    one.locate("concept", conflicting=groups, rule=hl.locate.ConceptRule(minimum_auroc=0.65), n_bootstrap=3)
     one.correct("ablation")
     own = hl.correct.MeanAblation(["L3H1"]).fit(one.data.reference)
     one.correct(own, name="of my own")

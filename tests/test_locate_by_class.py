@@ -1,5 +1,7 @@
 """Salient heads class by class, rivals and routes: micro examples worked out by hand, and the rule as published."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -61,3 +63,13 @@ def test_labels_outside_the_classes_are_refused():
     heads = decided_by((1, 2), (1, 2), (0, 1), (1, 0), (0, 0), (0, 0), (0, 0))
     with pytest.raises(LocateError, match="none of the 5 classes"):
         salient_by_class(*margins_of(heads, LOGITS, LABELS + 3))
+
+
+def test_an_error_is_not_taken_for_a_class_without_correct_images(monkeypatch):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    module = import_module("headlens.locate.contrastive")  # the package's function has the same name
+    monkeypatch.setattr(module, "attribute_heads_from_margins", broken)
+    with pytest.raises(ZeroDivisionError):
+        salient_by_class(*margins_of(decided_by(*[(1, 2)] * 7), LOGITS, LABELS))

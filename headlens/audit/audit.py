@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,11 @@ class Audit(Audited):
             spurious, salient, source = locator.spurious, locator.salient, source or locator.method
         if isinstance(locator, str) and spurious is None and not salient:
             check_options(LOCATORS, locator, locator_options(rule, options))
-            call = calls.Locate(locator, groups, rule, tuple(options.items()))
+            call = calls.Locate(locator, groups, rule, tuple(options.items()), n_bootstrap=n_bootstrap)
         else:
             given = self._heads(spurious or ()), self._heads(salient)
             call = calls.Locate(GIVEN, spurious=given[0], salient=given[1], source=source)
-        self._take(call, lambda: locate(self.data, call, n_bootstrap))
+        self._take(call, lambda: locate(self.data, call))
         assert self.location is not None
         return self.location
 
@@ -332,7 +333,8 @@ class Audit(Audited):
             n_permutations: of the attribute within each class.
             n_null: how often the verdict is repeated with the attribute permuted within the true classes; 0 for none.
             total: scored images that are passed through the model again for the total effect; 0 leaves it out.
-            tokens: at which tokens the total ablation replaces the heads: "class" or "all".
+            tokens: at which tokens the total ablation replaces the heads: "class" or "all"; all in a tower without a
+                class token.
             verdict_rule: the thresholds of the verdict.
             rule: the thresholds of the concept test.
             options: the locator's other options.
@@ -358,7 +360,7 @@ class Audit(Audited):
             verdict_rule or FairnessRule(),
             n_null,
         )
-        again = None if heads is not None else calls.Locate(locator, None, rule, call.options)
+        again = None if heads is not None else calls.Locate(locator, None, rule, call.options, n_bootstrap=0)
         relocate = None if again is None else lambda data: locate(data, again).located
         found = self._take(call, lambda: fairness(self.data, call, self._candidates(call), relocate, asked=self.asked))
         self._count(Asked(self.attribute.name, call.locator, "fairness", found.candidates))
@@ -440,10 +442,12 @@ class Audit(Audited):
         Text pairs that distinguish classes do not outlive the classes, nor those of an attribute the attribute.
         """
         other = Audit.of(self.data.of(asking(self.question, **changes)), methods=self.methods)
-        if np.array_equal(other.splits.test, self.splits.test):
+        (reference, test), own = (self.splits.reference, self.splits.test), other.splits
+        if np.array_equal(own.test, test):
             other.asked = self.asked
-        same_images = np.array_equal(other.splits.reference, self.splits.reference)
-        if same_images and other.question.bank == self.question.bank:
+        same_images = np.array_equal(own.reference, reference) and np.array_equal(own.test, test)
+        was, now = self.question, other.question
+        if same_images and (was.bank, was.seed) == (now.bank, now.seed):
             # What a head encodes does not depend on the task or the attribute.
             other.record = tuple(step for step in self.record if isinstance(step.call, calls.Explain))
         return other
@@ -575,7 +579,7 @@ class Audit(Audited):
     def _candidates(self, call: calls.Fairness) -> LocatedHeads | None:
         if call.heads is not None:
             return None
-        return self._located_by(calls.Locate(call.locator, None, call.rule, call.options))
+        return self._located_by(calls.Locate(call.locator, None, call.rule, call.options, n_bootstrap=0))
 
     def _fit(self, entry: Method, fit: FitWith | None) -> Fitted:
         located: Located | None = None
@@ -583,7 +587,7 @@ class Audit(Audited):
             located = self.location or self.locate()
         elif entry.roles:
             assert entry.locator is not None
-            located = self._located_by(calls.Locate(entry.locator)).located
+            located = self._located_by(calls.Locate(entry.locator, n_bootstrap=0)).located
         return fit_method(self.data, entry, located, fit)
 
     def _relocate(self, entry: Method | None) -> Relocate | None:
@@ -591,8 +595,11 @@ class Audit(Audited):
         step = last(self.record, calls.Locate)
         if entry is None or not entry.roles or (entry.located and step is None):
             return None
-        call = calls.Locate(str(entry.locator)) if step is None or not entry.located else step.call
-        return lambda data: locate(data, call).located  # type: ignore[arg-type]
+        call = calls.Locate(str(entry.locator))
+        if step is not None and isinstance(step.call, calls.Locate) and entry.located:
+            call = step.call
+        call = replace(call, n_bootstrap=0)
+        return lambda data: locate(data, call).located
 
     def _method_of(self, name: str) -> Method | None:
         """How a scored correction is built; None for one of the user's own."""

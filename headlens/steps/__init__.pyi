@@ -9,13 +9,14 @@ from .locate import LOCATORS, SCORES, Evidence, LocatedHeads
 from .methods import METHODS, Ingredients, Method, method
 from .question import Question
 from .record import Record, Step
-from .verdicts import FairnessRule, FairnessVerdict, Verdict
+from .verdicts import Asked, FairnessRule, FairnessVerdict, Verdict
 
 __all__ = [
     "CANDIDATES",
     "LOCATORS",
     "METHODS",
     "SCORES",
+    "Asked",
     "AuditData",
     "ClassEffect",
     "CollateralResults",

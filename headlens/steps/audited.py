@@ -216,7 +216,7 @@ class Audited:
 
     def script(self) -> str:
         """Python that repeats this audit from its store."""
-        return script(self.data, self.record, self.folder)
+        return script(self.data, self.record, self.folder, self.asked)
 
     def commands(self, out: str | Path = "audit-again") -> str:
         """Shell commands that repeat this audit from its store, once it was saved.

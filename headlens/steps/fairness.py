@@ -419,4 +419,4 @@ def _total(
     direct, total = (
         scored.association(classes, made.before, bootstrap) for classes in (after[made.places], made.after)
     )
-    return TotalEffect(len(made.places), call.tokens, direct, total), ""
+    return TotalEffect(len(made.places), made.tokens, direct, total), ""

@@ -197,14 +197,15 @@ class LocatedHeads:
     note: str = ""
 
 
-def locate(data: AuditData, call: Locate, n_bootstrap: int = 0) -> LocatedHeads:
+def locate(data: AuditData, call: Locate) -> LocatedHeads:
     """Find the heads that carry the attribute into the task.
+
+    With their stability, the note also names the heads of the other rule: the calibrated one's beside the published
+    one's, and the published one's beside every other that reads class scores.
 
     Args:
         data: the question's arrays.
         call: the locator and its options, or the heads.
-        n_bootstrap: of the stability; with it the note also names the heads of the other rule: the calibrated one's
-            beside the published one's, and the published one's beside every other that reads class scores.
 
     Raises:
         UnknownNameError: for an unknown locator.
@@ -215,11 +216,11 @@ def locate(data: AuditData, call: Locate, n_bootstrap: int = 0) -> LocatedHeads:
             return LocatedHeads(Located("none"), call.source or "No heads were named.")
         given = Located(call.source or GIVEN, call.spurious, call.salient)
         return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
-    evidence = Evidence(data, call.conflicting, n_bootstrap)
+    evidence = Evidence(data, call.conflicting, call.n_bootstrap)
     found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, dict(call.options)))
     # A locator that did not ask for the conflicting groups has nothing to say about them.
     note = _groups_in_words(evidence.conflicting) if "conflicting" in vars(evidence) else ""
-    if n_bootstrap and found.stability is not None:
+    if call.n_bootstrap and found.stability is not None:
         note += _beside(Evidence(data, call.conflicting), call.locator)
     return LocatedHeads(found, note)
 

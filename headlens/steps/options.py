@@ -85,7 +85,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
 """What headlens registers under these kinds, so that the shell answers a mistyped name before it imports any of it."""
 
 _DRAWS = Option("--draws", "Layer-matched random head sets to compare with.", "number")
-_BOOTSTRAP = Option("--bootstrap", "Bootstrap resamples behind every interval.", "number", 10)
+_BOOTSTRAP = Option("--bootstrap", "Bootstrap resamples behind the intervals that need them.", "number", 10)
 _NULL = Option(
     "--null", "Repetitions of the verdict with the attribute permuted within the true classes; 0 for none.", "number"
 )
@@ -106,6 +106,9 @@ CALLS: dict[str, dict[str, Option]] = {
         "spurious": Option("--spurious", "Spurious heads that were located elsewhere, separated by commas.", "heads"),
         "salient": Option("--salient", "Salient heads that were located elsewhere.", "heads"),
         "source": Option("--source", "Where these heads come from."),
+        "n_bootstrap": Option(
+            "--resamples", "Resamples of the images behind the locator's stability; 0 leaves it out.", "number"
+        ),
     },
     "correct": {
         "method": Option("--methods", "Corrections to fit, such as ltc,roboshot.", "names", known="method"),

@@ -55,6 +55,7 @@ class Locate(Made):
         options: the locator's other options.
         spurious, salient: under "given", the heads.
         source: under "given", where they come from.
+        n_bootstrap: resamples of the reference images behind the locator's stability; 0 leaves it out.
     """
 
     locator: str = "contrastive"
@@ -64,6 +65,7 @@ class Locate(Made):
     spurious: tuple[HeadId, ...] | None = None
     salient: tuple[HeadId, ...] = ()
     source: str = ""
+    n_bootstrap: int = 50
 
 
 @dataclass(frozen=True)

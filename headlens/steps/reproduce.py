@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from headlens._version import __version__
 from headlens.heads import HeadId
 from headlens.prompts import Attribute
 from headlens.steps.data import AuditData
+from headlens.steps.evaluate import question_of
 from headlens.steps.options import CALLS
-from headlens.steps.record import GIVEN, Call, Correct, Record
+from headlens.steps.record import GIVEN, Call, Correct, Evaluate, Fairness, Record, Step, corrections
+from headlens.steps.verdicts import Asked
 
 PAIRS, BANK, ATTRIBUTE, CLASSES = "pairs.yaml", "bank.csv", "attribute.yaml", "classes.txt"
 TABLE = "manifest.parquet"
@@ -26,7 +28,7 @@ TABLE = "manifest.parquet"
 IN_MEMORY = "acts.zarr"
 """Where a store in memory would have to be saved."""
 
-_HOMES = {"ConceptRule": "hl.locate", "FairnessRule": "hl.steps", "LabelRule": "hl.explain"}
+_HOMES = {"Asked": "hl.steps", "ConceptRule": "hl.locate", "FairnessRule": "hl.steps", "LabelRule": "hl.explain"}
 _POSITIONAL = {
     "locate": "locator",
     "evaluate": "methods",
@@ -56,13 +58,14 @@ class ModelName:
 # ---- Python ---------------------------------------------------------------------------------------------------------
 
 
-def script(data: AuditData, record: Record, folder: Path | None = None) -> str:
+def script(data: AuditData, record: Record, folder: Path | None = None, asked: Sequence[Asked] = ()) -> str:
     """Python that repeats the audit from its store.
 
     Args:
         data: the question.
         record: its steps.
         folder: where the audit is saved; corrections of the user's own are loaded from there.
+        asked: every question that a verdict answered on these test images, in their order.
     """
     question, model = data.question, ModelName.of(data.question.model)
     pretrained = "" if model.pretrained is None else f", pretrained={literal(model.pretrained)}"
@@ -88,7 +91,32 @@ def script(data: AuditData, record: Record, folder: Path | None = None) -> str:
     if any(isinstance(step.call, Correct) and step.call.method is None for step in record):
         place = "FOLDER" if folder is None else literal(str(folder))
         lines.append(f"saved = hl.Audit.load({place}, clip)  # for corrections that no script can write down")
-    return "\n".join([*lines, *(f"audit.{step.call.verb}({_arguments(step.call)})" for step in record)]) + "\n"
+    for step, before in _asked_before(data, record, asked):
+        lines += [f"audit.asked += {literal(before)}"] if before else []
+        lines.append(f"audit.{step.call.verb}({_arguments(step.call)})")
+    return "\n".join(lines) + "\n"
+
+
+def _asked_before(data: AuditData, record: Record, asked: Sequence[Asked]) -> Iterator[tuple[Step, list[Asked]]]:
+    """Each step with the questions that were asked before it and that no step of the record asks: those of calls that
+    were replaced, and those of other audits of the same test images. A verdict counts them, too."""
+    named: list[Asked] = []
+    for step in record:
+        before: list[Asked] = []
+        if (own := _question(data, record, step)) is not None:
+            others = [one for one in asked if one != own][: step.result.verdict.questions - 1]
+            before = [one for one in others if one not in named]
+            named += [*before, own]
+        yield step, before
+
+
+def _question(data: AuditData, record: Record, step: Step) -> Asked | None:
+    """What the step's verdict answers; None for a step without one."""
+    if isinstance(step.call, Fairness):
+        return Asked(data.question.attribute.name, step.call.locator, "fairness", step.result.candidates)
+    if isinstance(step.call, Evaluate) and step.call.judged is not None:
+        return question_of(data, step.call.judged, corrections(record)[step.call.judged].result)
+    return None
 
 
 def _arguments(call: Call) -> str:
@@ -159,6 +187,8 @@ def commands(data: AuditData, record: Record, folder: Path, out: str = "audit-ag
         record: its steps.
         folder: where the audit is saved; what an option cannot hold is read from there.
         out: the folder to write to.
+
+    Limits: verdicts count the questions of the record alone, not those of calls that were replaced or of other audits.
     """
     lines = [["headlens", "new", *_question_options(data, folder), "--out", out]]
     lines += [["headlens", step.call.verb, out, *_shell_arguments(step.call, folder)] for step in record]

@@ -36,15 +36,18 @@ class TotalPredictions:
         places: which of the scored images.
         before: their zero-shot classes, from the store.
         after: their classes with the heads replaced.
+        tokens: at which tokens.
     """
 
     places: Int[np.ndarray, "image"]
     before: Int[np.ndarray, "image"]
     after: Int[np.ndarray, "image"]
+    tokens: Tokens
 
 
 def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tokens: Tokens) -> TotalPredictions | str:
-    """Predictions of up to `images` scored images, before and after, with the heads' z replaced by reference means.
+    """Predictions of up to `images` scored images, before and after, with the heads' z replaced by reference means: at
+    all tokens in a tower without a class token.
 
     Returns:
         The predictions; or in a sentence why there are none.
@@ -56,6 +59,8 @@ def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tok
     if data.clip is None:
         return "The audit was opened without its model."
     vision, seed = data.clip.vision, data.question.seed
+    if getattr(vision.cfg, "class_token", "learnt") == "none":
+        tokens = "all"
     chosen = _some(len(data.test), images, seed)
     means_from = data.reference.subset(_some(len(data.reference), _REFERENCE_IMAGES, seed))
     after: list[Tensor] = []
@@ -69,7 +74,7 @@ def total_predictions(data: AuditData, heads: Sequence[HeadId], images: int, tok
         return f"An image file is not at hand. {error.problem}"
 
     logits = data.logits(normalize(torch.cat(after), dim=-1), data.splits.test[chosen])
-    return TotalPredictions(chosen, data.zero_shot[chosen], predicted(logits))
+    return TotalPredictions(chosen, data.zero_shot[chosen], predicted(logits), tokens)
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,12 @@ class TotalGain:
 
 def total_gain(data: AuditData, heads: Sequence[HeadId], images: int) -> TotalGain | str:
     """What mean ablation of heads does to accuracies inside the forward pass; or in a sentence why it is not known."""
-    classless = data.clip is not None and getattr(data.clip.vision.cfg, "class_token", "learnt") == "none"
-    tokens: Tokens = "all" if classless else "class"
-    made = total_predictions(data, heads, images, tokens)
+    made = total_predictions(data, heads, images, "class")
     if isinstance(made, str):
         return made
     scored = data.scored_images.some(made.places)
     direct, total = (scored.difference(after, made.before) for after in (data.ablated(heads)[made.places], made.after))
-    return TotalGain(tuple(heads), images, len(made.places), tokens, direct, total)
+    return TotalGain(tuple(heads), images, len(made.places), made.tokens, direct, total)
 
 
 def _some(available: int, wanted: int, seed: int) -> Int[np.ndarray, "image"]:

@@ -49,7 +49,7 @@ from jaxtyping import Int
 from scipy.stats import norm
 
 from headlens.errors import MetricError
-from headlens.heads import HeadId
+from headlens.heads import HeadId, HeadLike
 from headlens.metrics import AssociationChange, Dependence, DependenceChange
 from headlens.metrics.intervals import proportion
 from headlens.steps.controls import Measure, Predictions, RandomHeads, ScoredImages
@@ -104,7 +104,10 @@ class Asked:
     attribute: str
     locator: str
     method: str
-    heads: tuple[HeadId, ...]
+    heads: tuple[HeadLike, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", tuple(map(HeadId.of, self.heads)))
 
 
 @dataclass(frozen=True)
