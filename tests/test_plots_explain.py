@@ -51,7 +51,9 @@ def test_the_title_names_head_label_and_variance_explained():
     assert figure.layout.title.text == "L3H1: a red boat ↔ blue"
     notes = [note.text for note in figure.layout.annotations]
     assert any(
-        note.startswith("70% of its variance explained by 3 texts; the first 3 explain 70%, random directions 30%<br>")
+        note.startswith(
+            "70% of its variance explained by 3 texts<br>the first 3 explain 70%, random directions 30%<br>"
+        )
         for note in notes
     )
     assert any("halves of the bank agree by 75%" in note for note in notes)

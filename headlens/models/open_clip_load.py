@@ -39,7 +39,8 @@ _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 _LOCAL_WAY = (
     "Without a network, fetch the checkpoint elsewhere and pass its file: "
     'hl.load("ViT-B-16", pretrained="/path/to/open_clip_model.safetensors", pretrained_tag="laion2b_s34b_b88k"), or a '
-    'folder that holds open_clip_config.json and the weights: hl.load("/path/to/folder").'
+    'folder that holds open_clip_config.json and the weights: hl.load("/path/to/folder"). In a shell: '
+    "--model ViT-B-16 --pretrained /path/to/open_clip_model.safetensors, or --model /path/to/folder."
 )
 
 

@@ -28,6 +28,7 @@ const headlensAtlas = (() => {
     node.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
     return node;
   }
+  const count = (value) => value.toLocaleString("en");
   const number = (value, digits = 3) => value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
   const percent = (value) => value === null || value === undefined ? "–"
     : `${(100 * value).toFixed(!value || Math.abs(value) >= 0.0995 ? 0 : Math.abs(value) < 0.00995 ? 2 : 1)}\u00a0%`.replace("-", "−");
@@ -124,7 +125,7 @@ const headlensAtlas = (() => {
     const describe = (one, value) => detail.replaceChildren(el("b", null, one.id), ` ${one.label}`, el("br"), el("span.soft", null, `${name}: ${scored(name, value)}`));
     return ["Map of heads", [
       el("h1", null, `What ${index.heads.length} heads of ${index.model} encode`),
-      el("p.soft", null, `${index.labelled} have a label that passed its test; the others have no clear meaning. Explained on ${index.explained_on} images, labels tested on ${index.tested_on} others, by ${index.bank} texts. ${index.note}`),
+      el("p.soft", null, `${index.labelled} have a label that passed its test; the others have no clear meaning. Explained on ${count(index.explained_on)} images, labels tested on ${count(index.tested_on)} others, by ${count(index.bank)} texts. ${index.note}`),
       el("div.split", null,
         el("section", {"aria-label": "Map"}, el("div.bar", null, chooser(index, show), legend(scale, name)),
           el("p.soft.small", null, `${name}: ${unit}. Layers upwards, heads to the right.`), grid(index, values, scale, name, describe), detail),
@@ -182,7 +183,7 @@ const headlensAtlas = (() => {
     return el("div.pole", null,
       el("h3", null, `Pole ${i + 1}: ${one.name || "no texts"} `, el(one.clear ? "span.tag.yes" : "span.tag", null, one.clear ? "passed its test" : "not beyond chance")),
       el("p.soft.small", null, `${percent(one.share)} of the head's variance. `,
-        seen ? `On ${seen.n} held-out images its texts predict the head with rank correlation ${signed(seen.rho, 2)} (${signed(seen.interval[0], 2)} to ${signed(seen.interval[1], 2)}; random labels ${signed(seen.random, 2)}), AUROC ${number(seen.auroc, 2)}. ` : "It was not tested on images. ",
+        seen ? `On ${count(seen.n)} held-out images its texts predict the head with rank correlation ${signed(seen.rho, 2)} (${signed(seen.interval[0], 2)} to ${signed(seen.interval[1], 2)}; random labels ${signed(seen.random, 2)}), AUROC ${number(seen.auroc, 2)}. ` : "It was not tested on images. ",
         `q ${number(one.q)}.`, one.consistency === null ? "" : ` ${percent(one.consistency)} of pairs of texts at an end share a category (p ${number(one.consistency_p)}).`),
       el("div.ends", null, side(one.high, head.ends[i][0], "Most"), side(one.low, head.ends[i][1], "Least")));
   }
