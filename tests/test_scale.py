@@ -27,10 +27,13 @@ def classifier(store: hl.HeadStore) -> torch.Tensor:
     return torch.randn(CLASSES, store.embedding.shape[1], generator=torch.Generator().manual_seed(0))
 
 
-def test_margins_along_two_classes_an_image_are_those_of_all(store: hl.HeadStore, classifier: torch.Tensor) -> None:
+def test_margins_along_two_classes_an_image_are_those_of_all(
+    store: hl.HeadStore, classifier: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     view = store.subset([3, 1, 7, 7, 12, 0])
     logits, labels = view.embedding @ classifier.T, torch.tensor([0, 5, 10, 2, 2, 1])
     margins, decisions = margins_of(view.project(classifier), logits, labels)
+    monkeypatch.setattr(hl.HeadStore, "project", lambda *_, **__: pytest.fail("every head's part of every class"))
     found, same = margins_along(view, classifier, logits, labels)
     torch.testing.assert_close(found, margins, rtol=1e-5, atol=1e-6)
     assert torch.equal(same.predicted, decisions.predicted) and torch.equal(same.other, decisions.other)
