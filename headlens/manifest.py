@@ -412,9 +412,10 @@ def _other_spelling(place: Path) -> str | None:
         return normalize("NFC", name).casefold()
 
     try:
-        return next((one.name for one in place.parent.iterdir() if plain(one.name) == plain(place.name)), None)
+        names = {one.name for one in place.parent.iterdir()} - {place.name}
     except (OSError, ValueError):
         return None
+    return next((name for name in sorted(names) if plain(name) == plain(place.name)), None)
 
 
 def _places(frame: pd.DataFrame) -> Iterator[Path | str]:
