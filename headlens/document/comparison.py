@@ -137,7 +137,8 @@ def _settings(found: Comparison) -> Section:
         return Section("What differs", "Model, images, question and steps are the same.", brief=())
     return Section(
         "What differs",
-        f"{len(found.settings)} settings differ. Of long lists, the entries that one audit alone has are shown. "
+        f"{'One setting differs' if len(found.settings) == 1 else f'{len(found.settings)} settings differ'}. Of long "
+        "lists, the entries that one audit alone has are shown. "
         "Settings that are the same stand at the end of the page.",
         table=found.settings_table(),
         brief=(),
