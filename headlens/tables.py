@@ -229,8 +229,9 @@ class Shown:
 
 STYLE = """<style>
 .headlens table {border-collapse: collapse; margin: 4px 0; font-variant-numeric: tabular-nums}
-.headlens td, .headlens th {padding: 3px 10px; text-align: left; border-bottom: 1px solid rgba(128,128,128,.3)}
-.headlens .number {text-align: right}
+.headlens table :is(td, th) {padding: 3px 10px; border-bottom: 1px solid rgba(128,128,128,.3)}
+.headlens table .text {text-align: left}
+.headlens table .number {text-align: right}
 .headlens tbody .short {white-space: nowrap}
 .headlens caption {text-align: left; font-weight: 600; padding: 6px 10px 2px; caption-side: top}
 .headlens .hidden {display: none}

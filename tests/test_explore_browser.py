@@ -135,6 +135,9 @@ def test_the_first_notebook_is_explored(server: str, work: Path, page, errors, t
     page.goto(f"{server}/lab/tree/{FIRST}?token={TOKEN}&reset")
     explorer = _run_all(page, server, errors)
     expect(explorer).to_contain_text("landbird, waterbird by background")
+    # The notebook's own style would push a table's words to the right.
+    words = page.locator(".jp-RenderedHTMLCommon .headlens td.text").first
+    assert words.evaluate("(cell) => getComputedStyle(cell).textAlign") == "left"
     # The heatmap beside the images of the first located head; its texts and token map in the next tabs.
     plots = explorer.locator(".js-plotly-plot:visible")
     expect(plots).to_have_count(2)
@@ -217,6 +220,8 @@ def test_the_first_notebook_is_explored(server: str, work: Path, page, errors, t
     _head(explorer, "3.0").click(modifiers=["Shift"])
     expect(selected).to_have_value("L2H3, L3H0")
     explorer.get_by_role("button", name="Ablate the selection").click()
+    # The table of the same selection before is still there: the ablation is over once the status line has its time.
+    expect(explorer.get_by_role("status")).to_contain_text("Ablating the selection: ")
     expect(ablated).to_contain_text("worst group")
 
     explorer.get_by_role("tab", name="Steps and code").click()

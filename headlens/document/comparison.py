@@ -135,10 +135,11 @@ def _notes(found: Comparison) -> list[str]:
 def _settings(found: Comparison) -> Section:
     if found.settings.frame.empty:
         return Section("What differs", "Model, images, question and steps are the same.", brief=())
+    count = len(found.settings.frame)
     return Section(
         "What differs",
-        f"{len(found.settings.frame)} settings differ. Of long lists, the entries that one audit alone has are shown. "
-        "Settings that are the same stand at the end of the page.",
+        f"{'One setting differs' if count == 1 else f'{count} settings differ'}. Of long lists, the entries that one "
+        "audit alone has are shown. Settings that are the same stand at the end of the page.",
         table=found.settings,
         brief=(),
         brief_table=True,

@@ -24,7 +24,7 @@ from headlens.metrics import Evaluation, evaluate
 from headlens.prompts import Attribute, ZeroShotTask
 from headlens.serialization import write_json
 from headlens.steps import LOCATORS, HeadAblation
-from headlens.steps.data import AuditData
+from headlens.steps.data import NO_ATTRIBUTES, AuditData
 
 NAME = "explorer.json"
 FORMAT = 2
@@ -207,9 +207,7 @@ class ExplorerState:
     def columns(self) -> tuple[str, ...]:
         """The columns of the manifest that can be asked about: those of 2 to 12 values, but for label and split."""
         manifest = self.audit.store.manifest
-        rest = [
-            str(name) for name in manifest.columns if name not in ("path", "label", "split", "box", "candidates", "id")
-        ]
+        rest = [str(name) for name in manifest.columns if name not in NO_ATTRIBUTES]
         return tuple(name for name in rest if 2 <= manifest[name].nunique() <= 12)
 
     @property

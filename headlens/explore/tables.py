@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headlens.document import Section, fragment
 from headlens.errors import HeadlensError
-from headlens.tables import STYLE
+from headlens.tables import STYLE, listed
 
 if TYPE_CHECKING:
     from headlens.explore.state import ExplorerState
@@ -24,7 +24,7 @@ def question(state: ExplorerState) -> str:
     audit = state.audit
     inferred = ", inferred zero-shot: no column of that name" if audit.data.inferred else ""
     asked = (
-        f"{audit.store.model_name}, {len(audit.store):,} images: {', '.join(audit.task.classes)} "
+        f"{audit.store.model_name}, {len(audit.store):,} images: {listed(audit.task.classes, 12)} "
         f"by {audit.attribute.name} ({', '.join(audit.attribute.value_names)}{inferred}). {audit.data.splits.note}"
     )
     heads = ", ".join(map(str, state.located)) or "none"

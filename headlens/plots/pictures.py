@@ -197,8 +197,8 @@ def tokens(
     for col, text in enumerate(titles):
         # By itself plotly anchors a text near an edge by that edge, and titles of neighbours would overlap.
         middle = {"x": (col * (_CELL + _GAP) + _CELL / 2) / width, "xanchor": "center"}
-        notes.append({"text": style.lines(text, 18, 4), **middle, "y": 1, "yanchor": "bottom", "yshift": 4, **note})
-    rows_of_title = max((1 + style.lines(text, 18, 4).count("<br>") for text in titles), default=0)
+        notes.append({"text": style.lines(text, 20, 4), **middle, "y": 1, "yanchor": "bottom", "yshift": 4, **note})
+    rows_of_title = max((1 + style.lines(text, 20, 4).count("<br>") for text in titles), default=0)
     for row, name in enumerate(layers, start=1):
         y = 1 - (row * (cell + _GAP) + cell / 2) / height
         notes.append({"text": style.lines(name, 11), "x": 0, "xshift": -8, "xanchor": "right", "y": y, **note})

@@ -232,7 +232,7 @@ def _beside(evidence: Evidence, locator: str) -> str:
     try:
         heads = LOCATORS[other](evidence).spurious
     except LocateError as error:
-        return f" {name} refuses here: {error.problem}"
+        return f" {name} does not apply. {error.problem}"
     return f" {name} names {', '.join(map(str, heads)) or 'no head'}."
 
 

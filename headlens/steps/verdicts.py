@@ -40,6 +40,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from math import sqrt
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -216,6 +217,11 @@ class Judgement(Shown):
     def shown(self) -> Table:
         """The headline and the remarks, and the conditions with their numbers."""
         return Table(self.table(), caption=" ".join((f"{self.headline}.", *self.remarks)))
+
+    def _repr_html_(self) -> str:
+        """The headline above the conditions, the remarks below."""
+        below = "".join(f"<p>{escape(remark)}</p>" for remark in self.remarks)
+        return Table(self.table(), caption=f"{self.headline}.")._repr_html_() + below
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
