@@ -184,7 +184,7 @@ def check_manifest(
     if attribute is not None:
         require_distinct(frame[attribute], values)
         if not gaps:
-            _require_filled(frame, attribute)
+            _require_filled(frame, attribute, " with skip_unlabelled=True (--skip-unlabelled in the shell)")
         present_values = as_text(frame[attribute]).dropna().unique()
         if len(present_values) < 2:
             raise ManifestError(
@@ -443,12 +443,12 @@ def _require_rows(frame: pd.DataFrame) -> None:
         raise ManifestError("The table has no row.", "Give it a row for every image.")
 
 
-def _require_filled(frame: pd.DataFrame, column: str) -> None:
+def _require_filled(frame: pd.DataFrame, column: str, how: str = "") -> None:
     gaps = np.flatnonzero(as_text(frame[column]).isna().to_numpy())
     if len(gaps):
         raise ManifestError(
             f"{len(gaps)} cells of the column {column!r} are empty (row {listed(gaps)}).",
-            "Fill them, or leave those rows out. Rows are counted from 0 below the header.",
+            f"Fill them, or leave those rows out{how}. Rows are counted from 0 below the header.",
         )
 
 

@@ -97,7 +97,12 @@ DATA: Parameters = (
         "Data",
     ),
     option("--bank", "Texts to explain heads by: TXT, CSV (text,category) or JSONL.", "Data", type=_FOLDER),
-    option("--skip-unlabelled", "Leave out images without a value of the attribute, and say so.", "Data", is_flag=True),
+    option(
+        "--skip-unlabelled",
+        "Leave out images whose value of the attribute is missing or not among those named, and count them by value.",
+        "Data",
+        is_flag=True,
+    ),
     option(
         "--store",
         "Where head states are kept; by default OUT/store.zarr. With one, --data may be left out.",

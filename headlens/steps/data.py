@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from headlens.cells import listed
 from headlens.correct import KnownLogits, leading_pairs
 from headlens.errors import LocateError, ManifestError, TaskError
 from headlens.extraction import HeadStore
@@ -44,6 +45,7 @@ from headlens.steps.controls import Predictions, Scored
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
 
+_SHOWN = 5  # values of those that are left out
 _NEVER = -1e4  # finite, so that a score minus a head's part stays a number; scores of unit embeddings are within ±1
 
 
@@ -243,6 +245,7 @@ class AuditData:
             question.test,
             question.seed,
             clusters=self.clusters,
+            attribute=None if self.inferred else question.attribute,
         )
 
     @cached_property
@@ -537,6 +540,7 @@ def choose_splits(
     seed: int = 0,
     *,
     clusters: Int[np.ndarray, "image"] | None = None,
+    attribute: Attribute | None = None,
 ) -> Splits:
     """Take the two named splits from the manifest's `split` column, or draw halves of every group without one.
 
@@ -548,6 +552,7 @@ def choose_splits(
         test: the split to score.
         seed: of the draw.
         clusters: images that show one person or scene, which a draw keeps together.
+        attribute: which the manifest's column of its name labels; None for one that is inferred.
 
     Raises:
         ManifestError: where the column is there but a named split is not, where both names are the same, and where a
@@ -570,16 +575,38 @@ def choose_splits(
             "heads are located and corrections fitted; the rest is scored."
         )
     kept = [part[values[part] >= 0] for part in rows]
-    for name, part in zip(("reference", "test"), kept, strict=True):
+    for name, part, every in zip(("reference", "test"), kept, rows, strict=True):
         if (held := len(np.unique(values[part]))) < 2:
+            absent = () if attribute is None else np.delete(attribute.value_names, np.unique(values[part]))
             raise ManifestError(
                 f"The {name} part has {len(part)} labelled images with {held} value{'' if held == 1 else 's'} of the "
-                "attribute; at least two are needed.",
+                "attribute; at least two are needed."
+                + (f" None of its images has {listed(map(str, absent))}." if len(absent) else "")
+                + _left_out(manifest, attribute, every[values[every] < 0]),
                 "Use other splits or add images: an attribute that never varies cannot be distinguished from the rest.",
             )
-    if left := sum(map(len, rows)) - sum(map(len, kept)):
-        note += f" {left} images without a value of the attribute are left out."
+    note += _left_out(manifest, attribute, np.concatenate([part[values[part] < 0] for part in rows]))
     return Splits(kept[0], kept[1], note)
+
+
+def _left_out(manifest: pd.DataFrame, attribute: Attribute | None, rows: Int[np.ndarray, "unlabelled"]) -> str:
+    """The images that are left out for want of a value, counted by what their cells hold, as a sentence."""
+    if attribute is None or not len(rows):
+        return ""
+    written = as_text(manifest[attribute.name].iloc[rows])
+    empty, others = int(written.isna().sum()), written.value_counts()
+    counted = [(empty, "without a value")] if empty else []
+    counted += [(count, f"with {value!r}") for value, count in others.head(_SHOWN).items()]
+    if rest := others[_SHOWN:].sum():
+        counted.append((rest, "with other values"))
+    many, what = counted[0]
+    said = [
+        f"{many} {'image' if many == 1 else 'images'} {what}",
+        *(f"{count} {which}" for count, which in counted[1:]),
+    ]
+    unnamed = ", which the attribute does not name," if len(others) else ""
+    joined = " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
+    return f" {joined}{unnamed} {'is' if len(rows) == 1 else 'are'} left out."
 
 
 def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "of_split"]:
