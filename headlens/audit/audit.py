@@ -30,11 +30,13 @@ import numpy as np
 
 from headlens.correct import Correction, Tokens
 from headlens.document.figures import Figures
-from headlens.errors import CorrectionError, HeadlensWarning
+from headlens.errors import CorrectionError, HeadlensWarning, LocateError, TaskError, check_type
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
+from headlens.findings import check_values
 from headlens.heads import ByHead, HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import ConceptRule, Located
+from headlens.manifest import named_groups
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
@@ -129,6 +131,9 @@ class Audit(Audited):
         )
         texts = TextEmbeddings(None if clip is None else clip.encode_text)
         super().__init__(AuditData(question, store, clip, texts))
+        if not self.data.inferred:
+            for doubt in check_values(store.manifest[attribute.name]):
+                warnings.warn(doubt.sentence, HeadlensWarning, stacklevel=2)
 
     @classmethod
     def of(cls, data: AuditData, record: Record = (), methods: Registry[Method] = METHODS) -> Audit:

@@ -51,7 +51,8 @@ def check(typed: Typed) -> Checked:
     Raises:
         HeadlensError: for whatever of these cannot be used.
     """
-    from headlens.manifest import check_manifest, parse_attribute
+    from headlens.cells import cell_text
+    from headlens.manifest import check_manifest, parse_attribute, value_indices
 
     for name in ("model", "attribute"):
         if typed[name] is None:
@@ -74,6 +75,8 @@ def check(typed: Typed) -> Checked:
         splits=splits if "split" in table.columns else (),
         files=False,
     )
+    if labelled:
+        value_indices(table[attribute[0]], [cell_text(value) or "" for value in attribute[1]])
     if manifest is not None:
         manifest = _with_images(manifest, Path(typed["store"] or typed["out"] / "store.zarr"), typed["on_error"])
     return Checked(typed, manifest, notes, classes, attribute, splits)

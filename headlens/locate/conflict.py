@@ -175,12 +175,20 @@ def _best_values(
         # A majority that holds in some classes alone would tilt the groups; accuracies tie by chance, class by class.
         last = len(best) == len(shares)
         if tie and (rule == "majority" or (last and not any(best.values()))):
-            what = "commonest" if rule == "majority" else "best predicted"
+            (first, most), (second, next_most), *_ = ranked
+            lead = f", where a lead of {100 * margin:g} points is needed" if margin else ""
+            if rule == "majority":
+                raise NothingLocatedError(
+                    f"Class {label!r} has no value that is clearly the commonest: {most:.1%} of its images have "
+                    f"{first!r} and {next_most:.1%} {second!r}{lead}.",
+                    "Name the conflicting groups, take the majority from a split that is not balanced, or choose the "
+                    "rule 'accuracy', with the model's predictions.",
+                )
             raise NothingLocatedError(
-                f"No value of class {label!r} is the {what} by {margin:g}: {ranked[0][1]:.3f} for "
-                f"{ranked[0][0]!r} and {ranked[1][1]:.3f} for {ranked[1][0]!r}.",
-                "Name the conflicting groups, take the majority from a split that is not balanced, or choose the rule "
-                "'accuracy', with the model's predictions.",
+                "In no class is one value of the attribute classified better than the others: in class "
+                f"{label!r}, {most:.1%} of the images with {first!r} are classified correctly and {next_most:.1%} of "
+                f"those with {second!r}{lead}.",
+                "Name the conflicting groups, or take the majority from a split that is not balanced.",
             )
     return best
 

@@ -36,7 +36,7 @@ from headlens.locate import (
     conflicting_groups,
     decide,
 )
-from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices, cluster_indices
+from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices, cluster_indices, value_indices
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
@@ -215,7 +215,8 @@ class AuditData:
         attribute = self.question.attribute
         if self.inferred:
             return nearest(self.store.embedding, attribute.prototypes(self.texts))
-        return value_codes(self.store.manifest[attribute.name], attribute, self.question.skip_unlabelled)
+        column, names = self.store.manifest[attribute.name], attribute.value_names
+        return value_indices(column, names, self.question.skip_unlabelled)
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -505,30 +506,6 @@ def nearest(
 ) -> Int[np.ndarray, "image"]:
     """The prototype with the highest score for each image."""
     return predicted(embedding @ prototypes.T.to(embedding))
-
-
-def value_codes(column: pd.Series, attribute: Attribute, missing: bool = False) -> Int[np.ndarray, "image"]:
-    """The index of each image's value among the attribute's; −1 for one that is missing or not among them.
-
-    Args:
-        column: the manifest's column.
-        attribute: the attribute.
-        missing: whether images without a value may be there.
-
-    Raises:
-        ManifestError: for a value that the attribute does not have, where `missing` is not set.
-    """
-    names = attribute.value_names
-    written = as_text(column)
-    unknown = sorted({str(name) for name in written[~written.isin(names)]})
-    if unknown and not missing:
-        raise ManifestError(
-            f"The column {attribute.name!r} has {', '.join(map(repr, unknown[:5]))}"
-            f"{' and more' if len(unknown) > 5 else ''}, which the attribute does not: {', '.join(names)}.",
-            "Correct the column, give these values prompts too, or leave their images out (skip_unlabelled=True; "
-            "--skip-unlabelled in the shell).",
-        )
-    return written.map({name: i for i, name in enumerate(names)}).fillna(-1).to_numpy(dtype=np.int64)
 
 
 def choose_splits(
