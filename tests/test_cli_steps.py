@@ -162,6 +162,21 @@ def test_a_filled_store_answers_an_edited_table(world: Path, located: Path, tmp_
     assert (Path(audit.store.manifest.attrs["root"]) / audit.store.manifest["path"][0]).is_file()  # for token maps
 
 
+def test_with_a_store_alone_it_is_said_whose_labels_are_used(world: Path, located: Path, tmp_path: Path) -> None:
+    table = edited(world, tmp_path, path=lambda frame: str(world) + "/" + frame["path"])
+    told("extract", "--model", "testbed", "--data", table, "--out", tmp_path / "acts.zarr")
+    asked = ["new", *["--model", "testbed", "--classes", "landbird,waterbird", "--attribute", "background"], "--json"]
+    asked += ["--store", str(tmp_path / "acts.zarr"), "--out", str(tmp_path / "audit")]
+    done = CliRunner().invoke(app, asked)
+    assert f"Labels are those saved with the store: {table}, read on " in done.stderr
+    assert json.loads(done.stdout)["audit"]
+    table.write_text(table.read_text().replace("landbird", "waterbird", 3))
+    with pytest.warns(HeadlensWarning, match="edited.csv has changed since the store was filled"):
+        CliRunner().invoke(app, asked)
+    table.unlink()
+    assert "read on " in CliRunner().invoke(app, asked).stderr
+
+
 def test_an_audit_that_locates_nothing_ends_with_a_report_and_the_command_that_goes_on(
     world: Path, located: Path, tmp_path: Path
 ) -> None:

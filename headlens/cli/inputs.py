@@ -3,14 +3,17 @@ imported; this module imports it nowhere at the top."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rich_click as click
+
 from headlens.cli.options import DATA, Typed, listed
-from headlens.errors import ManifestError, OutputError, StoreError, TaskError
+from headlens.errors import HeadlensWarning, ManifestError, OutputError, StoreError, TaskError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +64,7 @@ def check(typed: Typed) -> Checked:
                 "Name --model, --data, --classes and --attribute; for one step of an audit, its folder is enough.",
             )
     manifest, known, notes = _images(typed)
-    table = _manifest_of(typed["store"]) if manifest is None else manifest
+    table = manifest_of(typed["store"]) if manifest is None else manifest
     classes = known if typed["classes"] is None else class_names(typed["classes"])
     if classes is None:
         raise TaskError("There are no class names.", "Write --classes NAME,NAME,… as in the column label.")
@@ -277,10 +280,22 @@ def _with_images(manifest: pd.DataFrame, store: Path, on_error: str) -> pd.DataF
     return manifest
 
 
-def _manifest_of(store: Path) -> pd.DataFrame:
+def manifest_of(store: Path | str) -> pd.DataFrame:
+    """The table that a store was filled with; which one that is, and whether its file changed since, is said."""
     from headlens.extraction import HeadStore
+    from headlens.manifest import origin
 
-    return HeadStore.open(store).manifest
+    manifest = HeadStore.open(store).manifest
+    where, differs = origin(manifest)
+    click.echo(f"Labels are those saved with the store{where and f': {where}'}. --data FILE takes others.", err=True)
+    if differs:
+        warnings.warn(
+            f"{manifest.attrs['table']['path']} has changed since the store was filled, and the store's labels are "
+            "used. Name the file with --data for those in it; no image is read again.",
+            HeadlensWarning,
+            stacklevel=2,
+        )
+    return manifest
 
 
 def _classes_beside(data: Path) -> list[str] | None:

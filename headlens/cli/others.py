@@ -196,7 +196,7 @@ def write_atlas(typed: Typed) -> None:
 
     It opens from the folder and asks no server for anything. A build that was stopped goes on where it stopped.
     """
-    from headlens.cli.inputs import class_names, load_model, two_splits
+    from headlens.cli.inputs import class_names, load_model, manifest_of, two_splits
     from headlens.extraction import HeadStore
     from headlens.extraction import extract as fill
     from headlens.head_atlas import atlas
@@ -206,8 +206,10 @@ def write_atlas(typed: Typed) -> None:
     if typed["data"] is None and typed["store"] is None:
         raise StoreError("There are no images.", "Name --data, or the --store of an earlier run.")
     manifest = None if typed["data"] is None else read_manifest(typed["data"])
-    clip = load_model(typed)
     place = typed["store"] or f"{typed['out']}.zarr"
+    if manifest is None and typed["classes"] is not None:
+        manifest_of(place)
+    clip = load_model(typed)
     if manifest is None:
         store = HeadStore.open(place, clip)
     else:
