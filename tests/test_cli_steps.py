@@ -61,6 +61,16 @@ def test_the_steps_give_what_an_audit_in_python_gives(world: Path, located: Path
     assert len(heads) == 32
     assert all(len(one["texts"]) <= 3 for one in heads.values())
 
+    with pytest.warns(HeadlensWarning, match="shown and not saved"):
+        fewer = told("explain", located, "--texts", 2)["heads"]
+    assert all(len(one["texts"]) == 2 for one in fewer.values())
+    kept = hl.Audit.load(located).explanations.values()
+    assert {len(one.texts) for one in kept} == {3}  # other figures rest on them
+    shown = CliRunner().invoke(app, ["explain", str(located)], env={"COLUMNS": "400"}).stdout
+    assert all("; ".join(one.texts) in shown for one in kept)
+    told("explain", located, "--texts", 2, "--overwrite")
+    assert {len(one.texts) for one in hl.Audit.load(located).explanations.values()} == {2}
+
     fitted = told("correct", located, "--methods", "ablation")
     correction = hl.correct.load_correction(fitted["corrections"]["ablation"])
     assert correction.fitted
@@ -218,8 +228,18 @@ def test_a_report_without_heads_says_why_and_how_the_groups_fare(located: Path) 
     assert texts["What it cost elsewhere"] == "Nothing was corrected, so that nothing changed elsewhere."
 
 
+def test_text_pairs_that_nobody_gave_are_said_to_be_the_testbeds(located: Path) -> None:
+    audit = hl.Audit.load(located)
+    audit.evaluate([], n_bootstrap=20)
+    page = audit_document(audit, images=0)
+    assert any("text pairs for knowledge injection are the testbed's own" in note for note in page.notes)
+    assert settings(audit.data, ())["text pairs"].endswith(", the testbed's own for these classes")
+    given = audit.asking(pairs=[("a duck", "a sparrow")])
+    assert settings(given.data, ())["text pairs"] == "1, given"
+
+
 def test_people_get_tables(located: Path) -> None:
-    shown = CliRunner().invoke(app, ["explain", str(located), "--texts", "3"])
+    shown = CliRunner().invoke(app, ["explain", str(located)])
     assert shown.exit_code == 0, shown.output
     assert all(said in shown.output for said in ("What heads encode", "label", "L3H0"))
     one = CliRunner().invoke(app, ["explain", str(located), "--head", "3.0"])

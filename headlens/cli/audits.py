@@ -297,26 +297,40 @@ def locate(typed: Typed) -> None:
     example="headlens explain audit/ --head L3H0",
 )
 def explain(typed: Typed) -> None:
-    """Say what heads encode: a table of every head with its label, or the texts of some."""
-    for text in typed["head"]:
-        head_names(text)
+    """Say what heads encode: a table of every head with its label and texts, or the texts of some.
+
+    With options that differ from those of the explanations in the folder, what was found is shown and not saved, since
+    other figures rest on what is there; --overwrite replaces it.
+    """
+    named = [name for text in typed["head"] for name in head_names(text)]
     one, folder = _opened(typed, "explain")
     from headlens.document import show_section
-    from headlens.document.heads import overview_section, poles_section, texts_section
+    from headlens.document.heads import all_texts_section, overview_section, poles_section, texts_section
     from headlens.heads import as_heads
+    from headlens.steps.record import Explain, last
 
-    wanted = as_heads(typed["head"], one.store.n_layers, one.store.n_heads)
+    wanted = as_heads(named, one.store.n_layers, one.store.n_heads)
     options = _call(typed, "explain")
-    every = one.store.n_layers * one.store.n_heads
+    every, before = one.store.n_layers * one.store.n_heads, last(one.record, Explain)
     if options or len(one.explanations) < every:
         one.explain(**options)
-        one.save(folder)
+        saved = not options or before is None or before in one.record or typed["overwrite"]
+        if saved:
+            one.save(folder)
+        else:
+            warnings.warn(
+                f"This is shown and not saved: {folder} keeps the explanations that it has, on which other figures "
+                "rest. --overwrite replaces them.",
+                HeadlensWarning,
+                stacklevel=1,
+            )
     explained = {head: one.explanations[head] for head in wanted or one.explanations}
     if typed["as_json"]:
         _json({"audit": str(folder), "heads": {str(head): each.to_dict() for head, each in explained.items()}})
         return
     if not wanted:
         show_section(overview_section(one))
+        show_section(all_texts_section(one.explanations))
     titles = one.titles if wanted else {}
     for head in wanted:
         show_section(replace(poles_section(one, explained[head]), title=f"Head {head}: {titles[head]}"))
