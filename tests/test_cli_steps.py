@@ -18,6 +18,7 @@ from headlens.cli import app
 from headlens.document.audit import audit_document
 from headlens.errors import HeadlensWarning, StoreWarning
 from headlens.serialization import digest
+from headlens.steps.reproduce import settings
 
 STEPS = ("locate", "explain", "correct", "evaluate", "report")
 

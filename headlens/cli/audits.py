@@ -74,7 +74,6 @@ def demo(typed: Typed) -> None:
     """Run the whole path on the embedded testbed, whose biased heads are known."""
     from headlens import testbed
     from headlens.audit import Audit
-    from headlens.cli.inputs import card_pairs
     from headlens.extraction import extract
     from headlens.loading import load
     from headlens.prompts import Attribute, ZeroShotTask
@@ -94,7 +93,7 @@ def demo(typed: Typed) -> None:
             store,
             task,
             Attribute(card["attribute"]["name"], card["attribute"]["values"]),
-            pairs=card_pairs(card, task),
+            pairs=testbed.pairs_for(name, task.classes),
             spurious_pairs=[tuple(pair) for pair in card["spurious_pairs"]],
             seed=typed["seed"],
         )

@@ -203,10 +203,11 @@ def two_splits(split: str) -> tuple[str, str]:
 
 def pair_options(typed: str | None, model: str, task: Any) -> dict[str, Any]:
     """The text pairs of an audit: those of a file, which may hold three sets; else those that the testbed knows."""
+    from headlens import testbed
     from headlens.prompts import load_pairs
 
     if typed is None:
-        return {"pairs": _testbed_pairs(model, task)} if model.startswith("testbed") else {}
+        return {"pairs": testbed.pairs_for(model, task.classes)}
     name, colon, key = typed.rpartition(":")
     if colon and len(name) > 1 and not Path(typed).exists():
         return {"pairs": load_pairs(name, key)}
@@ -216,19 +217,6 @@ def pair_options(typed: str | None, model: str, task: Any) -> dict[str, Any]:
             with suppress(TaskError):  # a file without this set, or with one list alone
                 found[argument] = load_pairs(typed, kind)
     return found or {"pairs": load_pairs(typed)}
-
-
-def _testbed_pairs(model: str, task: Any) -> list[tuple[str, ...]] | None:
-    """The text pairs of the testbed's world whose classes these are; None where no world has them."""
-    from headlens import testbed
-
-    cards = (testbed.card(model, world) for world in testbed.worlds_of(model))
-    return next((pairs for card in cards if (pairs := card_pairs(card, task)) is not None), None)
-
-
-def card_pairs(card: Mapping[str, Any], task: Any) -> list[tuple[str, ...]] | None:
-    """The card's text pairs, where the classes are those that they distinguish."""
-    return [tuple(pair) for pair in card["pairs"]] if list(task.classes) == list(card["classes"]) else None
 
 
 def _images(typed: Typed) -> tuple[pd.DataFrame | None, list[str] | None, tuple[str, ...]]:

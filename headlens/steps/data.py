@@ -44,6 +44,7 @@ from headlens.states import Moments, contribution_variance, head_moments
 from headlens.steps.controls import Predictions, Scored
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
+from headlens.testbed import pairs_for
 
 _SHOWN = 5  # values of those that are left out
 _NEVER = -1e4  # finite, so that a score minus a head's part stays a number; scores of unit embeddings are within ±1
@@ -287,6 +288,13 @@ class AuditData:
         """Text pairs that distinguish the classes: those given, or the class prompts, pair by pair."""
         given = self.question.pairs
         return _neighbours(self.question.task.prompts()) if given is None else given
+
+    @property
+    def testbed_pairs(self) -> bool:
+        """Whether the pairs are those that the testbed model's card has for these classes; the shell takes them where
+        none are given."""
+        pairs = self.question.pairs
+        return pairs is not None and pairs == pairs_for(self.question.model, self.question.task.classes)
 
     @cached_property
     def spurious_pairs(self) -> Pairs:
