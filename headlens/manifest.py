@@ -307,7 +307,9 @@ def value_indices(column: pd.Series, names: Sequence[str], missing: bool = False
     written = as_text(column)
     counts = written[~written.isin(names)].value_counts(dropna=False)
     if len(counts) and not missing:
-        shown = [f"{'empty cells' if pd.isna(value) else repr(value)} ({count})" for value, count in counts.items()]
+        shown = [
+            f"{repr(value) if isinstance(value, str) else 'empty cells'} ({count})" for value, count in counts.items()
+        ]
         near = nearest(str(counts.index[0]), names)
         raise ManifestError(
             f"The column {column.name!r} has {', '.join(shown[:5])}{' and more' if len(shown) > 5 else ''}, which the "
@@ -630,7 +632,7 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
             )
         counts = as_text(manifest[name]).value_counts()
         values = sorted(counts.index)
-        if slips := misspelt(counts.to_dict()):
+        if slips := misspelt({str(value): int(count) for value, count in counts.items()}):
             shown = "; ".join(f"{one!r} ({counts[one]}) beside {near!r} ({counts[near]})" for one, near in slips)
             raise TaskError(
                 f"Values of {name!r} look misspelt: {shown}.",

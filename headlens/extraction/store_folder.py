@@ -269,8 +269,9 @@ def refuse_unexpected_files(storage: Storage, ours: set[str]) -> None:
 def storable(manifest: pd.DataFrame) -> pd.DataFrame:
     """A manifest as Parquet takes it: one type a column, where a table made by hand may hold lists beside text."""
     frame = manifest.reset_index(drop=True)
-    kept = {name: value for name, value in manifest.attrs.items() if name == "table"}  # where labels come from
-    frame.attrs = kept | {"root": manifest_root(manifest)}  # absolute, so that the store can be opened from anywhere
+    frame.attrs = {"root": manifest_root(manifest)}  # absolute, so that the store can be opened from anywhere
+    if "table" in manifest.attrs:
+        frame.attrs["table"] = manifest.attrs["table"]  # where labels come from
     frame.columns = frame.columns.astype(str)
     if "box" in frame.columns:
         texts = [None if box is None else json.dumps(box) for box in boxes(frame)]

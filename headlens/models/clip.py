@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from headlens.correct.base import Correction, load_correction
-from headlens.errors import ModelError, ModelWarning
+from headlens.errors import ModelError, ModelWarning, check_type
 from headlens.fingerprint import fingerprint, settings_state, weights_state
 from headlens.models import transformers_clip
 from headlens.models.activation_cache import ActivationCache
@@ -28,6 +28,7 @@ from headlens.models.corrected import CorrectedCLIP, check_usable
 from headlens.models.description import ModelDescription, Preprocessing
 from headlens.models.families.open_clip_vit import check_finite
 from headlens.models.save import save_open_clip
+from headlens.models.tower import check_pixels
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.progress import progress
 
@@ -223,6 +224,7 @@ class HookedCLIP(nn.Module):
         Raises:
             ModelError: for images of another size.
         """
+        check_pixels(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
             embedding = self.vision(images.to(self.device))
             return F.normalize(embedding, dim=-1) if normalize else embedding
@@ -237,6 +239,9 @@ class HookedCLIP(nn.Module):
         """
         text_side = self._text_side("text embeddings")
         texts = [texts] if isinstance(texts, str) else list(texts)
+        for text in texts:
+            how = "Pass the prompts as a list of strings: clip.encode_text(['a photo of a bird'])."
+            check_type("One of the texts", text, str, how, ModelError)
         if not texts:
             raise ModelError("There is no text to embed.", "Pass the prompts as a list of strings.")
         batches = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from headlens.errors import ModelError
+from headlens.errors import ModelError, check_type
 from headlens.models.attention_pool import AttentionPool, check_pool
 from headlens.models.block import Block
 from headlens.models.config import VisionConfig
@@ -142,3 +142,9 @@ class Tower(HookedRootModule):
         if self.W_P is None:
             return pooled
         return pooled @ self.W_P if self.b_P is None else torch.addmm(self.b_P, pooled, self.W_P)
+
+
+def check_pixels(images: object) -> None:
+    """Raise `ModelError` for images that are not a tensor of preprocessed pixels."""
+    how = "Prepare a picture with the model's own preprocess: clip.preprocess(image)[None], one row for each image."
+    check_type("What should be pixels", images, Tensor, how, ModelError)

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headlens.errors import ModelError
+from headlens.errors import ModelError, check_type
 from headlens.models.clip import HookedCLIP
 from headlens.models.residual_parts import ResidualParts
+from headlens.models.tower import check_pixels
 from headlens.models.vision_transformer import HookedVisionTransformer
 from headlens.states.kept_basis import kept_basis
 
@@ -79,6 +80,8 @@ def decompose(
     """
     if constants not in get_args(Constants):
         raise ModelError("constants to be 'separate' or 'spread'", repr(constants), "Choose one of the two.")
+    check_type("The model", vision, (HookedCLIP, HookedVisionTransformer), "Pass hl.load(…) first.", ModelError)
+    check_pixels(images)
     if isinstance(vision, HookedCLIP):
         vision = vision.vision
     parts = vision.residual_parts(images, per_token)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from headlens.cells import listed
 from headlens.correct import KnownLogits, leading_pairs
-from headlens.errors import LocateError, ManifestError, TaskError
+from headlens.errors import LocateError, ManifestError, ModelError, StoreError, TaskError, check_type
 from headlens.extraction import HeadStore
 from headlens.findings import Finding, check_prompts, check_splits, check_values
 from headlens.heads import HeadLike
@@ -478,6 +478,15 @@ class AuditData:
         except LocateError:
             guess = classes[predicted(self.scores.logits)]
             return conflicting_groups(true, held, rule="accuracy", predictions=guess, margin=0.0)
+
+
+def check_inputs(clip: HookedCLIP | None, store: HeadStore | None) -> None:
+    """Raise `ModelError` or `StoreError` for arguments of other types, such as the two in the other order."""
+    order = "The order is hl.Audit(clip, store, task, attribute)."
+    how = f"Pass hl.load(…), or None for an audit that asks nothing new. {order}"
+    check_type("clip", clip, (HookedCLIP, type(None)), how, ModelError)
+    how = f"Open a store by its path, hl.HeadStore.open('acts.zarr', clip), or fill one with hl.extract. {order}"
+    check_type("store", store, (HeadStore, type(None)), how, StoreError)
 
 
 def among(

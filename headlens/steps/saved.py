@@ -50,7 +50,7 @@ from headlens.serialization import (
 from headlens.steps.ablate import HeadAblation
 from headlens.steps.collateral import CollateralResults
 from headlens.steps.controls import Cast
-from headlens.steps.data import AuditData
+from headlens.steps.data import AuditData, check_inputs
 from headlens.steps.evaluate import Evaluated, Fitted
 from headlens.steps.fairness import FairnessResults
 from headlens.steps.locate import LocatedHeads
@@ -192,7 +192,9 @@ def load(
 
     Raises:
         OutputError: for a folder without an audit, or one that is damaged or of another version.
+        NotImportedError: for one with a correction of a class that no imported code defines.
     """
+    check_inputs(clip, store)
     saved = _read(folder)
     try:
         question = Question.from_dict(saved["question"])
