@@ -290,6 +290,17 @@ def test_a_damaged_or_older_audit_is_one_sentence(example: hl.Audit, tmp_path, d
     assert error.value.remedy
 
 
+def test_a_correction_whose_code_is_not_imported_is_named_for_what_it_is(
+    example: hl.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = fresh(example)
+    audit.correct(ZeroAblation(["L1H0"]), name="damp")
+    audit.save(tmp_path)
+    monkeypatch.delitem(CORRECTIONS._entries, ZeroAblation.name)
+    with pytest.raises(CorrectionError, match=f"of the kind {ZeroAblation.name!r}.* Import the code that defines it"):
+        hl.Audit.load(tmp_path)
+
+
 def older(**changes: object):
     """`audit.json` as a version before this one might have written it."""
     return lambda saved: saved | {"headlens": "0.0.7"} | changes

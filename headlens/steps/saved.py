@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 
 from headlens._version import __version__
 from headlens.correct import load_correction
-from headlens.errors import HeadlensError, OutputError, StoreError, StoreWarning
+from headlens.errors import HeadlensError, NotImportedError, OutputError, StoreError, StoreWarning
 from headlens.explain import Explanation
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
@@ -204,6 +204,8 @@ def load(
         record = tuple(_loaded_step(step, folder, arrays) for step in saved["record"])
         asked: list[Asked] = [unpack(one, Asked, arrays) for one in saved.get("asked", ())]
         kept = saved["store"]
+    except NotImportedError:
+        raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, ExceptionGroup) as error:
         if (version := saved.get("headlens")) != __version__:
             raise OutputError(
