@@ -235,7 +235,7 @@ def test_text_pairs_that_nobody_gave_are_said_to_be_the_testbeds(located: Path) 
     page = audit_document(audit, images=0)
     assert any("text pairs for knowledge injection are the testbed's own" in note for note in page.notes)
     assert settings(audit.data, ())["text pairs"].endswith(", the testbed's own for these classes")
-    given = audit.asking(pairs=[("a duck", "a sparrow")])
+    given = audit.asking(pairs=(("a duck", "a sparrow"),))
     assert settings(given.data, ())["text pairs"] == "1, given"
 
 
@@ -394,6 +394,26 @@ def test_script_and_commands_of_an_audit_repeat_it_to_the_digit(world: Path, loc
             assert digest(mine.result) == digest(theirs.result), mine.call
 
 
+BIRDS = "audit --model testbed --data MANIFEST --classes landbird,waterbird --attribute background"
+
+
+def test_what_needs_no_model_is_refused_before_one_is_loaded(
+    world: Path, located: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(hl.HeadlensError, match="Near it are testbed"):
+        hl.load("testbedd")
+
+    def load(*arguments: object, **options: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("headlens.loading.load", load)
+    assert "holds another audit; what differs: seed 0 → 1" in refused("new", *inputs(world, located), "--seed", 1)
+    assert "landbird/watr" in refused("locate", located, "--conflicting", "landbird/watr")
+    assert "There is no device 'cuda:7'" in refused("locate", located, "--device", "cuda:7")
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        raise CliRunner().invoke(app, ["locate", str(located)]).exception
+
+
 def test_the_names_that_the_shell_knows_are_those_that_are_registered() -> None:
     from headlens.benchmark import SUITES
     from headlens.cli.others import SUITES as TYPED
@@ -426,17 +446,28 @@ def test_the_names_that_the_shell_knows_are_those_that_are_registered() -> None:
         ("doctor vit-b-16", "ViT-B-16"),
         ("audit --model testbed --data MANIFEST --classes landbird,waterbird --attribute age:old=old", "two values"),
         ("explain nowhere --head 3-0", "names no head"),
+        ("explain nowhere --head 3,0", "There is no saved audit in nowhere"),
+        ("audit --data none.csv --methods LTC", "Did you mean 'ltc'?"),
+        (["audit", "--data", "none.csv", "--methods", "ltc ablation"], "Separate names by commas: ltc,ablation."),
+        ("audit --draws many", "'many' is not a valid whole number"),
+        ("audit --data none.csv --device gpu", "There is no device 'gpu'"),
+        ("audit --data none.csv --out MANIFEST", "is a file"),
+        (f"{BIRDS} --conflicting landbird/watr", "Did you mean 'landbird/water'?"),
+        ([*BIRDS.split(), "--require", "lct.gap <= 0.1"], "Did you mean 'ltc'?"),
         ("bake --model testbed --store acts.zarr --heads 3-0", "names no head"),
     ],
 )
-def test_a_mistyped_argument_is_answered_before_torch_is_imported(world: Path, typed: str, said: str) -> None:
+def test_a_mistyped_argument_is_answered_before_torch_is_imported(
+    world: Path, typed: str | list[str], said: str
+) -> None:
     code = (
         "import sys; from click.testing import CliRunner; from headlens.cli import app\n"
         "done = CliRunner().invoke(app, sys.argv[1:])\n"
         "print(done.exception if done.exit_code == 1 else done.output); assert done.exit_code\n"
         "assert 'torch' not in sys.modules"
     )
-    arguments = typed.replace("MANIFEST", str(world / "manifest.csv")).split()
+    words = typed.split() if isinstance(typed, str) else typed
+    arguments = [word.replace("MANIFEST", str(world / "manifest.csv")) for word in words]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout

@@ -25,6 +25,7 @@ from headlens.cli.options import (
     OVERWRITE,
     REQUIRE,
     Typed,
+    WholeNumber,
     arguments,
     check_known,
     command,
@@ -61,7 +62,7 @@ _DRAWS = of_call("evaluate", ["n_random_sets", "n_bootstrap", "n_null"])
         default="birds",
     ),
     option("--model -m", "A testbed model that knows the world; see the model card.", "Model"),
-    option("--images", "Images to draw in all; all of the world's by default.", "Data", type=click.IntRange(16)),
+    option("--images", "Images to draw in all; all of the world's by default.", "Data", type=WholeNumber(16)),
     _DRAWS,
     option("--seed", "Of every random draw.", "Data", type=int, default=0),
     out("demo"),
@@ -160,10 +161,15 @@ def _planted(heads: Sequence[tuple[int, int]]) -> str:
 def audit(typed: Typed) -> None:
     """Locate, correct and judge the heads that carry an attribute into a zero-shot task, on your own images."""
     from headlens.cli.inputs import check, new_audit
+    from headlens.manifest import named_groups
 
     located, scored = _call(typed, "locate"), _call(typed, "evaluate")
     check_known("method", scored.get("methods", ()))
     checked, required = check(typed), _required(typed)
+    for requirement in required:
+        requirement.check_name(("zero-shot", *scored.get("methods", ("ablation", "ltc"))))
+        if requirement.group:
+            named_groups(requirement.group, checked.classes, list(checked.attribute[1]))
     with stages(6) as stage:
         stage(_reading(checked))
         one = new_audit(checked)
@@ -194,7 +200,7 @@ def audit(typed: Typed) -> None:
     MODEL,
     DATA,
     of_call("fairness"),
-    option("--first", "Texts of a head among which a prompt must be, for TextSpan.", "Method", type=click.IntRange(1)),
+    option("--first", "Texts of a head among which a prompt must be, for TextSpan.", "Method", type=WholeNumber(1)),
     of_call("explain", ["k"]),
     out("fairness"),
     OVERWRITE,
@@ -219,6 +225,8 @@ def fairness(typed: Typed) -> None:
     notes: tuple[str, ...] = ()
     saved = typed["folder"] is not None
     checked, required = None if saved else check(typed), _required(typed)
+    for requirement in () if saved else required:
+        requirement.check_name(())
 
     from headlens.steps.saved import fairness_record
 
@@ -438,7 +446,7 @@ def ablate(typed: Typed) -> None:
         "--images",
         "Images with per-token maps; 0 needs neither the model nor the images.",
         "Output",
-        type=click.IntRange(0),
+        type=WholeNumber(0),
         default=4,
     ),
     MODEL,

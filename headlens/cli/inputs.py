@@ -55,7 +55,7 @@ def check(typed: Typed) -> Checked:
         HeadlensError: for whatever of these cannot be used.
     """
     from headlens.cells import cell_text
-    from headlens.manifest import check_manifest, parse_attribute, value_indices
+    from headlens.manifest import check_manifest, named_groups, parse_attribute, value_indices
 
     for name in ("model", "attribute"):
         if typed[name] is None:
@@ -78,8 +78,10 @@ def check(typed: Typed) -> Checked:
         splits=splits if "split" in table.columns else (),
         files=False,
     )
+    values = [cell_text(value) or "" for value in attribute[1]]
+    named_groups(typed.get("of_conflicting", ()), classes, values)
     if labelled:
-        value_indices(table[attribute[0]], [cell_text(value) or "" for value in attribute[1]])
+        value_indices(table[attribute[0]], values)
     if manifest is not None:
         manifest = _with_images(manifest, Path(typed["store"] or typed["out"] / "store.zarr"), typed["on_error"])
     return Checked(typed, manifest, notes, classes, attribute, splits)
@@ -93,8 +95,13 @@ def new_audit(checked: Checked) -> Audit:
     from headlens.steps.saved import refuse_other_audit
 
     typed = checked.typed
-    clip = load_model(typed)
     task = ZeroShotTask(checked.classes, typed["template"] or ["a photo of a {}"])
+    attribute = Attribute(checked.attribute[0], dict(checked.attribute[1]))
+    if not typed["overwrite"]:  # as far as it can be seen without the model
+        (reference, test), seed, skip = checked.splits, typed["seed"], typed["skip_unlabelled"]
+        asked = {"reference": reference, "test": test, "seed": seed, "skip_unlabelled": skip}
+        refuse_other_audit(checked.out, {"task": task, "attribute": attribute, **asked})
+    clip = load_model(typed)
     options: dict[str, Any] = {
         "reference": checked.splits[0],
         "test": checked.splits[1],
@@ -108,7 +115,7 @@ def new_audit(checked: Checked) -> Audit:
         store = HeadStore.open(place, clip)
     else:
         store = extract(clip, checked.manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
-    audit = Audit(clip, store, task, Attribute(checked.attribute[0], dict(checked.attribute[1])), **options)
+    audit = Audit(clip, store, task, attribute, **options)
     if not typed["overwrite"]:
         refuse_other_audit(checked.out, audit.question)
     return audit
@@ -125,13 +132,10 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
                 f"Both the folder {folder} and {written} were named.",
                 "Leave these out: the folder knows them. Another question is another audit: name it by options alone.",
             )
-        check_folder(folder)
+        return saved_audit(typed, folder), folder
     from headlens.audit import Audit
     from headlens.steps.saved import AUDIT
 
-    if folder is not None:
-        saved = Audit.load(folder)
-        return Audit.load(folder, load_model(typed, saved.question.model), saved.store), folder
     checked = check(typed)
     audit = new_audit(checked)
     if (checked.out / AUDIT).is_file():
@@ -139,6 +143,17 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
         if before.identity == audit.identity:
             return before, checked.out
     return audit, checked.out
+
+
+def saved_audit(typed: Typed, folder: Path) -> Audit:
+    """The audit that was saved in a folder, with its model, or the one that was named."""
+    check_folder(folder)
+    from headlens.audit import Audit
+    from headlens.manifest import named_groups
+
+    saved = Audit.load(folder)
+    named_groups(typed.get("of_conflicting", ()), saved.task.classes, saved.attribute.value_names)
+    return Audit.load(folder, load_model(typed, saved.question.model), saved.store)
 
 
 def check_folder(folder: Path) -> None:

@@ -20,8 +20,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,21 @@ _RESULTS: dict[type, Any] = {
 """What each call results in."""
 
 
-def refuse_other_audit(folder: Path, question: Question) -> None:
-    """Raise `OutputError` where the folder holds an audit of another question, or is not a folder."""
+def refuse_other_audit(folder: Path, question: Question | Mapping[str, Any]) -> None:
+    """Raise `OutputError` where the folder holds an audit of another question, or is not a folder.
+
+    Args:
+        folder: to write to.
+        question: what is asked; or some of its fields, before the model and the images are at hand.
+    """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file.", "Name a folder to write to.")
     if not (folder / AUDIT).is_file():
         return
     try:
         other = Question.from_dict(_read(folder)["question"])
+        if isinstance(question, Mapping):
+            question = replace(other, **question)
         differences = other.differences(question)
         if other.identity == question.identity or not differences:
             return
