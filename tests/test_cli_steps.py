@@ -127,6 +127,12 @@ def test_a_correction_is_embedded_and_baked_from_the_shell(world: Path, located:
     baked = told("bake", "--model", "testbed", *store, *asked, "--out", tmp_path / "baked")
     assert (tmp_path / "baked" / "open_clip_model.safetensors").is_file() and baked["heads"] == "L3H0"
     assert "no --model" in refused("bake", *store)
+    same = told("bake", located, "--heads", "L3H0", "--out", tmp_path / "baked-2")  # whose folder knows all of it
+    assert {**same, "folder": ""} == {**baked, "folder": ""}
+    assert "Leave one out" in refused("bake", located, *store)
+    assert "saved audit's folder" in refused("bake", "--model", "testbed", "--heads", "L3H0")
+    assert told("atlas", located, "--out", tmp_path / "atlas")["heads"] == 32
+    assert "`headlens report FOLDER` writes card.md" in CliRunner().invoke(app, ["card", str(located)]).output
 
 
 def edited(world: Path, folder: Path, keep=slice(None), **columns) -> Path:

@@ -21,7 +21,14 @@ EXIT_INTERRUPTED = 130
 _python_shows = warnings.showwarning
 
 
-@click.group(cls=click.RichGroup, no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
+class _Commands(click.RichGroup):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[:1] == ["card"]:
+            ctx.fail("There is no command 'card': `headlens report FOLDER` writes card.md beside report.html.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
 @click.version_option(__version__, prog_name="headlens", message="%(prog)s %(version)s")
 def app() -> None:
     """Which attention heads of a CLIP vision tower carry a bias, and what happens when they are corrected."""
