@@ -16,7 +16,7 @@ import io
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from html import unescape
 from typing import Any
@@ -63,6 +63,7 @@ _NO_WORDS = {"yes", "no", "true", "false", "none", "nan", "na", "n/a", "null", "
 _CODE = re.compile(r"[A-Za-z]\d*$|n\d{8}\b|\d+\s*[:.)]\s|\d{1,2}-[A-Z][a-z]{2}$|[A-Z][a-z]{2}-\d{2}$")
 _FLOATS = (float, np.floating)
 _SHOWN = 5
+_RARE = 0.05  # share of the cells
 _HEADER = 1 << 16  # characters in which the header is looked for
 
 
@@ -124,6 +125,33 @@ def near_equal(values: Iterable[str]) -> list[tuple[str, ...]]:
     for value in dict.fromkeys(values):
         groups[spelling(value)].append(value)
     return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def misspelt(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Rare values that are one typing error away from a frequent one, each with that one: ("watr", "water").
+
+    Rare is at most 5 % of all. The error is a letter too few, too many or another, or two that changed places; not the
+    first letter, and not in numbers or in words of fewer than four letters. Limit: 'horse' and 'house' are one letter
+    apart, too, so that a person has to decide.
+
+    Args:
+        counts: how often each value occurs.
+    """
+    most = _RARE * sum(counts.values())
+    frequent = [value for value, count in counts.items() if count > most]
+    rare = [value for value, count in counts.items() if count <= most]
+    return [(one, near) for one in rare for near in frequent if _one_slip(spelling(one), spelling(near))]
+
+
+def _one_slip(one: str, other: str) -> bool:
+    """Whether a letter was left out, added, replaced, or changed places with the next one, in one place alone."""
+    if min(len(one), len(other)) < 4 or any(map(str.isdigit, one + other)) or one[0] != other[0]:
+        return False
+    while one and one[:1] == other[:1]:
+        one, other = one[1:], other[1:]
+    while one and one[-1:] == other[-1:]:
+        one, other = one[:-1], other[:-1]
+    return max(len(one), len(other)) == 1 or (len(one) == 2 and one == other[::-1])
 
 
 def nearest(name: str, known: Iterable[str], likeness: float | int = 0.6) -> str | None:

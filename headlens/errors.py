@@ -90,9 +90,34 @@ class CorrectionError(HeadlensError):
     """A correction that is not fitted, does not fit the model, or was given unusable prompts or heads."""
 
 
+class NotImportedError(CorrectionError):
+    """A saved correction of a class that no imported code defines. The file itself is sound."""
+
+
 class MetricError(HeadlensError):
     """A measure that its input does not determine."""
 
 
 class OutputError(HeadlensError):
     """An output folder or file that must not be written to."""
+
+
+def check_type(
+    what: str,
+    value: object,
+    kinds: type | tuple[type, ...],
+    remedy: str,
+    error: type[HeadlensError] = HeadlensError,
+) -> None:
+    """Raise for an argument of another type than a public call needs.
+
+    Args:
+        what: the argument, as the beginning of a sentence.
+        value: what was passed.
+        kinds: the types that it may have.
+        remedy: what to pass, as whole sentences.
+        error: the type of the error.
+    """
+    if not isinstance(value, kinds):
+        names = " or ".join(one.__name__ for one in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        raise error(f"{what} has the type {type(value).__name__}, not {names}.", remedy)

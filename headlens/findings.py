@@ -20,13 +20,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from headlens.cells import as_text, is_code, near_equal, nearest
+from headlens.cells import as_text, is_code, misspelt, near_equal
 from headlens.images import is_url
 from headlens.manifest import image_files
 
 Rows = Int[np.ndarray, "row"]
 
-_RARE = 0.05  # share of the images
 _SHOWN = 5
 _EDGE = 4096  # bytes at either end of a file that are compared before all of it is
 
@@ -114,19 +113,21 @@ def check_splits(
 
 def check_values(column: pd.Series) -> tuple[Finding, ...]:
     """Rare values of a column that look like a frequent one, perhaps by a typing error: 'watre' beside 'water'."""
-    counts = as_text(column).value_counts()
-    frequent = [str(value) for value, count in counts.items() if count > _RARE * counts.sum()]
-    findings = []
-    for value, count in counts.items():
-        text = str(value)
-        if text in frequent or not re.fullmatch(r"[^\W\d_]{4,}", text):
-            continue
-        if near := nearest(text, frequent):
-            sentence = (
-                f"{column.name!r} is {text!r} for {count} images, which looks like {near!r} and is another value."
-            )
-            findings.append(Finding("rare spelling", sentence, (text, near), int(count)))
-    return tuple(findings)
+    counts = {str(value): int(count) for value, count in as_text(column).value_counts().items()}
+    return tuple(
+        Finding(
+            "rare spelling",
+            f"{column.name!r} is {value!r} for {_images(counts[value])}, which looks like {near!r} and is another "
+            "value.",
+            (value, near),
+            counts[value],
+        )
+        for value, near in misspelt(counts)
+    )
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def check_prompts(what: str, prompts: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:

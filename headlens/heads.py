@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from numbers import Integral
+from typing import NamedTuple, TypeVar, cast
 
 import pandas as pd
 from jaxtyping import Float
@@ -22,7 +23,10 @@ T = TypeVar("T")
 HeadLike = tuple[int, int] | str
 """What names a head: a `HeadId`, a pair of integers, "L10H3" or "10.3"."""
 
-_WRITTEN = re.compile(r"\s*(?:L(\d+)H(\d+)|(\d+)\.(\d+))\s*", re.IGNORECASE | re.ASCII)
+_WRITTEN = re.compile(
+    r"\s*(?:L(\d+)H(\d+)|(\d+)\.(\d+)|(\d+)\s*,\s*(\d+)|\(\s*(\d+)\s*,\s*(\d+)\s*\))\s*",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 class HeadId(NamedTuple):
@@ -64,18 +68,29 @@ class ByHead(dict[HeadId, T]):
         raise KeyError(str(one))
 
 
-def as_heads(heads: Iterable[HeadLike] | None, n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
+def _is_pair(heads: tuple) -> bool:
+    return len(heads) == 2 and all(isinstance(each, Integral) for each in heads)
+
+
+def as_heads(heads: Iterable[HeadLike] | HeadLike | None, n_layers: int, n_heads: int) -> tuple[HeadId, ...]:
     """Check that every head exists in a tower of `n_layers` × `n_heads`, and that none is named twice.
 
-    A single text names heads separated by commas, as in the shell: "L3H0, 3.1". None stands for all heads.
+    A single text names heads separated by commas, as in the shell: "L3H0, 3.1". A pair of integers is one head, and
+    None stands for all heads.
 
     Raises:
-        LocateError: for a head outside the tower or a repeated one.
+        LocateError: for what names no head, a head outside the tower, or a repeated one.
     """
     if heads is None:
         return tuple(HeadId(i, j) for i in range(n_layers) for j in range(n_heads))
+    if isinstance(heads, str) and _WRITTEN.fullmatch(heads):
+        heads = [heads]
+    elif isinstance(heads, str):
+        heads = [part for part in heads.split(",") if part.strip()]
+    elif not isinstance(heads, Iterable) or (isinstance(heads, tuple) and _is_pair(heads)):
+        heads = [heads]
     checked: list[HeadId] = []
-    for head in [part for part in heads.split(",") if part.strip()] if isinstance(heads, str) else heads:
+    for head in cast(Iterable[HeadLike], heads):
         one = HeadId.of(head)
         if not (0 <= one.layer < n_layers and 0 <= one.head < n_heads):
             raise LocateError(

@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 
@@ -16,6 +15,7 @@ from headlens.models.clip import HookedCLIP
 from headlens.models.description import LoadOptions
 from headlens.models.open_clip_import import open_clip
 from headlens.models.open_clip_load import SCHEMES, load_open_clip
+from headlens.registry import check_device
 from headlens.testbed import load_open_clip as load_testbed
 from headlens.testbed.models import PREPROCESSING
 
@@ -57,7 +57,7 @@ def load(
             that cannot be read without executing it or is not what it should be, weights of another architecture or
             that are not finite, a vision tower that cannot be converted, and a device that is not here.
     """
-    _check_device(device)
+    check_device(device)
     name, pretrained = _path("name", name), None if pretrained is None else _path("pretrained", pretrained)
     own_folder = pretrained is None and (Path(name) / "open_clip_config.json").is_file()
     for applies, build in (
@@ -134,15 +134,3 @@ def _load_testbed(name: str) -> HookedCLIP:
         preprocessing_from="its recipe",
     )
     return clip
-
-
-def _check_device(device: str | torch.device) -> None:
-    """Before anything is fetched or read: a device that torch cannot put a number on is not here."""
-    try:
-        torch.zeros(1, device=device).item()  # on "meta" there are no numbers
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ModelError(
-            f"There is no device {str(device)!r} here ({shorten(str(error), 120)}).",
-            f"Choose one of {', '.join(here)}; a GPU also needs a torch that was built for it.",
-        ) from error

@@ -23,7 +23,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from difflib import get_close_matches
 from io import BytesIO
 from itertools import repeat
@@ -35,8 +36,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from headlens.cells import as_text, cell_text, is_code, listed, near_equal, nearest, read_csv, read_text, spelling
-from headlens.errors import ManifestError, TaskError
+from headlens.cells import (
+    as_text,
+    cell_text,
+    is_code,
+    listed,
+    misspelt,
+    near_equal,
+    nearest,
+    read_csv,
+    read_text,
+    spelling,
+)
+from headlens.errors import LocateError, ManifestError, TaskError
 from headlens.images import fetch, is_url
 
 Box = tuple[float, float, float, float]
@@ -97,10 +109,29 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
         frame.attrs["root"] = os.fspath(root)
     elif "root" not in frame.attrs:
         frame.attrs["root"] = source.rpartition("/")[0] if isinstance(source, str) else str(source.parent.absolute())
+    place = source if isinstance(source, str) else str(source.absolute())
+    read = {"path": place, "sha256": hashlib.sha256(content).hexdigest(), "date": date.today().isoformat()}
+    frame.attrs["table"] = read
     frame = as_manifest(frame)
     _require_columns(frame, ["path"])
     _require_rows(frame)
     return frame
+
+
+def origin(frame: pd.DataFrame) -> tuple[str, bool]:
+    """The file that a manifest was read from and when, in words, and whether that file is there and differs now.
+
+    A store keeps both with its manifest; "" for a table that was made in Python or by a version that kept neither.
+    """
+    read = frame.attrs.get("table")
+    if read is None:
+        return "", False
+    try:
+        content = b"" if is_url(read["path"]) else Path(read["path"]).read_bytes()
+    except OSError:
+        content = b""
+    differs = bool(content) and hashlib.sha256(content).hexdigest() != read["sha256"]
+    return f"{read['path']}, read on {read['date']}", differs
 
 
 def as_manifest(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
@@ -186,7 +217,7 @@ def check_manifest(
     if attribute is not None:
         require_distinct(frame[attribute], values)
         if not gaps:
-            _require_filled(frame, attribute)
+            _require_filled(frame, attribute, " with skip_unlabelled=True (--skip-unlabelled in the shell)")
         present_values = as_text(frame[attribute]).dropna().unique()
         if len(present_values) < 2:
             raise ManifestError(
@@ -262,6 +293,57 @@ def class_indices(labels: pd.Series, classes: Sequence[str]) -> Int[np.ndarray, 
             + "Correct the column 'label' or the class names, or name these classes too.",
         )
     return found.to_numpy(dtype=np.int64)
+
+
+def value_indices(column: pd.Series, names: Sequence[str], missing: bool = False) -> Int[np.ndarray, "image"]:
+    """The index of each image's value among an attribute's; −1 for one that is missing or not among them.
+
+    Args:
+        column: the attribute's column.
+        names: its values.
+        missing: whether images without one of them may be there.
+
+    Raises:
+        ManifestError: for a value that is not among them, where `missing` is not set.
+    """
+    written = as_text(column)
+    counts = written[~written.isin(names)].value_counts(dropna=False)
+    if len(counts) and not missing:
+        shown = [
+            f"{repr(value) if isinstance(value, str) else 'empty cells'} ({count})" for value, count in counts.items()
+        ]
+        near = nearest(str(counts.index[0]), names)
+        raise ManifestError(
+            f"The column {column.name!r} has {', '.join(shown[:5])}{' and more' if len(shown) > 5 else ''}, which the "
+            f"attribute does not name: {', '.join(names)}.",
+            (f"Did you mean {near!r}? " if near else "")
+            + "Correct the column, give these values prompts too, or leave their images out (skip_unlabelled=True; "
+            "--skip-unlabelled in the shell).",
+        )
+    return written.map({name: i for i, name in enumerate(names)}).fillna(-1).to_numpy(dtype=np.int64)
+
+
+def named_groups(
+    groups: Iterable[str | Sequence[str]], classes: Sequence[str], values: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """Groups as (class, value) pairs, from pairs or from "class/value"; one text alone is one group.
+
+    Raises:
+        LocateError: for anything else, and a class or a value that is not there.
+    """
+    known = {f"{label}/{value}": (label, value) for label in classes for value in values}
+    found = []
+    for group in [groups] if isinstance(groups, str) or not isinstance(groups, Iterable) else groups:
+        name = group if isinstance(group, str) else "/".join(map(str, group)) if isinstance(group, Sequence) else ""
+        if name not in known:
+            near = nearest(name, known)
+            raise LocateError(
+                f"{group!r} is no group of a class and a value.",
+                (f"Did you mean {near!r}? " if near else "")
+                + f"Write CLASS/VALUE, or in Python (class, value); there are {listed(known, 12)}.",
+            )
+        found.append(known[name])
+    return tuple(found)
 
 
 def candidate_indices(frame: pd.DataFrame, classes: Sequence[str]) -> list[tuple[int, ...] | None]:
@@ -467,12 +549,12 @@ def _require_rows(frame: pd.DataFrame) -> None:
         raise ManifestError("The table has no row.", "Give it a row for every image.")
 
 
-def _require_filled(frame: pd.DataFrame, column: str) -> None:
+def _require_filled(frame: pd.DataFrame, column: str, how: str = "") -> None:
     gaps = np.flatnonzero(as_text(frame[column]).isna().to_numpy())
     if len(gaps):
         raise ManifestError(
             f"{len(gaps)} cells of the column {column!r} are empty (row {listed(gaps)}).",
-            "Fill them, or leave those rows out. Rows are counted from 0 below the header.",
+            f"Fill them, or leave those rows out{how}. Rows are counted from 0 below the header.",
         )
 
 
@@ -558,7 +640,8 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
     value's prompt is "a photo of VALUE", except where values are codes, which have to be given prompts.
 
     Raises:
-        TaskError: for text or a file that does not read so, a column that is not there, and values that are codes.
+        TaskError: for text or a file that does not read so, a column that is not there, values that are codes, and rare
+            ones that look like a frequent one misspelt (`headlens.cells.misspelt`), unless they were named.
     """
     if Path(text).suffix in (".yaml", ".yml", ".json") and _is_file(text):
         return _attribute_file(Path(text))
@@ -575,7 +658,15 @@ def parse_attribute(text: str, manifest: pd.DataFrame) -> tuple[str, Mapping[str
                 (f"Did you mean {near[0]!r}? " if near else "")
                 + "What no column holds is inferred from prompts: NAME:value=prompt,value=prompt.",
             )
-        values = sorted(as_text(manifest[name]).dropna().unique())
+        counts = as_text(manifest[name]).value_counts()
+        values = sorted(counts.index)
+        if slips := misspelt({str(value): int(count) for value, count in counts.items()}):
+            shown = "; ".join(f"{one!r} ({counts[one]}) beside {near!r} ({counts[near]})" for one, near in slips)
+            raise TaskError(
+                f"Values of {name!r} look misspelt: {shown}.",
+                "Correct these cells. If each is a value of its own, name all values with prompts: "
+                f"--attribute '{name}:{slips[0][0]}=a photo of …,{slips[0][1]}=a photo of …'.",
+            )
         if codes := [value for value in values if is_code(value)]:
             raise TaskError(
                 f"{name!r} has the values {listed(values)}, and 'a photo of {codes[0]}' says nothing to a model.",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from textwrap import shorten
 from typing import Generic, TypeVar
 
 from headlens.errors import ModelError, UnknownNameError
@@ -30,8 +32,13 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def __getitem__(self, name: str) -> Entry:
         """The entry of that name. Raises `UnknownNameError`, which names the nearest ones, for any other."""
         if name not in self._entries:
-            near = get_close_matches(str(name), self._entries, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
+            from headlens.cells import nearest  # which brings pandas: too slow for --help
+
+            words = str(name).split()
+            near = nearest(str(name), self._entries)
+            several = len(words) > 1 and all(word in self._entries for word in words)
+            hint = f"Separate names by commas: {','.join(words)}. " if several else ""
+            hint = hint or (f"Did you mean {near!r}? " if near else "")
             raise UnknownNameError(f"There is no {self.kind} {name!r}.", f"{hint}Known: {', '.join(self._entries)}.")
         return self._entries[name]
 
@@ -66,9 +73,29 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return Registry(self.kind, {**self._entries, **entries})
 
 
-def no_model(name: str, known: Iterable[str]) -> ModelError:
+def testbed_names() -> list[str]:
+    """The names of the models that come with headlens."""
+    cards = sorted((Path(__file__).parent / "testbed" / "weights").glob("*.json"))
+    return ["testbed", "testbed-figures", *(f"testbed-{card.stem}" for card in cards)]
+
+
+def check_device(device: object) -> None:
+    """Raise `ModelError` for a device that torch cannot put a number on, before anything is fetched or read."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()  # type: ignore[call-overload]  # on "meta" there are no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ModelError(
+            f"There is no device {str(device)!r} here ({shorten(str(error), 120)}).",
+            f"Choose one of {', '.join(here)}; a GPU also needs a torch that was built for it.",
+        ) from error
+
+
+def no_model(name: str, architectures: Iterable[str]) -> ModelError:
     """The error for a model that is neither a known name nor a file."""
-    lowered = {one.lower(): one for one in known}
+    lowered = {one.lower(): one for one in (*architectures, *testbed_names())}
     near = [lowered[each] for each in get_close_matches(name.lower(), lowered, n=4, cutoff=0.5)]
     return ModelError(
         f"There is no model, folder or checkpoint file {name!r}.",

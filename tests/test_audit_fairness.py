@@ -273,9 +273,19 @@ def test_images_without_a_value_are_left_out_where_that_is_asked(audit: hl.Audit
     attribute = hl.Attribute("facing", {"left": "a bird facing left", "right": "a bird facing right"})
     with pytest.raises(ManifestError, match="'na'"):
         hl.Audit(audit.clip, store, audit.task, attribute)
+    manifest.loc[manifest.index[1::28], "facing"] = None
+    store = audit.store.with_manifest(manifest)
     without = hl.Audit(audit.clip, store, audit.task, attribute, skip_unlabelled=True)
-    assert len(without.splits.reference) + len(without.splits.test) == len(manifest) - len(manifest.index[::7])
-    assert f"{len(manifest.index[::7])} images without a value" in without.splits.note
+    other, empty = len(manifest.index[::7]), len(manifest.index[1::28])
+    assert len(without.splits.reference) + len(without.splits.test) == len(manifest) - other - empty
+    said = f"{empty} images without a value and {other} with 'na', which the attribute does not name, are left out."
+    assert without.splits.note.endswith(f" {said}")
+    manifest.loc[manifest["facing"] == "right", "facing"] = "up"
+    with pytest.raises(ManifestError, match=r"1 value of.* None of its images has 'right'\. .*\d+ with 'up'"):
+        hl.Audit(audit.clip, audit.store.with_manifest(manifest), audit.task, attribute, skip_unlabelled=True)
+    with pytest.raises(ManifestError, match="skip_unlabelled=True"):
+        manifest["facing"] = manifest["facing"].replace({"up": "right", "na": "left"})
+        hl.Audit(audit.clip, audit.store.with_manifest(manifest), audit.task, attribute)
 
 
 def test_only_the_candidates_of_an_image_are_compared(audit: hl.Audit) -> None:

@@ -18,7 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import headlens as hl
 from headlens.cli.app import app
 from headlens.correct import MeanAblation, PrototypeAblation, ZeroAblation
+from headlens.correct.base import CORRECTIONS
 from headlens.errors import CorrectionError, HeadlensWarning, OutputError, UnknownNameError
+from headlens.heads import as_heads
+from headlens.manifest import named_groups
 from headlens.serialization import digest
 from headlens.steps import AuditData, record
 from headlens.steps.record import Record
@@ -90,6 +93,64 @@ def test_every_name_is_resolved_before_anything_is_computed(example, arguments, 
     with pytest.raises(error, match=said):
         audit.evaluate(**arguments)
     assert audit.record == ()
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda a: hl.Audit(a.clip, a.store, a.task, "scenery"), "attribute has the type str.*hl.Attribute"),
+        (lambda a: hl.Audit(a.clip, a.store, a.task, {"land": "a land"}), "attribute has the type dict"),
+        (
+            lambda a: hl.Audit(a.clip, a.store, list(a.task.classes), a.attribute),
+            "task has the type list.*ZeroShotTask",
+        ),
+        (lambda a: hl.Audit(a.store, a.clip, a.task, a.attribute), "clip has the type HeadStore.*The order is"),
+        (lambda a: hl.Audit(a.clip, "acts.zarr", a.task, a.attribute), "store has the type str.*HeadStore.open"),
+        (lambda a: hl.Audit.load("folder", "testbed"), "clip has the type str"),
+        (lambda a: a.with_attribute("scenery"), "attribute has the type str"),
+        (lambda a: hl.ZeroShotTask({"a": "a photo of a", "b": "a photo of b"}), "a list of two classes"),
+        (lambda a: hl.ZeroShotTask(3), "a list of two classes"),
+        (lambda a: a.locate(conflicting=["nurse-man"]), "no group of a class and a value.*CLASS/VALUE"),
+        (lambda a: a.locate(conflicting=3), "3 is no group"),
+        (lambda a: a.locate(["contrastive"]), "locator has the type list.*Pass one of contrastive"),
+        (lambda a: a.correct(["ltc"]), "method has the type list.*audit.correct"),
+        (lambda a: a.evaluate([ZeroAblation(["L3H0"])]), "methods has the type ZeroAblation.*Pass names"),
+        (lambda a: a.evaluate(3), "methods has the type int"),
+        (lambda a: a.explain(3), "3 names no head"),
+        (lambda a: a.fairness(3), "3 names no head"),
+        (lambda a: a.collateral(["background"]), "attributes has the type str"),
+        (lambda a: hl.decompose("testbed", torch.zeros(1, 3, 5, 7)), "model has the type str"),
+        (lambda a: hl.extract("testbed", a.store.manifest, "acts.zarr"), "clip has the type str.*The order is"),
+    ],
+)
+def test_an_argument_of_another_type_is_one_sentence_with_what_to_pass(example: hl.Audit, call, said: str) -> None:
+    with pytest.raises(hl.HeadlensError, match=said):
+        call(example)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_what_an_own_locator_score_or_method_returns_is_checked(
+    example: hl.Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for registry in (hl.steps.LOCATORS, hl.steps.SCORES):
+        monkeypatch.setitem(registry._entries, "mine", lambda evidence: [(3, 0)])
+    monkeypatch.setitem(hl.steps.METHODS._entries, "mine", hl.steps.Method(lambda known: ["L3H0"], ()))
+    with pytest.raises(hl.HeadlensError, match=r"the locator 'mine' returned has the type list.*hl\.locate\.Located"):
+        fresh(example).locate("mine")
+    with pytest.raises(hl.HeadlensError, match=r"the score 'mine' returned has the type list.*hl\.HeadScores"):
+        example.scores("mine")
+    with pytest.raises(hl.HeadlensError, match=r"method's function returned has the type list"):
+        fresh(example).correct("mine")
+
+
+def test_one_head_and_one_group_may_be_written_in_any_form(example: hl.Audit) -> None:
+    for head in ("L3H0", "3.0", (3, 0), hl.HeadId(3, 0), "3,0", "(3, 0)", ["L3H0"], [(3, 0)], "L3H0"):
+        assert as_heads(head, 4, 8) == ((3, 0),)
+    assert as_heads(((3, 0), (2, 1)), 4, 8) == ((3, 0), (2, 1))
+    classes, values = ["a/b", "c"], ["x", "y"]
+    for groups in ("a/b/x", ["a/b/x"], [("a/b", "x")], [["a/b", "x"]]):
+        assert named_groups(groups, classes, values) == (("a/b", "x"),)
 
 
 def test_a_verdict_names_its_method_and_the_heads_of_that_method(example: hl.Audit) -> None:
@@ -251,6 +312,17 @@ def test_a_damaged_or_older_audit_is_one_sentence(example: hl.Audit, tmp_path, d
     with pytest.raises(OutputError, match=said) as error:
         hl.Audit.load(tmp_path, store=example.store)
     assert error.value.remedy
+
+
+def test_a_correction_whose_code_is_not_imported_is_named_for_what_it_is(
+    example: hl.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = fresh(example)
+    audit.correct(ZeroAblation(["L1H0"]), name="damp")
+    audit.save(tmp_path)
+    monkeypatch.delitem(CORRECTIONS._entries, ZeroAblation.name)
+    with pytest.raises(CorrectionError, match=f"of the kind {ZeroAblation.name!r}.* Import the code that defines it"):
+        hl.Audit.load(tmp_path)
 
 
 def older(**changes: object):

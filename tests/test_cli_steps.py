@@ -18,6 +18,7 @@ from headlens.cli import app
 from headlens.document.audit import audit_document
 from headlens.errors import HeadlensWarning, StoreWarning
 from headlens.serialization import digest
+from headlens.steps.reproduce import settings
 
 STEPS = ("locate", "explain", "correct", "evaluate", "report")
 
@@ -60,6 +61,16 @@ def test_the_steps_give_what_an_audit_in_python_gives(world: Path, located: Path
     heads = told("explain", located, "--texts", 3)["heads"]
     assert len(heads) == 32
     assert all(len(one["texts"]) <= 3 for one in heads.values())
+
+    with pytest.warns(HeadlensWarning, match="shown and not saved"):
+        fewer = told("explain", located, "--texts", 2)["heads"]
+    assert all(len(one["texts"]) == 2 for one in fewer.values())
+    kept = hl.Audit.load(located).explanations.values()
+    assert {len(one.texts) for one in kept} == {3}  # other figures rest on them
+    shown = CliRunner().invoke(app, ["explain", str(located)], env={"COLUMNS": "400"}).stdout
+    assert all("; ".join(one.texts) in shown for one in kept)
+    told("explain", located, "--texts", 2, "--overwrite")
+    assert {len(one.texts) for one in hl.Audit.load(located).explanations.values()} == {2}
 
     fitted = told("correct", located, "--methods", "ablation")
     correction = hl.correct.load_correction(fitted["corrections"]["ablation"])
@@ -116,6 +127,12 @@ def test_a_correction_is_embedded_and_baked_from_the_shell(world: Path, located:
     baked = told("bake", "--model", "testbed", *store, *asked, "--out", tmp_path / "baked")
     assert (tmp_path / "baked" / "open_clip_model.safetensors").is_file() and baked["heads"] == "L3H0"
     assert "no --model" in refused("bake", *store)
+    same = told("bake", located, "--heads", "L3H0", "--out", tmp_path / "baked-2")  # whose folder knows all of it
+    assert {**same, "folder": ""} == {**baked, "folder": ""}
+    assert "Leave one out" in refused("bake", located, *store)
+    assert "saved audit's folder" in refused("bake", "--model", "testbed", "--heads", "L3H0")
+    assert told("atlas", located, "--out", tmp_path / "atlas")["heads"] == 32
+    assert "`headlens report FOLDER` writes card.md" in CliRunner().invoke(app, ["card", str(located)]).output
 
 
 def edited(world: Path, folder: Path, keep=slice(None), **columns) -> Path:
@@ -162,6 +179,21 @@ def test_a_filled_store_answers_an_edited_table(world: Path, located: Path, tmp_
     assert (Path(audit.store.manifest.attrs["root"]) / audit.store.manifest["path"][0]).is_file()  # for token maps
 
 
+def test_with_a_store_alone_it_is_said_whose_labels_are_used(world: Path, located: Path, tmp_path: Path) -> None:
+    table = edited(world, tmp_path, path=lambda frame: str(world) + "/" + frame["path"])
+    told("extract", "--model", "testbed", "--data", table, "--out", tmp_path / "acts.zarr")
+    asked = ["new", *["--model", "testbed", "--classes", "landbird,waterbird", "--attribute", "background"], "--json"]
+    asked += ["--store", str(tmp_path / "acts.zarr"), "--out", str(tmp_path / "audit")]
+    done = CliRunner().invoke(app, asked)
+    assert f"Labels are those saved with the store: {table}, read on " in done.stderr
+    assert json.loads(done.stdout)["audit"]
+    table.write_text(table.read_text().replace("landbird", "waterbird", 3))
+    with pytest.warns(HeadlensWarning, match="edited.csv has changed since the store was filled"):
+        CliRunner().invoke(app, asked)
+    table.unlink()
+    assert "read on " in CliRunner().invoke(app, asked).stderr
+
+
 def test_an_audit_that_locates_nothing_ends_with_a_report_and_the_command_that_goes_on(
     world: Path, located: Path, tmp_path: Path
 ) -> None:
@@ -203,8 +235,18 @@ def test_a_report_without_heads_says_why_and_how_the_groups_fare(located: Path) 
     assert texts["What it cost elsewhere"] == "Nothing was corrected, so that nothing changed elsewhere."
 
 
+def test_text_pairs_that_nobody_gave_are_said_to_be_the_testbeds(located: Path) -> None:
+    audit = hl.Audit.load(located)
+    audit.evaluate([], n_bootstrap=20)
+    page = audit_document(audit, images=0)
+    assert any("text pairs for knowledge injection are the testbed's own" in note for note in page.notes)
+    assert settings(audit.data, ())["text pairs"].endswith(", the testbed's own for these classes")
+    given = audit.asking(pairs=(("a duck", "a sparrow"),))
+    assert settings(given.data, ())["text pairs"] == "1, given"
+
+
 def test_people_get_tables(located: Path) -> None:
-    shown = CliRunner().invoke(app, ["explain", str(located), "--texts", "3"])
+    shown = CliRunner().invoke(app, ["explain", str(located)])
     assert shown.exit_code == 0, shown.output
     assert all(said in shown.output for said in ("What heads encode", "label", "L3H0"))
     one = CliRunner().invoke(app, ["explain", str(located), "--head", "3.0"])
@@ -358,6 +400,26 @@ def test_script_and_commands_of_an_audit_repeat_it_to_the_digit(world: Path, loc
             assert digest(mine.result) == digest(theirs.result), mine.call
 
 
+BIRDS = "audit --model testbed --data MANIFEST --classes landbird,waterbird --attribute background"
+
+
+def test_what_needs_no_model_is_refused_before_one_is_loaded(
+    world: Path, located: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(hl.HeadlensError, match="Near it are testbed"):
+        hl.load("testbedd")
+
+    def load(*arguments: object, **options: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("headlens.loading.load", load)
+    assert "holds another audit; what differs: seed 0 → 1" in refused("new", *inputs(world, located), "--seed", 1)
+    assert "landbird/watr" in refused("locate", located, "--conflicting", "landbird/watr")
+    assert "There is no device 'cuda:7'" in refused("locate", located, "--device", "cuda:7")
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        raise CliRunner().invoke(app, ["locate", str(located)]).exception
+
+
 def test_the_names_that_the_shell_knows_are_those_that_are_registered() -> None:
     from headlens.benchmark import SUITES
     from headlens.cli.others import SUITES as TYPED
@@ -390,17 +452,28 @@ def test_the_names_that_the_shell_knows_are_those_that_are_registered() -> None:
         ("doctor vit-b-16", "ViT-B-16"),
         ("audit --model testbed --data MANIFEST --classes landbird,waterbird --attribute age:old=old", "two values"),
         ("explain nowhere --head 3-0", "names no head"),
+        ("explain nowhere --head 3,0", "There is no saved audit in nowhere"),
+        ("audit --data none.csv --methods LTC", "Did you mean 'ltc'?"),
+        (["audit", "--data", "none.csv", "--methods", "ltc ablation"], "Separate names by commas: ltc,ablation."),
+        ("audit --draws many", "'many' is not a valid whole number"),
+        ("audit --data none.csv --device gpu", "There is no device 'gpu'"),
+        ("audit --data none.csv --out MANIFEST", "is a file"),
+        (f"{BIRDS} --conflicting landbird/watr", "Did you mean 'landbird/water'?"),
+        ([*BIRDS.split(), "--require", "lct.gap <= 0.1"], "Did you mean 'ltc'?"),
         ("bake --model testbed --store acts.zarr --heads 3-0", "names no head"),
     ],
 )
-def test_a_mistyped_argument_is_answered_before_torch_is_imported(world: Path, typed: str, said: str) -> None:
+def test_a_mistyped_argument_is_answered_before_torch_is_imported(
+    world: Path, typed: str | list[str], said: str
+) -> None:
     code = (
         "import sys; from click.testing import CliRunner; from headlens.cli import app\n"
         "done = CliRunner().invoke(app, sys.argv[1:])\n"
         "print(done.exception if done.exit_code == 1 else done.output); assert done.exit_code\n"
         "assert 'torch' not in sys.modules"
     )
-    arguments = typed.replace("MANIFEST", str(world / "manifest.csv")).split()
+    words = typed.split() if isinstance(typed, str) else typed
+    arguments = [word.replace("MANIFEST", str(world / "manifest.csv")) for word in words]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout

@@ -124,7 +124,10 @@ def test_what_differs_is_named_and_what_does_not_is_not(first, second) -> None:
 
     same = hl.compare(first, first, names=("a", "b"))
     assert same.sentences[0] == "Nothing that was asked differs."
-    assert compare(first, first).accuracy.frame["difference"].eq(0).all()
+    same = compare(first, first).accuracy
+    assert same.frame["difference"].eq(0).all()
+    assert "both audits have the same prediction for every image: nothing differs" in same.caption
+    assert "nothing differs" not in compare(first, second).accuracy.caption
 
 
 def test_of_long_lists_the_entries_that_one_has_are_shown(first) -> None:

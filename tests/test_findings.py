@@ -11,7 +11,9 @@ from PIL import Image
 
 import headlens as hl
 from headlens.cli.app import app
+from headlens.errors import HeadlensWarning
 from headlens.findings import check_prompts, check_splits, check_values
+from headlens.manifest import parse_attribute
 
 CLASSES, VALUES = ("cat", "dog"), ("land", "water")
 
@@ -79,11 +81,50 @@ def test_what_is_missing_in_a_part_is_named(
 
 
 @pytest.mark.parametrize(
-    ("rare", "doubtful"), [("watre", True), ("watter", True), ("fire", False), ("w8er", False), ("land", False)]
+    ("rare", "frequent", "doubtful"),
+    [
+        ("watre", "water", True),
+        ("watter", "water", True),
+        ("watr", "water", True),
+        ("Wator", "water", True),
+        ("feild", "field", True),
+        ("calm waters", "calm water", True),
+        ("fire", "water", False),
+        ("w8er", "water", False),
+        ("land", "water", False),
+        ("sand", "land", False),  # another first letter
+        ("1", "2", False),
+        ("2011", "2012", False),
+        ("m", "f", False),
+        ("cat", "car", False),
+        ("female", "male", False),
+        ("woman", "man", False),
+    ],
 )
-def test_a_rare_value_that_looks_like_a_frequent_one(rare: str, doubtful: bool) -> None:
-    column = pd.Series(["water"] * 60 + ["land"] * 60 + [rare], name="place")
-    assert [one.names[0] for one in check_values(column)] == [rare] * doubtful
+def test_a_rare_value_that_looks_like_a_frequent_one(rare: str, frequent: str, doubtful: bool) -> None:
+    column = pd.Series([frequent] * 60 + ["land"] * 60 + [rare] * 6, name="place")
+    assert [one.names for one in check_values(column)] == [(rare, frequent)] * doubtful
+    frame = pd.DataFrame({"path": range(126), "place": column})
+    prompts = dict.fromkeys(("land", frequent, rare), "a photo of it")
+    if doubtful:  # refused before any image is read, unless it is named as a value
+        with pytest.raises(hl.HeadlensError, match=f"{rare!r} \\(6\\) beside {frequent!r} \\(60\\)"):
+            parse_attribute("place", frame)
+        assert list(parse_attribute(f"place:{','.join(map('='.join, prompts.items()))}", frame)[1]) == list(prompts)
+    written = column.replace({rare: "land"} if rare != "land" else {})
+    assert not check_values(written)
+
+
+def test_in_python_a_misspelt_value_is_named_when_the_audit_is_made(tmp_path: Path) -> None:
+    clip, manifest = hl.load("testbed"), hl.testbed.images(tmp_path / "birds", n=80)
+    store = hl.extract(clip, manifest, tmp_path / "acts.zarr")
+    water = manifest.index[manifest["background"] == "water"]
+    manifest.loc[water[:2], "background"] = "watr"
+    task, values = hl.ZeroShotTask(["landbird", "waterbird"]), {name: f"a photo of the {name}" for name in VALUES}
+    asked = (clip, store.with_manifest(manifest), task)
+    with pytest.raises(hl.HeadlensError, match=r"has 'watr' \(2\), which the .* Did you mean 'water'\?"):
+        hl.Audit(*asked, hl.Attribute("background", values))
+    with pytest.warns(HeadlensWarning, match="'watr' for 2 images, which looks like 'water'"):
+        hl.Audit(*asked, hl.Attribute("background", values | {"watr": "a photo of the water"}))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from PIL import Image
 from tower_factory import randomize
 
 import headlens as hl
@@ -202,3 +203,13 @@ def test_a_description_of_an_object_says_what_can_be_read_off_it(model, tokenize
     assert told.preprocessing.std == (0.2, 0.3, 0.4) and told.preprocessing.resize_mode == "shortest"
     assert "GELU" in told.facts()["nonlinearity"] and "std 0.2/0.3/0.4" in told._repr_html_()
     assert hl.HookedCLIP.from_open_clip(model, Resize(12), tokenizer).description.preprocessing is None
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_pictures_and_tensors_in_the_wrong_place_are_one_sentence_with_what_to_pass() -> None:
+    clip, picture = hl.load("testbed"), Image.new("RGB", (5, 7))
+    with pytest.raises(ModelError, match=r"texts has the type Tensor.*list of strings"):
+        clip.encode_text(torch.zeros(2, 3))
+    for call in (lambda: clip.encode_image(picture), lambda: hl.decompose(clip, [picture])):
+        with pytest.raises(ModelError, match=r"has the type (Image|list).*clip\.preprocess\(image\)\[None\]"):
+            call()

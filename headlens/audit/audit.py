@@ -31,11 +31,13 @@ import numpy as np
 
 from headlens.correct import Correction, Tokens
 from headlens.document.figures import Figures
-from headlens.errors import CorrectionError, HeadlensWarning
+from headlens.errors import CorrectionError, HeadlensWarning, LocateError, TaskError, check_type
 from headlens.explain import Explanation, LabelRule, explain_heads
 from headlens.extraction import HeadStore
+from headlens.findings import check_values
 from headlens.heads import ByHead, HeadId, HeadLike, HeadScores, as_heads
 from headlens.locate import ConceptRule, Located
+from headlens.manifest import named_groups
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 from headlens.registry import Registry
@@ -44,7 +46,7 @@ from headlens.steps import record as calls
 from headlens.steps.ablate import HeadAblation, ablate
 from headlens.steps.audited import Audited
 from headlens.steps.collateral import CollateralResults, measure_collateral, task_as_attribute
-from headlens.steps.data import AuditData, asking
+from headlens.steps.data import AuditData, asking, check_inputs
 from headlens.steps.evaluate import Cache, Evaluated, Fitted, FitWith, evaluate, fit_method, question_of
 from headlens.steps.fairness import FairnessResults, fairness
 from headlens.steps.locate import (
@@ -92,6 +94,9 @@ class Audit(Audited):
             without two values of the attribute.
         StoreError: where the store was made with another model.
 
+    Warns:
+        HeadlensWarning: for a rare value of the attribute that looks like a frequent one misspelt.
+
     What was asked and found so far are its attributes: see `headlens.steps.audited.Audited`.
     """
 
@@ -111,6 +116,7 @@ class Audit(Audited):
         seed: int = 0,
         skip_unlabelled: bool = False,
     ):
+        check_inputs(clip, store)
         if clip is not None:
             store.check_model(clip)
         question = Question(
@@ -130,6 +136,9 @@ class Audit(Audited):
         )
         texts = TextEmbeddings(None if clip is None else clip.encode_text)
         super().__init__(AuditData(question, store, clip, texts))
+        if not self.data.inferred:
+            for doubt in check_values(store.manifest[attribute.name]):
+                warnings.warn(doubt.sentence, HeadlensWarning, stacklevel=2)
 
     @classmethod
     def of(cls, data: AuditData, record: Record = (), methods: Registry[Method] = METHODS) -> Audit:
@@ -150,7 +159,7 @@ class Audit(Audited):
         self,
         locator: str | Located = "contrastive",
         *,
-        conflicting: Sequence[tuple[str, str]] | None = None,
+        conflicting: Sequence[tuple[str, str] | str] | None = None,
         rule: ConceptRule | None = None,
         spurious: Iterable[HeadLike] | None = None,
         salient: Iterable[HeadLike] = (),
@@ -164,9 +173,9 @@ class Audit(Audited):
             locator: a name of `headlens.steps.LOCATORS`; or another audit's result. "contrastive" and its variants look
                 at the conflicting groups' incorrectly and correctly classified images; "concept", "textspan" and
                 "concept+textspan" ask what the heads encode.
-            conflicting: (class, value) groups in which attribute and class conflict. By default every group whose value
-                is not the one that its class mostly occurs with; where the reference split is balanced, the groups that
-                the zero-shot classifier gets wrong more often than its class as a whole.
+            conflicting: groups in which attribute and class conflict, (class, value) or "class/value". By default every
+                group whose value is not the one that its class mostly occurs with; where the reference split is
+                balanced, the groups that the zero-shot classifier gets wrong more often than its class as a whole.
             rule: the thresholds of the concept test.
             spurious, salient: heads that were located elsewhere; then no locator is run.
             source: where these come from, in a few words; of no heads at all, why there are none.
@@ -178,8 +187,12 @@ class Audit(Audited):
             UnknownNameError: for an unknown locator.
             LocateError: for an unknown option or group; `NothingLocatedError` where there is nothing to contrast.
         """
-        groups = None if conflicting is None else tuple((str(label), str(value)) for label, value in conflicting)
+        groups = None
+        if conflicting is not None:
+            groups = named_groups(conflicting, self.task.classes, self.attribute.value_names)
         if not isinstance(locator, str):
+            how = f"Pass one of {', '.join(LOCATORS)}; heads that you name go to spurious= and salient=."
+            check_type("The locator", locator, Located, how, LocateError)
             spurious, salient, source = locator.spurious, locator.salient, source or locator.method
         if isinstance(locator, str) and spurious is None and not salient:
             check_options(LOCATORS, locator, locator_options(rule, options))
@@ -242,6 +255,8 @@ class Audit(Audited):
         if isinstance(method, str):
             own, call = None, calls.Correct(name or method, method, self.methods[method].located)
         else:
+            how = "Pass one method's name, audit.correct('ltc'), or several to audit.evaluate(['ltc', 'ablation'])."
+            check_type("The method", method, Correction, how, CorrectionError)
             own = method.fit(self.data.reference)
             call = calls.Correct(name or self._new_name(type(method).__name__), None)
         found = self._standing(call, own, replace)
@@ -279,10 +294,14 @@ class Audit(Audited):
             UnknownNameError: for a method that is neither fitted nor registered.
             CorrectionError: for a control or a judged method that is not scored, or that uses no located heads.
         """
-        names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+        names = _names("methods", methods)
         scored = tuple(dict.fromkeys([*self.fitted, *names]))
         built = {name: entry for name in scored if (entry := self._method_of(name)) is not None}
-        wanted = [name for name in names if name in built and built[name].roles] if controls is None else list(controls)
+        wanted = (
+            [name for name in names if name in built and built[name].roles]
+            if controls is None
+            else _names("controls", controls)
+        )
         self._check_scored(scored, built, wanted, judged)
         for name in names:
             if name not in self.fitted:
@@ -368,7 +387,7 @@ class Audit(Audited):
 
     def collateral(
         self,
-        attributes: Sequence[Attribute] = (),
+        attributes: Attribute | Sequence[Attribute] = (),
         tasks: Mapping[str, ZeroShotTask] | None = None,
         *,
         methods: Sequence[str] | None = None,
@@ -399,9 +418,12 @@ class Audit(Audited):
         chosen = self._heads(heads if heads is not None else [] if found is None else found.candidates)
         if methods is None:
             methods = list(self.fitted) or ([] if chosen else ["ablation", "ltc"])
-        for name in methods:
+        for name in (methods := _names("methods", methods)):
             if name not in self.fitted:
                 self.correct(name)
+        attributes = list(attributes) if isinstance(attributes, Iterable) else [attributes]
+        for one in attributes:
+            check_type("One of the attributes", one, Attribute, "Pass a list of hl.Attribute(…).", TaskError)
         others = [*attributes, *(task_as_attribute(column, task) for column, task in (tasks or {}).items())]
         call = calls.Collateral(tuple(methods), chosen, tuple(others) or None, k, n_bootstrap)
         return self._take(call, lambda: measure_collateral(self.data, call, self.fitted))
@@ -643,3 +665,12 @@ class Audit(Audited):
                     f"{name!r} uses no located heads, so that random heads cannot replace them.",
                     "Leave it out of the controls.",
                 )
+
+
+def _names(what: str, names: str | Iterable[str]) -> list[str]:
+    """Names without repetition, of which a single one may stand alone."""
+    found = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    for one in found:
+        how = "Pass names, such as 'ltc'. A correction of your own: audit.correct(correction, name='mine') before."
+        check_type(f"One of the {what}", one, str, how, CorrectionError)
+    return list(dict.fromkeys(found))

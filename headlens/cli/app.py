@@ -24,7 +24,14 @@ _python_shows = warnings.showwarning
 _COLLECT_AFTER = 100_000  # new objects, not 700: importing torch, timm and transformers makes millions that all stay
 
 
-@click.group(cls=click.RichGroup, no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
+class _Commands(click.RichGroup):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[:1] == ["card"]:
+            ctx.fail("There is no command 'card': `headlens report FOLDER` writes card.md beside report.html.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
 @click.version_option(__version__, prog_name="headlens", message="%(prog)s %(version)s")
 def app() -> None:
     """Which attention heads of a CLIP vision tower carry a bias, and what happens when they are corrected."""

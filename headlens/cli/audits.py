@@ -25,6 +25,7 @@ from headlens.cli.options import (
     OVERWRITE,
     REQUIRE,
     Typed,
+    WholeNumber,
     arguments,
     check_known,
     command,
@@ -61,7 +62,7 @@ _DRAWS = of_call("evaluate", ["n_random_sets", "n_bootstrap", "n_null"])
         default="birds",
     ),
     option("--model -m", "A testbed model that knows the world; see the model card.", "Model"),
-    option("--images", "Images to draw in all; all of the world's by default.", "Data", type=click.IntRange(16)),
+    option("--images", "Images to draw in all; all of the world's by default.", "Data", type=WholeNumber(16)),
     _DRAWS,
     option("--seed", "Of every random draw.", "Data", type=int, default=0),
     out("demo"),
@@ -74,7 +75,6 @@ def demo(typed: Typed) -> None:
     """Run the whole path on the embedded testbed, whose biased heads are known."""
     from headlens import testbed
     from headlens.audit import Audit
-    from headlens.cli.inputs import card_pairs
     from headlens.extraction import extract
     from headlens.loading import load
     from headlens.prompts import Attribute, ZeroShotTask
@@ -94,7 +94,7 @@ def demo(typed: Typed) -> None:
             store,
             task,
             Attribute(card["attribute"]["name"], card["attribute"]["values"]),
-            pairs=card_pairs(card, task),
+            pairs=testbed.pairs_for(name, task.classes),
             spurious_pairs=[tuple(pair) for pair in card["spurious_pairs"]],
             seed=typed["seed"],
         )
@@ -161,10 +161,15 @@ def _planted(heads: Sequence[tuple[int, int]]) -> str:
 def audit(typed: Typed) -> None:
     """Locate, correct and judge the heads that carry an attribute into a zero-shot task, on your own images."""
     from headlens.cli.inputs import check, new_audit
+    from headlens.manifest import named_groups
 
     located, scored = _call(typed, "locate"), _call(typed, "evaluate")
     check_known("method", scored.get("methods", ()))
     checked, required = check(typed), _required(typed)
+    for requirement in required:
+        requirement.check_name(("zero-shot", *scored.get("methods", ("ablation", "ltc"))))
+        if requirement.group:
+            named_groups(requirement.group, checked.classes, list(checked.attribute[1]))
     with stages(6) as stage:
         stage(_reading(checked))
         one = new_audit(checked)
@@ -195,7 +200,7 @@ def audit(typed: Typed) -> None:
     MODEL,
     DATA,
     of_call("fairness"),
-    option("--first", "Texts of a head among which a prompt must be, for TextSpan.", "Method", type=click.IntRange(1)),
+    option("--first", "Texts of a head among which a prompt must be, for TextSpan.", "Method", type=WholeNumber(1)),
     of_call("explain", ["k"]),
     out("fairness"),
     OVERWRITE,
@@ -220,6 +225,8 @@ def fairness(typed: Typed) -> None:
     notes: tuple[str, ...] = ()
     saved = typed["folder"] is not None
     checked, required = None if saved else check(typed), _required(typed)
+    for requirement in () if saved else required:
+        requirement.check_name(())
 
     from headlens.steps.saved import fairness_record
 
@@ -297,26 +304,40 @@ def locate(typed: Typed) -> None:
     example="headlens explain audit/ --head L3H0",
 )
 def explain(typed: Typed) -> None:
-    """Say what heads encode: a table of every head with its label, or the texts of some."""
-    for text in typed["head"]:
-        head_names(text)
+    """Say what heads encode: a table of every head with its label and texts, or the texts of some.
+
+    With options that differ from those of the explanations in the folder, what was found is shown and not saved, since
+    other figures rest on what is there; --overwrite replaces it.
+    """
+    named = [name for text in typed["head"] for name in head_names(text)]
     one, folder = _opened(typed, "explain")
     from headlens.document import show_section
-    from headlens.document.heads import overview_section, poles_section, texts_section
+    from headlens.document.heads import all_texts_section, overview_section, poles_section, texts_section
     from headlens.heads import as_heads
+    from headlens.steps.record import Explain, last
 
-    wanted = as_heads(typed["head"], one.store.n_layers, one.store.n_heads)
+    wanted = as_heads(named, one.store.n_layers, one.store.n_heads)
     options = _call(typed, "explain")
-    every = one.store.n_layers * one.store.n_heads
+    every, before = one.store.n_layers * one.store.n_heads, last(one.record, Explain)
     if options or len(one.explanations) < every:
         one.explain(**options)
-        one.save(folder)
+        saved = not options or before is None or before in one.record or typed["overwrite"]
+        if saved:
+            one.save(folder)
+        else:
+            warnings.warn(
+                f"This is shown and not saved: {folder} keeps the explanations that it has, on which other figures "
+                "rest. --overwrite replaces them.",
+                HeadlensWarning,
+                stacklevel=1,
+            )
     explained = {head: one.explanations[head] for head in wanted or one.explanations}
     if typed["as_json"]:
         _json({"audit": str(folder), "heads": {str(head): each.to_dict() for head, each in explained.items()}})
         return
     if not wanted:
         show_section(overview_section(one))
+        show_section(all_texts_section(one.explanations))
     titles = one.titles if wanted else {}
     for head in wanted:
         show_section(replace(poles_section(one, explained[head]), title=f"Head {head}: {titles[head]}"))
@@ -425,7 +446,7 @@ def ablate(typed: Typed) -> None:
         "--images",
         "Images with per-token maps; 0 needs neither the model nor the images.",
         "Output",
-        type=click.IntRange(0),
+        type=WholeNumber(0),
         default=4,
     ),
     MODEL,

@@ -3,14 +3,17 @@ imported; this module imports it nowhere at the top."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rich_click as click
+
 from headlens.cli.options import DATA, Typed, listed
-from headlens.errors import ManifestError, OutputError, StoreError, TaskError
+from headlens.errors import HeadlensWarning, ManifestError, OutputError, StoreError, TaskError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +54,8 @@ def check(typed: Typed) -> Checked:
     Raises:
         HeadlensError: for whatever of these cannot be used.
     """
-    from headlens.manifest import check_manifest, parse_attribute
+    from headlens.cells import cell_text
+    from headlens.manifest import check_manifest, named_groups, parse_attribute, value_indices
 
     for name in ("model", "attribute"):
         if typed[name] is None:
@@ -60,7 +64,7 @@ def check(typed: Typed) -> Checked:
                 "Name --model, --data, --classes and --attribute; for one step of an audit, its folder is enough.",
             )
     manifest, known, notes = _images(typed)
-    table = _manifest_of(typed["store"]) if manifest is None else manifest
+    table = manifest_of(typed["store"]) if manifest is None else manifest
     classes = known if typed["classes"] is None else class_names(typed["classes"])
     if classes is None:
         raise TaskError("There are no class names.", "Write --classes NAME,NAME,… as in the column label.")
@@ -74,6 +78,10 @@ def check(typed: Typed) -> Checked:
         splits=splits if "split" in table.columns else (),
         files=False,
     )
+    values = [cell_text(value) or "" for value in attribute[1]]
+    named_groups(typed.get("of_conflicting", ()), classes, values)
+    if labelled:
+        value_indices(table[attribute[0]], values)
     if manifest is not None:
         manifest = _with_images(manifest, Path(typed["store"] or typed["out"] / "store.zarr"), typed["on_error"])
     return Checked(typed, manifest, notes, classes, attribute, splits)
@@ -87,8 +95,13 @@ def new_audit(checked: Checked) -> Audit:
     from headlens.steps.saved import refuse_other_audit
 
     typed = checked.typed
-    clip = load_model(typed)
     task = ZeroShotTask(checked.classes, typed["template"] or ["a photo of a {}"])
+    attribute = Attribute(checked.attribute[0], dict(checked.attribute[1]))
+    if not typed["overwrite"]:  # as far as it can be seen without the model
+        (reference, test), seed, skip = checked.splits, typed["seed"], typed["skip_unlabelled"]
+        asked = {"reference": reference, "test": test, "seed": seed, "skip_unlabelled": skip}
+        refuse_other_audit(checked.out, {"task": task, "attribute": attribute, **asked})
+    clip = load_model(typed)
     options: dict[str, Any] = {
         "reference": checked.splits[0],
         "test": checked.splits[1],
@@ -102,7 +115,7 @@ def new_audit(checked: Checked) -> Audit:
         store = HeadStore.open(place, clip)
     else:
         store = extract(clip, checked.manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
-    audit = Audit(clip, store, task, Attribute(checked.attribute[0], dict(checked.attribute[1])), **options)
+    audit = Audit(clip, store, task, attribute, **options)
     if not typed["overwrite"]:
         refuse_other_audit(checked.out, audit.question)
     return audit
@@ -119,13 +132,10 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
                 f"Both the folder {folder} and {written} were named.",
                 "Leave these out: the folder knows them. Another question is another audit: name it by options alone.",
             )
-        check_folder(folder)
+        return saved_audit(typed, folder), folder
     from headlens.audit import Audit
     from headlens.steps.saved import AUDIT
 
-    if folder is not None:
-        saved = Audit.load(folder)
-        return Audit.load(folder, load_model(typed, saved.question.model), saved.store), folder
     checked = check(typed)
     audit = new_audit(checked)
     if (checked.out / AUDIT).is_file():
@@ -133,6 +143,17 @@ def open_audit(typed: Typed) -> tuple[Audit, Path]:
         if before.identity == audit.identity:
             return before, checked.out
     return audit, checked.out
+
+
+def saved_audit(typed: Typed, folder: Path) -> Audit:
+    """The audit that was saved in a folder, with its model, or the one that was named."""
+    check_folder(folder)
+    from headlens.audit import Audit
+    from headlens.manifest import named_groups
+
+    saved = Audit.load(folder)
+    named_groups(typed.get("of_conflicting", ()), saved.task.classes, saved.attribute.value_names)
+    return Audit.load(folder, load_model(typed, saved.question.model), saved.store)
 
 
 def check_folder(folder: Path) -> None:
@@ -197,10 +218,11 @@ def two_splits(split: str) -> tuple[str, str]:
 
 def pair_options(typed: str | None, model: str, task: Any) -> dict[str, Any]:
     """The text pairs of an audit: those of a file, which may hold three sets; else those that the testbed knows."""
+    from headlens import testbed
     from headlens.prompts import load_pairs
 
     if typed is None:
-        return {"pairs": _testbed_pairs(model, task)} if model.startswith("testbed") else {}
+        return {"pairs": testbed.pairs_for(model, task.classes)}
     name, colon, key = typed.rpartition(":")
     if colon and len(name) > 1 and not Path(typed).exists():
         return {"pairs": load_pairs(name, key)}
@@ -210,19 +232,6 @@ def pair_options(typed: str | None, model: str, task: Any) -> dict[str, Any]:
             with suppress(TaskError):  # a file without this set, or with one list alone
                 found[argument] = load_pairs(typed, kind)
     return found or {"pairs": load_pairs(typed)}
-
-
-def _testbed_pairs(model: str, task: Any) -> list[tuple[str, ...]] | None:
-    """The text pairs of the testbed's world whose classes these are; None where no world has them."""
-    from headlens import testbed
-
-    cards = (testbed.card(model, world) for world in testbed.worlds_of(model))
-    return next((pairs for card in cards if (pairs := card_pairs(card, task)) is not None), None)
-
-
-def card_pairs(card: Mapping[str, Any], task: Any) -> list[tuple[str, ...]] | None:
-    """The card's text pairs, where the classes are those that they distinguish."""
-    return [tuple(pair) for pair in card["pairs"]] if list(task.classes) == list(card["classes"]) else None
 
 
 def _images(typed: Typed) -> tuple[pd.DataFrame | None, list[str] | None, tuple[str, ...]]:
@@ -274,10 +283,22 @@ def _with_images(manifest: pd.DataFrame, store: Path, on_error: str) -> pd.DataF
     return manifest
 
 
-def _manifest_of(store: Path) -> pd.DataFrame:
+def manifest_of(store: Path | str) -> pd.DataFrame:
+    """The table that a store was filled with; which one that is, and whether its file changed since, is said."""
     from headlens.extraction import HeadStore
+    from headlens.manifest import origin
 
-    return HeadStore.open(store).manifest
+    manifest = HeadStore.open(store).manifest
+    where, differs = origin(manifest)
+    click.echo(f"Labels are those saved with the store{where and f': {where}'}. --data FILE takes others.", err=True)
+    if differs:
+        warnings.warn(
+            f"{manifest.attrs['table']['path']} has changed since the store was filled, and the store's labels are "
+            "used. Name the file with --data for those in it; no image is read again.",
+            HeadlensWarning,
+            stacklevel=2,
+        )
+    return manifest
 
 
 def _classes_beside(data: Path) -> list[str] | None:

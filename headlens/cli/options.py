@@ -15,13 +15,21 @@ from typing import Any
 
 import rich_click as click
 
-from headlens.registry import Registry, no_model
+from headlens.errors import ModelError
+from headlens.registry import Registry, check_device, no_model, testbed_names
 from headlens.steps.options import CALLS, KNOWN
 from headlens.steps.options import Option as CallOption
 
 _FOLDER = click.Path(path_type=Path)
+_DEVICES = ("cuda", "mps", "xpu", "hpu", "xla", "meta")  # types of torch that hold models
 
 Parameters = tuple[click.Parameter, ...]
+
+
+class WholeNumber(click.IntRange):
+    """A number as people call it, in help and in what is said of a text that is none."""
+
+    name = "whole number"
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ MODEL: Parameters = (
     ),
 )
 EXTRACTION: Parameters = (
-    option("--batch-size", "Images that go through the model at once; found by trial.", "Data", type=click.IntRange(1)),
+    option("--batch-size", "Images that go through the model at once; found by trial.", "Data", type=WholeNumber(1)),
     option(
         "--on-error",
         "What to do about an image that cannot be read: end with an error, or skip it.",
@@ -97,7 +105,12 @@ DATA: Parameters = (
         "Data",
     ),
     option("--bank", "Texts to explain heads by: TXT, CSV (text,category) or JSONL.", "Data", type=_FOLDER),
-    option("--skip-unlabelled", "Leave out images without a value of the attribute, and say so.", "Data", is_flag=True),
+    option(
+        "--skip-unlabelled",
+        "Leave out images whose value of the attribute is missing or not among those named, and count them by value.",
+        "Data",
+        is_flag=True,
+    ),
     option(
         "--store",
         "Where head states are kept; by default OUT/store.zarr. With one, --data may be left out.",
@@ -123,7 +136,13 @@ REQUIRE = option(
 
 def out(default: str) -> click.Option:
     """The folder to write to."""
-    return option("--out -o", "Folder to write to.", "Output", type=_FOLDER, default=Path(default))
+    return option(
+        "--out -o",
+        "Folder to write to.",
+        "Output",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(default),
+    )
 
 
 def of_call(verb: str, only: Iterable[str] | None = None) -> Parameters:
@@ -152,11 +171,18 @@ def check_model(name: str | None) -> None:
     """Raise `ModelError` for a name that nothing on this machine or on a hub can have, before torch is imported."""
     if not name or re.search(r"[/\\:]", name) or Path(name).exists() or (package := find_spec("open_clip")) is None:
         return
-    folders = (Path(__file__).parents[1] / "testbed" / "weights", Path(str(package.origin)).parent / "model_configs")
-    testbed, known = ([path.stem for path in sorted(folder.glob("*.json"))] for folder in folders)
-    known += ["testbed", "testbed-figures", *(f"testbed-{short}" for short in testbed)]
-    if name not in known:
+    known = [path.stem for path in sorted((Path(str(package.origin)).parent / "model_configs").glob("*.json"))]
+    if name not in (*known, *testbed_names()):
         raise no_model(name, known)
+
+
+def _check_device(name: str | None) -> None:
+    """Raise `ModelError` for a device that is not here; torch is imported for one beside the processor alone."""
+    if name in (None, "cpu"):
+        return
+    if str(name).partition(":")[0] not in _DEVICES:
+        raise ModelError(f"There is no device {name!r}.", "Write cpu, cuda, or cuda:1 for the second GPU.")
+    check_device(name)
 
 
 def command(
@@ -173,6 +199,7 @@ def command(
                 one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"
             )
             check_model(values.get("model"))
+            _check_device(values.get("device"))
             function(Typed(values, given))
 
         group.add_command(
@@ -198,7 +225,7 @@ def _key(name: str) -> str:
 def _from_call(name: str, one: CallOption) -> click.Option:
     settings: dict[str, Any] = {}
     if one.kind == "number":
-        settings["type"] = click.IntRange(one.least)
+        settings["type"] = WholeNumber(one.least)
     elif one.kind == "choice":
         settings["type"] = click.Choice(one.choices)
     elif one.kind in ("group", "setting", "attribute"):
@@ -219,7 +246,9 @@ def _as_argument(one: CallOption, value: Any) -> Any:
 
 
 def head_names(text: str) -> list[str]:
-    """Heads separated by commas; whether the model has them is seen when it is there."""
+    """Heads separated by commas, or one as LAYER,HEAD; whether the model has them is seen when it is there."""
+    if pair := re.fullmatch(r"\s*\(?\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", text, re.ASCII):
+        return [".".join(pair.groups())]
     for name in (names := listed(text)):
         if re.fullmatch(r"L\d+H\d+|\d+\.\d+", name, re.IGNORECASE | re.ASCII) is None:
             raise click.BadParameter(f"{name!r} names no head. Write L10H3 or 10.3: layer and head, from zero.")

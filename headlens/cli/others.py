@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -15,9 +15,11 @@ from headlens._version import __version__
 from headlens.cli.app import app, show_facts
 from headlens.cli.options import (
     EXTRACTION,
+    FOLDER,
     JSON,
     MODEL,
     Typed,
+    WholeNumber,
     arguments,
     check_known,
     command,
@@ -28,6 +30,9 @@ from headlens.cli.options import (
     out,
 )
 from headlens.errors import CorrectionError, ModelWarning, StoreError, TaskError
+
+if TYPE_CHECKING:
+    from headlens.prompts import ZeroShotTask
 
 SUITES = ("testbed", "waterbirds", "celeba", "counteranimal", "counteranimal-imagenet", "genderbias-vl", "fairface")
 _PACKAGES = (
@@ -73,7 +78,7 @@ _PACKAGES = (
     ),
     option("--address", "Of a running Ray cluster, or auto.", "Method"),
     option("--devices", "That share the work, on this machine: cuda:0,cuda:1.", "Method", default=""),
-    option("--workers", "Threads that read images; with Ray, actors.", "Method", type=click.IntRange(1)),
+    option("--workers", "Threads that read images; with Ray, actors.", "Method", type=WholeNumber(1)),
     option("--shard", "K/N: write the K-th of N shares, counted from 0, beside N - 1 other processes.", "Method"),
     JSON,
     example="headlens extract --model ViT-B-16 --pretrained laion2b_s34b_b88k --data birds.csv --out birds.zarr",
@@ -170,6 +175,7 @@ def benchmark(typed: Typed) -> None:
 @command(
     app,
     "atlas",
+    FOLDER,
     MODEL,
     option("--data -d", "CSV with a column path; with label and --classes, heads are measured on that task.", "Data"),
     option("--store", "Where head states are kept; by default OUT.zarr. With one, --data may be left out.", "Data"),
@@ -194,27 +200,35 @@ def benchmark(typed: Typed) -> None:
 def write_atlas(typed: Typed) -> None:
     """Write a static site of all heads, a page a head: what each encodes, how well that predicts it, what it does.
 
-    It opens from the folder and asks no server for anything. A build that was stopped goes on where it stopped.
+    It opens from the folder and asks no server for anything. A build that was stopped goes on where it stopped. With a
+    saved audit's FOLDER, its model, store, task and attribute are taken where none are named.
     """
-    from headlens.cli.inputs import class_names, load_model, two_splits
+    from headlens.cli.inputs import load_model, manifest_of, saved_audit, two_splits
     from headlens.extraction import HeadStore
     from headlens.extraction import extract as fill
     from headlens.head_atlas import atlas
     from headlens.manifest import parse_attribute, read_manifest
-    from headlens.prompts import Attribute, ZeroShotTask, load_bank
+    from headlens.prompts import Attribute, load_bank
 
-    if typed["data"] is None and typed["store"] is None:
-        raise StoreError("There are no images.", "Name --data, or the --store of an earlier run.")
+    _folder_alone(typed, "data", "store")
+    if typed["data"] is None and typed["store"] is None and typed["folder"] is None:
+        raise StoreError("There are no images.", "Name --data, an earlier run's --store, or a saved audit's folder.")
     manifest = None if typed["data"] is None else read_manifest(typed["data"])
-    clip = load_model(typed)
     place = typed["store"] or f"{typed['out']}.zarr"
-    if manifest is None:
-        store = HeadStore.open(place, clip)
-    else:
-        store = fill(clip, manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
     task = attribute = None
-    if typed["classes"] is not None:
-        task = ZeroShotTask(class_names(typed["classes"]), typed["template"] or ["a photo of a {}"])
+    if typed["folder"] is not None:
+        one = saved_audit(typed, typed["folder"])
+        clip, store, task, attribute = one.clip, one.store, one.task, one.attribute
+        assert clip is not None
+    else:
+        if manifest is None and typed["classes"] is not None:
+            manifest_of(place)
+        clip = load_model(typed)
+        if manifest is None:
+            store = HeadStore.open(place, clip)
+        else:
+            store = fill(clip, manifest, place, batch_size=typed["batch_size"], on_error=typed["on_error"])
+    task = _task(typed, task)
     if typed["attribute"] is not None:
         name, values = parse_attribute(typed["attribute"], store.manifest)
         attribute = Attribute(name, dict(values))
@@ -231,8 +245,9 @@ def write_atlas(typed: Typed) -> None:
 @command(
     app,
     "bake",
+    FOLDER,
     MODEL,
-    option("--store", "A store of this model, whose image files give the means.", "Data", required=True),
+    option("--store", "A store of this model, whose image files give the means.", "Data"),
     option("--heads", "Heads to ablate, such as L10H10,L11H3.", "Method", required=True),
     option("--classes", "Class names as in the label column, separated by commas.", "Data"),
     option("--template", "Prompt with {} for the class; may be repeated.", "Data", multiple=True),
@@ -243,20 +258,32 @@ def write_atlas(typed: Typed) -> None:
 )
 def bake_heads(typed: Typed) -> None:
     """Write the mean ablation of heads into the weights: a folder that open_clip loads, and how far it is from the
-    direct edit."""
-    heads = head_names(typed["heads"])
-    from headlens.baking import bake, baking_distance
-    from headlens.cli.inputs import class_names, load_model
-    from headlens.extraction import HeadStore
-    from headlens.prompts import ZeroShotTask
+    direct edit.
 
-    clip = load_model(typed)
-    store = HeadStore.open(typed["store"], clip)
-    classes = [] if typed["classes"] is None else class_names(typed["classes"])
-    templates = typed["template"] or ["a photo of a {}"]
-    rows = ZeroShotTask(classes, templates).classifier(clip.encode_text) if classes else None
+    With a saved audit's FOLDER, its model, store, classes and attribute are taken where none are named.
+    """
+    heads = head_names(typed["heads"])
+    _folder_alone(typed, "store")
+    if typed["store"] is None and typed["folder"] is None:
+        raise StoreError("There are no images.", "Name the --store of an earlier run, or a saved audit's folder.")
+    from headlens.baking import bake, baking_distance
+    from headlens.cli.inputs import load_model, saved_audit
+    from headlens.extraction import HeadStore
+
+    task, attribute = None, typed["attribute"]
+    if typed["folder"] is not None:
+        one = saved_audit(typed, typed["folder"])
+        clip, store, task = one.clip, one.store, one.task
+        assert clip is not None
+        attribute = attribute or (None if one.data.inferred else one.attribute.name)
+    else:
+        clip = load_model(typed)
+        store = HeadStore.open(typed["store"], clip)
+    task = _task(typed, task)
+    rows = None if task is None else task.classifier(clip.encode_text)
     baked = bake(clip, heads, store)
-    found = baking_distance(clip, baked, heads, store, rows, classes, typed["attribute"])
+    classes = [] if task is None else list(task.classes)
+    found = baking_distance(clip, baked, heads, store, rows, classes, attribute)
     folder = baked.save(typed["out"], found.card(heads))
     show_facts({"folder": str(folder), "heads": ", ".join(heads)} | found.facts(), as_json=typed["as_json"])
 
@@ -268,7 +295,7 @@ def bake_heads(typed: Typed) -> None:
     option("--correction", "A folder that a correction was saved to.", "Method", required=True),
     option("--data -d", "CSV with a column path.", "Data", required=True),
     option("--out -o", "embeddings.parquet or embeddings.npy.", "Output", required=True),
-    option("--batch-size", "Images that go through the model at once.", "Data", type=click.IntRange(1), default=64),
+    option("--batch-size", "Images that go through the model at once.", "Data", type=WholeNumber(1), default=64),
     JSON,
     example="headlens embed --model testbed --correction ltc/ --data images.csv --out embeddings.parquet",
 )
@@ -345,6 +372,27 @@ def doctor(typed: Typed) -> None:
         rows = found.table().to_dict(orient="records")
         facts["report"] = rows if as_json else found.table().to_string(index=False)
     show_facts(facts, as_json=as_json)
+
+
+def _task(typed: Typed, saved: ZeroShotTask | None) -> ZeroShotTask | None:
+    """The task that was typed, with what was not typed from a saved audit's; None where there is none."""
+    from headlens.cli.inputs import class_names
+    from headlens.prompts import ZeroShotTask
+
+    if typed["classes"] is None and saved is None:
+        return None
+    classes = saved.classes if typed["classes"] is None and saved else class_names(typed["classes"])
+    templates = saved.templates if saved else ("a photo of a {}",)
+    return ZeroShotTask(classes, typed["template"] or templates)
+
+
+def _folder_alone(typed: Typed, *others: str) -> None:
+    """Raise `TaskError` where a saved audit's folder was named, and what it knows as well."""
+    if typed["folder"] is not None and (beside := [f"--{name}" for name in others if typed[name] is not None]):
+        raise TaskError(
+            f"Both the folder {typed['folder']} and {', '.join(beside)} were named.",
+            "Leave one out: the folder knows its store.",
+        )
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -43,7 +43,7 @@ from headlens.correct.views import (
     project_head,
     tower_of,
 )
-from headlens.errors import CorrectionError, LocateError, OutputError
+from headlens.errors import CorrectionError, LocateError, NotImportedError, OutputError
 from headlens.heads import HeadId, HeadLike, as_heads
 from headlens.registry import Registry
 from headlens.serialization import Arrays, family, pack, read_arrays, reasons, unpack, write_arrays, write_json
@@ -200,7 +200,8 @@ def load_correction(folder: str | os.PathLike[str]) -> Correction:
     """Read a correction that `Correction.save` wrote, with this version or with an earlier one.
 
     Raises:
-        CorrectionError: where the folder holds none, or one that is damaged or of an unknown name or format.
+        CorrectionError: where the folder holds none, or one that is damaged or of an unknown format; as
+            `NotImportedError`, one of a class that no imported code defines.
     """
     folder = Path(folder)
     try:
@@ -214,11 +215,17 @@ def load_correction(folder: str | os.PathLike[str]) -> Correction:
             f"{folder} holds no saved correction ({_JSON} and {_ARRAYS}): {error}.",
             f"There are {', '.join(beside[:6])}." if beside else "Save it again, or check the path.",
         ) from error
-    if form not in (1, _FORMAT) or name not in CORRECTIONS:
+    if form not in (1, _FORMAT):
         raise CorrectionError(
-            f"format {_FORMAT} and one of the corrections {', '.join(CORRECTIONS)}",
-            f"format {form!r} and {name!r}",
-            "It was saved by another version of headlens, or by code that is not imported here.",
+            f"format {_FORMAT} of saved corrections",
+            f"format {form!r} in {folder}",
+            "It was saved by another version of headlens: load it with that one, or fit it again.",
+        )
+    if name not in CORRECTIONS:
+        raise NotImportedError(
+            f"The correction in {folder} is of the kind {name!r}, which nothing that is imported here defines.",
+            f"Import the code that defines it before, in Python: the class with name = {name!r}. headlens itself has "
+            f"{', '.join(CORRECTIONS)}.",
         )
     try:
         loaded: Correction = unpack(saved, Correction, arrays)

@@ -128,6 +128,11 @@ def _maps(audit: Audited, images: int) -> list[Section]:
 
 def correction_notes(audit: Audited) -> list[str]:
     """What to know before believing a correction's numbers."""
+    if audit.data.testbed_pairs:
+        return [
+            f"The {len(audit.data.pairs)} text pairs for knowledge injection are the testbed's own for these classes; "
+            "with another model they are yours to give (--pairs)."
+        ]
     if audit.question.pairs is not None:
         return []
     if not audit.data.too_many_pairs:

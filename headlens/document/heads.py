@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -134,6 +134,16 @@ def texts_section(one: Explanation) -> Section:
         caption="Each text counts for what is left when its turn comes. The bank can only name what is in it.",
         table=replace(one.shown_texts(), caption=f"The texts of head {one.head}, in the order of choice."),
         table_folded=True,
+        brief_table=True,
+    )
+
+
+def all_texts_section(explanations: Mapping[HeadId, Explanation]) -> Section:
+    """The texts of every head by TextSpan, one row a head."""
+    rows = [(str(head), "; ".join(one.texts)) for head, one in explanations.items()]
+    return Section(
+        "Texts of every head, in the order of choice",
+        table=Table(pd.DataFrame(rows, columns=["head", "texts"]), {"head": "head", "texts": "text"}),
         brief_table=True,
     )
 

@@ -18,7 +18,7 @@ from typing import overload
 
 import pandas as pd
 
-from headlens.errors import HeadlensError, StoreError, StoreWarning
+from headlens.errors import HeadlensError, ModelError, StoreError, StoreWarning
 from headlens.extraction.batching import Job, batch_size_for
 from headlens.extraction.engines import Engine, do_blocks
 from headlens.extraction.moment_folder import MomentFolder
@@ -119,6 +119,7 @@ def extract(
         StoreError: the folder holds something else, or a store of another model, of other images or with other options;
             another process is writing to it; the disk is full; the storage does not answer; a cluster lost too much.
     """
+    _check_model(clip)
     _check_options(batch_size, on_error, block, workers, shard, dtype)
     frame, share = _read(manifest), shard or WHOLE
     plan = Plan.of_states(clip, frame, block, dtype)
@@ -191,6 +192,7 @@ def extract_moments(
         ModelError: head states that are not numbers, with the images that they came from.
         StoreError: as in `extract`.
     """
+    _check_model(clip)
     _check_options(batch_size, on_error, block, workers, shard)
     frame, columns, share = _read(manifest), tuple(groups), shard or WHOLE
     check_columns(frame, groups)
@@ -344,6 +346,15 @@ def _check_same(path: Path | str, have: Plan, plan: Plan, fixed_block: bool) -> 
         raise StoreError(
             f"{str(path)!r} was begun with other options: {options[0]} instead of {options[1]}.",
             "Give the same options, or extract into another folder.",
+        )
+
+
+def _check_model(clip: object) -> None:
+    if not hasattr(clip, "preprocess"):  # anything that has a tower and its preprocessing will do
+        raise ModelError(
+            f"clip has the type {type(clip).__name__}, not HookedCLIP.",
+            "The order is hl.extract(clip, manifest, 'acts.zarr'), and clip is hl.load(…), or "
+            "hl.HookedCLIP.from_open_clip(model, preprocess, tokenizer).",
         )
 
 

@@ -270,6 +270,8 @@ def storable(manifest: pd.DataFrame) -> pd.DataFrame:
     """A manifest as Parquet takes it: one type a column, where a table made by hand may hold lists beside text."""
     frame = manifest.reset_index(drop=True)
     frame.attrs = {"root": manifest_root(manifest)}  # absolute, so that the store can be opened from anywhere
+    if "table" in manifest.attrs:
+        frame.attrs["table"] = manifest.attrs["table"]  # where labels come from
     frame.columns = frame.columns.astype(str)
     if "box" in frame.columns:
         texts = [None if box is None else json.dumps(box) for box in boxes(frame)]

@@ -185,7 +185,6 @@ def _values_along(
             return sum(hits[pair] for pair in own) / sum(images[pair] for pair in own)
         return max((share for other, share in shares[label].items() if other != value), default=-1.0)
 
-    what = {"majority": "the commonest", "rarer": "commoner than elsewhere", "accuracy": "the best predicted"}[rule]
     along: dict[str, set[str]] = {}
     for label, of_value in shares.items():
         leads = {value: share - bar(label, value) for value, share in of_value.items()}
@@ -194,9 +193,19 @@ def _values_along(
         # A majority that holds in some classes alone would tilt the groups; accuracies tie by chance, class by class.
         last = len(along) == len(shares)
         if tie and (rule != "accuracy" or (last and not any(along.values()))):
-            listed = ", ".join(f"{share:.3f} for {value!r}" for value, share in of_value.items())
+            ranked = sorted(of_value.items(), key=lambda one: -one[1])[:2]
+            lead = f", where a lead of {100 * margin:g} points is needed" if margin else ""
+            if rule == "accuracy":
+                shown = " and ".join(f"{share:.1%} of the images with {value!r}" for value, share in ranked)
+                raise NothingLocatedError(
+                    "In no class is one value of the attribute classified better than the others: in class "
+                    f"{label!r}, {shown} are classified correctly{lead}.",
+                    "Name the conflicting groups, or take the majority from a split that is not balanced.",
+                )
+            shown = " and ".join(f"{share:.1%} of its images have {value!r}" for value, share in ranked)
+            what = "the commonest" if rule == "majority" else "commoner in it than over all classes"
             raise NothingLocatedError(
-                f"No value of class {label!r} is {what} by {margin:g}: {listed}.",
+                f"Class {label!r} has no value that is clearly {what}: {shown}{lead}.",
                 "Name the conflicting groups, take the majority from a split that is not balanced, or choose the rule "
                 "'accuracy', with the model's predictions.",
             )

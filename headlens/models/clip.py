@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from headlens.correct.base import Correction, load_correction
-from headlens.errors import ModelError, ModelWarning
+from headlens.errors import ModelError, ModelWarning, check_type
 from headlens.fingerprint import fingerprint, settings_state, weights_state
 from headlens.models import transformers_clip
 from headlens.models.activation_cache import ActivationCache
@@ -243,6 +243,9 @@ class HookedCLIP(nn.Module):
         """
         text_side = self._text_side("text embeddings")
         texts = [texts] if isinstance(texts, str) else list(texts)
+        for text in texts:
+            how = "Pass the prompts as a list of strings: clip.encode_text(['a photo of a bird'])."
+            check_type("One of the texts", text, str, how, ModelError)
         if not texts:
             raise ModelError("There is no text to embed.", "Pass the prompts as a list of strings.")
         batches = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]

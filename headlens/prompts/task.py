@@ -7,7 +7,7 @@ norm. Names follow the rule for cells (`headlens.cells`), so that they are those
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +41,10 @@ class ZeroShotTask:
     templates: tuple[str, ...]
 
     def __init__(self, classes: Sequence[str], templates: str | Sequence[str] = "a photo of a {}"):
-        if isinstance(classes, str) or len(classes) < 2:
-            raise TaskError(f"A task has two classes or more, not {classes!r}.", "Name the classes.")
+        if isinstance(classes, str | Mapping | Set) or not isinstance(classes, Iterable) or len(classes) < 2:
+            raise TaskError(
+                f"A task is a list of two classes or more, not {classes!r}.", "Write ['landbird', 'waterbird']."
+            )
         names = [_name(name, "a class") for name in classes]
         repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if repeated:

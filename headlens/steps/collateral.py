@@ -24,11 +24,11 @@ from torch.nn.functional import normalize
 
 from headlens.correct import Correction, MeanAblation
 from headlens.errors import HeadlensError, ModelError, TaskError, VocabularyError
-from headlens.manifest import as_text
+from headlens.manifest import as_text, value_indices
 from headlens.metrics import SMALL, Bootstrap, Measures, collateral, retrieval_recall
 from headlens.metrics import Collateral as Changes
 from headlens.prompts import Attribute, ZeroShotTask
-from headlens.steps.data import NO_ATTRIBUTES, AuditData, value_codes
+from headlens.steps.data import NO_ATTRIBUTES, AuditData
 from headlens.steps.evaluate import Fitted, predict
 from headlens.steps.record import Collateral
 from headlens.tables import Column, Shown, Table
@@ -338,7 +338,7 @@ def question_of(data: AuditData, attribute: Attribute, kind: Kind, given: bool) 
     Raises:
         TaskError: where no scored image has one of the values.
     """
-    truth = value_codes(data.test.manifest[attribute.name], attribute, missing=True)
+    truth = value_indices(data.test.manifest[attribute.name], attribute.value_names, missing=True)
     counts = pd.Series(truth[truth >= 0]).value_counts()
     if counts.empty:
         raise TaskError(

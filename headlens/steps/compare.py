@@ -161,6 +161,9 @@ def _compared(first: Audited, second: Audited, names: Names) -> Comparison:
     if same_groups:
         columns["difference"] = Column("points", f"{names[1]} − {names[0]}")
     how = "of two independent samples" if order is None else "paired"
+    same = [] if order is None else [name for name in answers[0] if _same_answers(name, answers, order)]
+    if same:
+        how += f"; of {', '.join(same)} both audits have the same prediction for every image: nothing differs"
     return Comparison(
         names=names,
         asked=(_asked(first), _asked(second)),
@@ -301,6 +304,11 @@ def _answers(audit: Audited) -> Answers:
         if fairness.candidates:
             found[CANDIDATES] = fairness.predictions["after"]
     return found or {ZERO_SHOT: audit.data.zero_shot}
+
+
+def _same_answers(method: str, answers: list[Answers], order: Int[np.ndarray, "image"]) -> bool:
+    """Whether both audits predict the same class of every image; the classes are counted alike in equal groups."""
+    return method in answers[1] and np.array_equal(answers[0][method], answers[1][method][order])
 
 
 def _judged(audit: Audited) -> str:

@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from headlens.cells import listed
 from headlens.correct import KnownLogits, leading_pairs
-from headlens.errors import LocateError, ManifestError, TaskError
+from headlens.errors import LocateError, ManifestError, ModelError, StoreError, TaskError, check_type
 from headlens.extraction import HeadStore
 from headlens.findings import Finding, check_prompts, check_splits, check_values
 from headlens.heads import HeadLike
@@ -35,7 +36,7 @@ from headlens.locate import (
     conflicting_groups,
     decide,
 )
-from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices, cluster_indices
+from headlens.manifest import as_text, candidate_indices, check_manifest, class_indices, cluster_indices, value_indices
 from headlens.metrics import group_names
 from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
@@ -43,11 +44,12 @@ from headlens.states import Moments, contribution_variance, head_moments
 from headlens.steps.controls import Predictions, ScoredImages
 from headlens.steps.question import Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
+from headlens.testbed import pairs_for
 
 NO_ATTRIBUTES = {"path", "label", "split", "cluster", "id", "box", "candidates", "caption"}
 """Columns of a manifest that are no attribute."""
 _MOST_VALUES = 10
-
+_SHOWN = 5  # values of those that are left out
 _NEVER = -1e4  # finite, so that a score minus a head's part stays a number; scores of unit embeddings are within ±1
 
 
@@ -217,7 +219,8 @@ class AuditData:
         attribute = self.question.attribute
         if self.inferred:
             return nearest(self.store.embedding, attribute.prototypes(self.texts))
-        return value_codes(self.store.manifest[attribute.name], attribute, self.question.skip_unlabelled)
+        column, names = self.store.manifest[attribute.name], attribute.value_names
+        return value_indices(column, names, self.question.skip_unlabelled)
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -247,6 +250,7 @@ class AuditData:
             question.test,
             question.seed,
             clusters=self.clusters,
+            attribute=None if self.inferred else question.attribute,
         )
 
     @cached_property
@@ -287,6 +291,13 @@ class AuditData:
         """Text pairs that distinguish the classes: those given, or the class prompts, pair by pair."""
         given = self.question.pairs
         return _neighbours(self.question.task.prompts()) if given is None else given
+
+    @property
+    def testbed_pairs(self) -> bool:
+        """Whether the pairs are those that the testbed model's card has for these classes; the shell takes them where
+        none are given."""
+        pairs = self.question.pairs
+        return pairs is not None and pairs == pairs_for(self.question.model, self.question.task.classes)
 
     @cached_property
     def spurious_pairs(self) -> Pairs:
@@ -480,6 +491,15 @@ class AuditData:
             return conflicting_groups(true, held, rule="accuracy", predictions=guess, margin=0.0)
 
 
+def check_inputs(clip: HookedCLIP | None, store: HeadStore | None) -> None:
+    """Raise `ModelError` or `StoreError` for arguments of other types, such as the two in the other order."""
+    order = "The order is hl.Audit(clip, store, task, attribute)."
+    how = f"Pass hl.load(…), or None for an audit that asks nothing new. {order}"
+    check_type("clip", clip, (HookedCLIP, type(None)), how, ModelError)
+    how = f"Open a store by its path, hl.HeadStore.open('acts.zarr', clip), or fill one with hl.extract. {order}"
+    check_type("store", store, (HeadStore, type(None)), how, StoreError)
+
+
 def among(
     logits: Float[Tensor, "image class"], allowed: Bool[Tensor, "image class"] | None
 ) -> Float[Tensor, "image class"]:
@@ -516,30 +536,6 @@ def nearest(
     return predicted(embedding @ prototypes.T.to(embedding))
 
 
-def value_codes(column: pd.Series, attribute: Attribute, missing: bool = False) -> Int[np.ndarray, "image"]:
-    """The index of each image's value among the attribute's; −1 for one that is missing or not among them.
-
-    Args:
-        column: the manifest's column.
-        attribute: the attribute.
-        missing: whether images without a value may be there.
-
-    Raises:
-        ManifestError: for a value that the attribute does not have, where `missing` is not set.
-    """
-    names = attribute.value_names
-    written = as_text(column)
-    unknown = sorted({str(name) for name in written[~written.isin(names)]})
-    if unknown and not missing:
-        raise ManifestError(
-            f"The column {attribute.name!r} has {', '.join(map(repr, unknown[:5]))}"
-            f"{' and more' if len(unknown) > 5 else ''}, which the attribute does not: {', '.join(names)}.",
-            "Correct the column, give these values prompts too, or leave their images out (skip_unlabelled=True; "
-            "--skip-unlabelled in the shell).",
-        )
-    return written.map({name: i for i, name in enumerate(names)}).fillna(-1).to_numpy(dtype=np.int64)
-
-
 def choose_splits(
     manifest: pd.DataFrame,
     groups: np.ndarray,
@@ -549,6 +545,7 @@ def choose_splits(
     seed: int = 0,
     *,
     clusters: Int[np.ndarray, "image"] | None = None,
+    attribute: Attribute | None = None,
 ) -> Splits:
     """Take the two named splits from the manifest's `split` column, or draw halves of every group without one.
 
@@ -560,6 +557,7 @@ def choose_splits(
         test: the split to score.
         seed: of the draw.
         clusters: images that show one person or scene, which a draw keeps together.
+        attribute: which the manifest's column of its name labels; None for one that is inferred.
 
     Raises:
         ManifestError: where the column is there but a named split is not, where both names are the same, and where a
@@ -582,16 +580,38 @@ def choose_splits(
             "heads are located and corrections fitted; the rest is scored."
         )
     kept = [part[values[part] >= 0] for part in rows]
-    for name, part in zip(("reference", "test"), kept, strict=True):
+    for name, part, every in zip(("reference", "test"), kept, rows, strict=True):
         if (held := len(np.unique(values[part]))) < 2:
+            absent = () if attribute is None else np.delete(attribute.value_names, np.unique(values[part]))
             raise ManifestError(
                 f"The {name} part has {len(part)} labelled images with {held} value{'' if held == 1 else 's'} of the "
-                "attribute; at least two are needed.",
+                "attribute; at least two are needed."
+                + (f" None of its images has {listed(map(str, absent))}." if len(absent) else "")
+                + _left_out(manifest, attribute, every[values[every] < 0]),
                 "Use other splits or add images: an attribute that never varies cannot be distinguished from the rest.",
             )
-    if left := sum(map(len, rows)) - sum(map(len, kept)):
-        note += f" {left} images without a value of the attribute are left out."
+    note += _left_out(manifest, attribute, np.concatenate([part[values[part] < 0] for part in rows]))
     return Splits(kept[0], kept[1], note)
+
+
+def _left_out(manifest: pd.DataFrame, attribute: Attribute | None, rows: Int[np.ndarray, "unlabelled"]) -> str:
+    """The images that are left out for want of a value, counted by what their cells hold, as a sentence."""
+    if attribute is None or not len(rows):
+        return ""
+    written = as_text(manifest[attribute.name].iloc[rows])
+    empty, others = int(written.isna().sum()), written.value_counts()
+    counted = [(empty, "without a value")] if empty else []
+    counted += [(count, f"with {value!r}") for value, count in others.head(_SHOWN).items()]
+    if rest := others[_SHOWN:].sum():
+        counted.append((rest, "with other values"))
+    many, what = counted[0]
+    said = [
+        f"{many} {'image' if many == 1 else 'images'} {what}",
+        *(f"{count} {which}" for count, which in counted[1:]),
+    ]
+    unnamed = ", which the attribute does not name," if len(others) else ""
+    joined = " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
+    return f" {joined}{unnamed} {'is' if len(rows) == 1 else 'are'} left out."
 
 
 def _named_split(column: pd.Series, name: str) -> Int[np.ndarray, "of_split"]:

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from headlens.errors import LocateError, NothingLocatedError, TaskError
+from headlens.errors import LocateError, NothingLocatedError, TaskError, check_type
 from headlens.extraction import HeadStore
 from headlens.heads import HeadScores
 from headlens.locate import LOCATORS as ON_ARRAYS
@@ -218,6 +218,8 @@ def locate(data: AuditData, call: Locate) -> LocatedHeads:
         return LocatedHeads(given, f"Heads located elsewhere: {call.source or 'named by the user'}.")
     evidence = Evidence(data, call.conflicting, call.n_bootstrap)
     found = run(LOCATORS, call.locator, evidence, locator_options(call.rule, dict(call.options)))
+    how = f"Return the heads as hl.locate.Located({call.locator!r}, spurious=heads)."
+    check_type(f"What the locator {call.locator!r} returned", found, Located, how, LocateError)
     # A locator that did not ask for the conflicting groups has nothing to say about them.
     note = _groups_in_words(evidence.conflicting) if "conflicting" in vars(evidence) else ""
     if call.n_bootstrap and found.stability is not None:
@@ -270,7 +272,10 @@ def head_scores(evidence: Evidence, name: str, **options: Any) -> HeadScores:
         UnknownNameError: for an unknown name.
         LocateError: for an option that the score does not have, and where there is nothing to score.
     """
-    return run(SCORES, name, evidence, options)
+    found = run(SCORES, name, evidence, options)
+    how = f"Return hl.HeadScores({name!r}, values), a number for each layer and head."
+    check_type(f"What the score {name!r} returned", found, HeadScores, how, LocateError)
+    return found
 
 
 def _groups_in_words(groups: ConflictingGroups) -> str:

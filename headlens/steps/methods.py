@@ -43,7 +43,7 @@ from headlens.correct import (
     balanced_rows,
     locate_then_correct,
 )
-from headlens.errors import CorrectionError
+from headlens.errors import CorrectionError, check_type
 from headlens.heads import HeadId
 from headlens.registry import Registry
 
@@ -133,7 +133,9 @@ class Method:
 
     def build(self, known: Ingredients) -> Correction:
         """The unfitted correction."""
-        return self.builder(replace(known, given=self.given))
+        correction = self.builder(replace(known, given=self.given))
+        check_type("What a method's function returned", correction, Correction, "Return a correction.", CorrectionError)
+        return correction
 
 
 METHODS: Registry[Method] = Registry("method")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from headlens.errors import TaskError, check_type
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 
 Pairs = tuple[tuple[str, str], ...]
@@ -55,6 +56,17 @@ class Question:
     bank: TextBank | None = None
     seed: int = 0
     skip_unlabelled: bool = False
+
+    def __post_init__(self) -> None:
+        check_type("The task", self.task, ZeroShotTask, "Write hl.ZeroShotTask(['landbird', 'waterbird']).", TaskError)
+        check_type(
+            "The attribute",
+            self.attribute,
+            Attribute,
+            "Name its column and give each value its prompts: hl.Attribute('background', {'land': 'a photo of the "
+            "land', 'water': 'a photo of the water'}).",
+            TaskError,
+        )
 
     @property
     def identity(self) -> str:

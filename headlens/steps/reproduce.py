@@ -260,6 +260,8 @@ def _typed(value: Any, kind: str) -> list[str]:
 def settings(data: AuditData, record: Record) -> dict[str, str]:
     """Everything needed to repeat the result, name and value, in words."""
     question = data.question
+    whose = "the testbed's own for these classes" if data.testbed_pairs else "given"
+    pairs = "the class prompts" if question.pairs is None else f"{len(question.pairs)}, {whose}"
     table = {
         "headlens": __version__,
         "model": question.model,
@@ -274,7 +276,7 @@ def settings(data: AuditData, record: Record) -> dict[str, str]:
             f"{value}: {' | '.join(prompts)}" for value, prompts in question.attribute.values.items()
         ),
         "splits": f"{question.reference} (reference), {question.test} (scored)",
-        "text pairs": "the class prompts" if question.pairs is None else f"{len(question.pairs)} given",
+        "text pairs": pairs,
         "text bank": "headlens' own" if question.bank is None else f"{len(question.bank)} texts given",
         "images without a value": "left out" if question.skip_unlabelled else "none allowed",
         "seed": str(question.seed),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from headlens.cells import nearest
 from headlens.errors import TaskError
 
 if TYPE_CHECKING:
@@ -44,6 +45,27 @@ class Requirement:
 
     def __str__(self) -> str:
         return f"{self.of + '.' if self.of else ''}{self.measure} {self.sign} {self.bound:g}"
+
+    @property
+    def group(self) -> str:
+        """The group that is measured, class/value; "" for another measure."""
+        return self.measure.removeprefix("groups.") if self.measure.startswith("groups.") else ""
+
+    def check_name(self, methods: Sequence[str]) -> None:
+        """Raise `TaskError` for a requirement that no result can meet, before anything is computed.
+
+        Args:
+            methods: what will be scored, zero-shot included; none in a fairness audit.
+        """
+        if methods and self.measure in _ASSOCIATION:
+            raise TaskError(f"{self} needs a fairness audit.", "headlens fairness, or Audit.fairness, makes one.")
+        if not methods and self.measure not in _ASSOCIATION:
+            raise TaskError(f"{self} needs scored methods.", "headlens audit, or Audit.evaluate, scores them.")
+        known = methods or ("before", "after")
+        if self.of and self.of not in known:
+            near = nearest(self.of, known)
+            hint = f"Did you mean {near!r}? " if near else ""
+            raise TaskError(f"{self.of!r} of {self} is not measured.", f"{hint}There are {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -135,8 +157,7 @@ def _accuracy(evaluated: Evaluated | None, required: Requirement) -> tuple[float
             f"There is no group {required.measure!r}; there are {', '.join(scored.groups)}.",
             "Write groups.CLASS/VALUE.",
         )
-    group = required.measure.removeprefix("groups.")
-    value = scored.groups[group] if required.measure.startswith("groups.") else getattr(scored, required.measure)
+    value = scored.groups[required.group] if required.group else getattr(scored, required.measure)
     return float(value), scored.interval[required.measure]
 
 

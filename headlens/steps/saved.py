@@ -20,8 +20,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 
 from headlens._version import __version__
 from headlens.correct import load_correction
-from headlens.errors import HeadlensError, OutputError, StoreError, StoreWarning
+from headlens.errors import HeadlensError, NotImportedError, OutputError, StoreError, StoreWarning
 from headlens.explain import Explanation
 from headlens.extraction import HeadStore
 from headlens.heads import HeadId
@@ -50,7 +50,7 @@ from headlens.serialization import (
 from headlens.steps.ablate import HeadAblation
 from headlens.steps.collateral import CollateralResults
 from headlens.steps.controls import Cast
-from headlens.steps.data import AuditData
+from headlens.steps.data import AuditData, check_inputs
 from headlens.steps.evaluate import Evaluated, Fitted
 from headlens.steps.fairness import FairnessResults
 from headlens.steps.locate import LocatedHeads
@@ -104,14 +104,21 @@ _RESULTS: dict[type, Any] = {
 """What each call results in."""
 
 
-def refuse_other_audit(folder: Path, question: Question) -> None:
-    """Raise `OutputError` where the folder holds an audit of another question, or is not a folder."""
+def refuse_other_audit(folder: Path, question: Question | Mapping[str, Any]) -> None:
+    """Raise `OutputError` where the folder holds an audit of another question, or is not a folder.
+
+    Args:
+        folder: to write to.
+        question: what is asked; or some of its fields, before the model and the images are at hand.
+    """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file.", "Name a folder to write to.")
     if not (folder / AUDIT).is_file():
         return
     try:
         other = Question.from_dict(_read(folder)["question"])
+        if isinstance(question, Mapping):
+            question = replace(other, **question)
         differences = other.differences(question)
         if other.identity == question.identity or not differences:
             return
@@ -192,7 +199,9 @@ def load(
 
     Raises:
         OutputError: for a folder without an audit, or one that is damaged or of another version.
+        NotImportedError: for one with a correction of a class that no imported code defines.
     """
+    check_inputs(clip, store)
     saved = _read(folder)
     try:
         question = Question.from_dict(saved["question"])
@@ -202,6 +211,8 @@ def load(
         record = tuple(_loaded_step(step, folder, arrays) for step in saved["record"])
         asked: list[Asked] = [unpack(one, Asked, arrays) for one in saved.get("asked", ())]
         kept = saved["store"]
+    except NotImportedError:
+        raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, ExceptionGroup) as error:
         if (version := saved.get("headlens")) != __version__:
             raise OutputError(

@@ -2,6 +2,6 @@
 
 from headlens.testbed.birds import vocabulary
 from headlens.testbed.files import images
-from headlens.testbed.models import MODELS, card, load_open_clip, worlds_of
+from headlens.testbed.models import MODELS, card, load_open_clip, pairs_for, worlds_of
 
-__all__ = ["MODELS", "card", "images", "load_open_clip", "vocabulary", "worlds_of"]
+__all__ = ["MODELS", "card", "images", "load_open_clip", "pairs_for", "vocabulary", "worlds_of"]

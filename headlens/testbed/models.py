@@ -109,6 +109,14 @@ def card(name: str = "testbed", world: str | None = None) -> dict[str, Any]:
     return described if worlds is None else described | worlds[world or known[-1]]
 
 
+def pairs_for(name: str, classes: Sequence[str]) -> tuple[tuple[str, str], ...] | None:
+    """The text pairs that a model's card has for these classes; None for other classes, and for any other model."""
+    if not name.startswith("testbed") or Path(name).exists():
+        return None
+    cards = (card(name, world) for world in worlds_of(name))
+    return next((tuple((a, b) for a, b in one["pairs"]) for one in cards if one["classes"] == list(classes)), None)
+
+
 def _card(name: str) -> dict[str, Any]:
     path = WEIGHTS / f"{model_name(name)}.json"
     if not path.is_file():
