@@ -120,7 +120,7 @@ def test_every_name_is_resolved_before_anything_is_computed(example, arguments, 
         (lambda a: a.explain(3), "3 names no head"),
         (lambda a: a.fairness(3), "3 names no head"),
         (lambda a: a.collateral(["background"]), "attributes has the type str"),
-        (lambda a: hl.decompose("testbed", torch.zeros(1, 3, 5, 7)), "model has the type str"),
+        (lambda a: hl.decompose("testbed", torch.zeros(1, 3, 5, 7)), "A str is no hooked model"),
         (lambda a: hl.extract("testbed", a.store.manifest, "acts.zarr"), "clip has the type str.*The order is"),
     ],
 )

@@ -78,7 +78,7 @@ def test_no_images_have_no_embeddings(clip, pixels):
 
 
 def test_what_is_no_text_no_model_and_no_transform_is_named(without_shape_checks, clip, model, tokenizer, pixels):
-    with pytest.raises(ModelError, match="a Tensor among the texts"):
+    with pytest.raises(ModelError, match="texts has the type Tensor"):
         clip.encode_text(tokenizer(["a heron"]))
     with pytest.raises(ModelError, match="A CLIP is no hooked model"):
         hl.decompose(model, pixels)
@@ -211,5 +211,5 @@ def test_pictures_and_tensors_in_the_wrong_place_are_one_sentence_with_what_to_p
     with pytest.raises(ModelError, match=r"texts has the type Tensor.*list of strings"):
         clip.encode_text(torch.zeros(2, 3))
     for call in (lambda: clip.encode_image(picture), lambda: hl.decompose(clip, [picture])):
-        with pytest.raises(ModelError, match=r"has the type (Image|list).*clip\.preprocess\(image\)\[None\]"):
+        with pytest.raises(ModelError, match=r"got (Image|list).*clip\.preprocess\(one\)"):
             call()
