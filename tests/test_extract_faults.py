@@ -51,7 +51,7 @@ BAD = {
     "bomb.png": r"at most .* are read",
     "float.tiff": "32-bit",
     "text.png": "cannot be read",
-    "empty.png": "cannot be read",
+    "empty.png": "is empty",
 }
 
 

@@ -164,3 +164,36 @@ def test_clusters_of_one_image_change_little_and_paired_ones_widen():
         for c in (None, cluster)
     )
     assert known[1] - known[0] > 1.5 * (plain[1] - plain[0])
+
+
+def test_of_many_groups_each_has_its_own_interval_made_once(monkeypatch):
+    """A gap among thousands of groups takes as many intervals as there are groups, not their square."""
+    generator, asked = np.random.default_rng(5), []
+    images = generator.integers(1, 9, 211).astype(float)
+    correct = np.floor(images * generator.random(211))
+    weights = images / images.sum()
+    expected = [proportion(correct, images, np.full(211, tail)) for tail in (0.025, 0.025 / 3)]
+
+    def counted(k, n, tail):
+        low, high = proportion(k, n, tail)
+        asked.append(low.size)
+        return low, high
+
+    monkeypatch.setattr("headlens.metrics.intervals.proportion", counted)
+    rows = np.stack([weights, weights[::-1]])
+    for tail, (low, high) in zip((0.025, 0.025 / 3), expected, strict=True):
+        ends = combination(correct, images, rows, tail)
+        for row, first, second in zip(rows, *ends, strict=True):
+            middle = (row * correct / images).sum()
+            below, above = (row * (correct / images - low)) ** 2, (row * (high - correct / images)) ** 2
+            assert first == pytest.approx(middle - np.sqrt(below.sum()), rel=1e-12)
+            assert second == pytest.approx(middle + np.sqrt(above.sum()), rel=1e-12)
+    largest_gap(correct, images, weights)
+    assert max(asked) == 211
+
+
+def test_the_change_of_a_group_is_the_combination_of_it_alone():
+    counts = np.random.default_rng(6).integers(0, 9, (5, 2, 2)).astype(float)
+    paired = Paired.of(counts)
+    for group, ends in enumerate(zip(*paired.changes(1.96), strict=True)):
+        assert ends == paired.change(np.eye(5)[group], 1.96)

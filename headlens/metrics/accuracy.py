@@ -334,9 +334,9 @@ def paired_difference(
         "worst_group": pair(paired.gain(tail, quantile)),
         "gap": pair(paired.widening(weights, tail, quantile)),
     }
-    for i, name in enumerate(names):
-        difference[f"groups.{name}"] = float(second[i] - first[i])
-        interval[f"groups.{name}"] = pair(paired.change(np.eye(len(names))[i], z))
+    for name, moved, low, high in zip(names, second - first, *paired.changes(z), strict=True):
+        difference[f"groups.{name}"] = float(moved)
+        interval[f"groups.{name}"] = float(low), float(high)
     return PairedDifference(difference, interval, level, None if clusters is None else clusters.count)
 
 

@@ -41,8 +41,8 @@ Ends = tuple[np.ndarray | np.floating, np.ndarray | np.floating]
 
 
 def proportion(
-    correct: Float[np.ndarray, "*data"], images: Float[np.ndarray, "*data"], tail: float | Float[np.ndarray, "*data"]
-) -> tuple[Float[np.ndarray, "*data"], Float[np.ndarray, "*data"]]:
+    correct: Float[np.ndarray, "*#data"], images: Float[np.ndarray, "*#data"], tail: float | Float[np.ndarray, "*#data"]
+) -> tuple[Float[np.ndarray, "*#data"], Float[np.ndarray, "*#data"]]:
     """Clopper–Pearson ends: each is on the wrong side of the truth in at most `tail` of the cases. Images may be
     fractions; a group without any has the interval 0 to 1."""
     correct, images = np.asarray(correct, float), np.asarray(images, float)
@@ -80,14 +80,12 @@ def combination(
         correct: of each group, [*data group].
         images: of each group.
         weights: [row group], or [group] for one combination.
-        tail: of each row.
+        tail: of each row, or of all: then the groups' own intervals are made once.
     """
     rows = np.atleast_2d(weights)
-    tails = np.broadcast_to(np.asarray(tail, float), (*np.shape(correct)[:-1], len(rows)))[..., None]
-    shape = (*np.shape(correct)[:-1], *rows.shape)
-    k, n = (np.broadcast_to(np.asarray(x, float)[..., None, :], shape) for x in (correct, images))
-    share = np.divide(k, n, out=np.zeros(shape), where=n > 0)
-    low, high = proportion(k, n, np.broadcast_to(tails, shape))
+    k, n = (np.asarray(x, float)[..., None, :] for x in (correct, images))
+    share = np.divide(k, n, out=np.zeros(np.broadcast_shapes(k.shape, n.shape)), where=n > 0)
+    low, high = proportion(k, n, np.asarray(tail, float)[..., None])
     middle = (rows * share).sum(-1)
     below = np.where(rows > 0, share - low, share - high)
     above = np.where(rows > 0, high - share, low - share)
@@ -155,11 +153,21 @@ class Paired:
         covariance = (counts[..., 1, 1] / n - before * after) * scale
         return cls(before, after, before * (1 - before) * scale, after * (1 - after) * scale, covariance)
 
+    @property
+    def variance(self) -> Float[np.ndarray, "*data group"]:
+        """Of after_g − before_g."""
+        return self.after_variance + self.before_variance - 2 * self.covariance
+
+    def changes(self, z: float) -> tuple[Groups, Groups]:
+        """The interval of after_g − before_g of every group."""
+        middle, spread = self.after - self.before, np.sqrt(self.variance)
+        return middle - z * spread, middle + z * spread
+
     def change(self, weights: Float[np.ndarray, "group"], z: float) -> Ends:
         """The interval of Σ_g weight_g (after_g − before_g)."""
         middle = ((self.after - self.before) * weights).sum(-1)
-        spread = ((self.after_variance + self.before_variance - 2 * self.covariance) * weights**2).sum(-1)
-        return middle - z * np.sqrt(spread), middle + z * np.sqrt(spread)
+        spread = np.sqrt((self.variance * weights**2).sum(-1))
+        return middle - z * spread, middle + z * spread
 
     def _lowest(self) -> tuple[Bool[np.ndarray, "*data group"], Bool[np.ndarray, "*data group"]]:
         """Which groups may be the worst before, and after."""
@@ -194,8 +202,7 @@ class Paired:
         before, after = self._lowest()
         change = ((self.after - self.before) * weights).sum(-1)[..., None, None]
         difference = change - (self.after[..., :, None] - self.before[..., None, :])
-        moved = self.after_variance + self.before_variance - 2 * self.covariance
-        whole = (moved * weights**2).sum(-1)[..., None, None]
+        whole = (self.variance * weights**2).sum(-1)[..., None, None]
         own = np.eye(difference.shape[-1])
         shared_after = (weights * (self.after_variance - self.covariance))[..., :, None]
         shared_before = (weights * (self.before_variance - self.covariance))[..., None, :]
