@@ -69,7 +69,7 @@ def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:
     results, found = audit.results, audit.fairness_results
     verdict: list[str] = []
     notes = _notes(audit)
-    settings: dict[str, object] = dict(reproduce.settings(audit.data, audit.record)) | {"made with": _versions()}
+    settings: dict[str, object] = {**reproduce.settings(audit.data, audit.record), "made with": _versions()}
     sections: list[Section] = []
     controls: list[Section] = []
     limits, tiles = [*LIMITS], list[Tile]()
