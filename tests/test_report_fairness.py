@@ -1,7 +1,9 @@
 """The report of a fairness audit: verdict first, every number in place, 'inferred' said, and safe whatever is typed."""
 
 import json
+import platform
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -220,6 +222,7 @@ def test_the_settings_repeat_the_audit(audit, page):
     (line,) = (line for line in exec_lines if line.startswith('audit.fairness("concept", rule=hl.locate.ConceptRule('))
     assert "n_random_sets=7, n_bootstrap=23, n_permutations=19" in line
     assert "audit.explain(k=2, n_bootstrap=2)" in page.commands["Python"]
+    assert page.settings["made with"].startswith(f"Python {platform.python_version()}, torch {version('torch')}, ")
     assert page.settings["random sets of heads"].startswith("7, drawn with seed 0")
     compile(page.commands["Python"], "command", "exec")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +69,7 @@ def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:
     results, found = audit.results, audit.fairness_results
     verdict: list[str] = []
     notes = _notes(audit)
-    settings: dict[str, object] = dict(reproduce.settings(audit.data, audit.record))
+    settings: dict[str, object] = {**reproduce.settings(audit.data, audit.record), "made with": _versions()}
     sections: list[Section] = []
     controls: list[Section] = []
     limits, tiles = [*LIMITS], list[Tile]()
@@ -105,6 +107,12 @@ def audit_document(audit: Audited, images: int = 4, date: str = "") -> Document:
         limits=limits,
         date=date,
     )
+
+
+def _versions() -> str:
+    """Python and the libraries that run the model, as they are where the document is made."""
+    libraries = [f"{name} {version(name)}" for name in ("torch", "open_clip_torch", "transformers", "timm")]
+    return ", ".join([f"Python {python_version()}", *libraries])
 
 
 def _tone(tones: list[Tone]) -> Tone:
