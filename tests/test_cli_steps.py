@@ -271,6 +271,7 @@ def test_a_requirement_stops_a_step_as_it_stops_an_audit(located: Path) -> None:
     asked = ["evaluate", str(located), "--methods", "ablation", "--draws", "3", "--bootstrap", "20", "--require"]
     assert CliRunner().invoke(app, [*asked, "worst_group >= 0.99"]).exit_code == 3
     assert CliRunner().invoke(app, [*asked, "ablation.average >= 0.01"]).exit_code == 0
+    assert "Did you mean 'ltc'?" in refused("evaluate", located, "--methods", "ltc", "--require", "lct.gap <= 0.1")
 
 
 def test_a_report_takes_no_step_and_names_the_call_that_does(world: Path, located: Path, tmp_path: Path) -> None:

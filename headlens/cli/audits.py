@@ -398,6 +398,9 @@ def evaluate(typed: Typed) -> None:
     options = _call(typed, "evaluate")
     if "methods" not in options and one.corrections:
         options["methods"] = [name for name in one.corrections if name in one.methods]
+    if one.fairness_results is None:
+        for requirement in required:
+            requirement.check_name(("zero-shot", *one.corrections, *options.get("methods", ("ablation", "ltc"))))
     one.evaluate(**options)
     _finish_correction(one, typed, required, folder=folder)
 
