@@ -235,6 +235,14 @@ def test_a_report_without_heads_says_why_and_how_the_groups_fare(located: Path) 
     assert texts["What it cost elsewhere"] == "Nothing was corrected, so that nothing changed elsewhere."
 
 
+def test_a_step_that_replaces_one_with_other_options_says_so(located: Path) -> None:
+    told("ablate", located, "--heads", "L3H0", "--draws", 3, "--bootstrap", 11)
+    again = ["ablate", str(located), "--heads", "L3H0", "--bootstrap", "11", "--draws"]
+    assert "replaced" not in CliRunner().invoke(app, [*again, "3"]).stderr
+    said = CliRunner().invoke(app, [*again, "5"]).stderr
+    assert f"Replaced in {located}: ablate (n_random_sets 3 → 5)." in said
+
+
 def test_text_pairs_that_nobody_gave_are_said_to_be_the_testbeds(located: Path) -> None:
     audit = hl.Audit.load(located)
     audit.evaluate([], n_bootstrap=20)
@@ -263,6 +271,7 @@ def test_a_requirement_stops_a_step_as_it_stops_an_audit(located: Path) -> None:
     asked = ["evaluate", str(located), "--methods", "ablation", "--draws", "3", "--bootstrap", "20", "--require"]
     assert CliRunner().invoke(app, [*asked, "worst_group >= 0.99"]).exit_code == 3
     assert CliRunner().invoke(app, [*asked, "ablation.average >= 0.01"]).exit_code == 0
+    assert "Did you mean 'ltc'?" in refused("evaluate", located, "--methods", "ltc", "--require", "lct.gap <= 0.1")
 
 
 def test_a_report_takes_no_step_and_names_the_call_that_does(world: Path, located: Path, tmp_path: Path) -> None:
@@ -414,6 +423,8 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(
 
     monkeypatch.setattr("headlens.loading.load", load)
     assert "holds another audit; what differs: seed 0 → 1" in refused("new", *inputs(world, located), "--seed", 1)
+    other = ["--attribute", "background:land=the land,water=the water"]
+    assert "land', 'water'] → the same in other texts" in refused("new", *inputs(world, located), *other)
     assert "landbird/watr" in refused("locate", located, "--conflicting", "landbird/watr")
     assert "There is no device 'cuda:7'" in refused("locate", located, "--device", "cuda:7")
     with pytest.raises(AssertionError, match="the model was loaded"):

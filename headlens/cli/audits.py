@@ -284,7 +284,7 @@ def locate(typed: Typed) -> None:
     """Find the heads that carry the attribute into the task, and keep them in the audit's folder."""
     one, folder = _opened(typed, "locate")
     found = _locate(one, _call(typed, "locate"))
-    one.save(folder)
+    _save(one, folder)
     facts = {
         "audit": str(folder),
         "locator": found.method,
@@ -323,7 +323,7 @@ def explain(typed: Typed) -> None:
         one.explain(**options)
         saved = not options or before is None or before in one.record or typed["overwrite"]
         if saved:
-            one.save(folder)
+            _save(one, folder)
         else:
             warnings.warn(
                 f"This is shown and not saved: {folder} keeps the explanations that it has, on which other figures "
@@ -375,7 +375,7 @@ def correct(typed: Typed) -> None:
         names = [name or method for method in methods]
         for method, called in zip(methods, names, strict=True):
             one.correct(method, name=called)
-    one.save(folder)
+    _save(one, folder)
     places = correction_folders(folder)
     where = {called: str(places[called]) for called in names}
     facts: dict[str, Any] = {
@@ -398,6 +398,9 @@ def evaluate(typed: Typed) -> None:
     options = _call(typed, "evaluate")
     if "methods" not in options and one.corrections:
         options["methods"] = [name for name in one.corrections if name in one.methods]
+    if one.fairness_results is None:
+        for requirement in required:
+            requirement.check_name(("zero-shot", *one.corrections, *options.get("methods", ("ablation", "ltc"))))
     one.evaluate(**options)
     _finish_correction(one, typed, required, folder=folder)
 
@@ -414,7 +417,7 @@ def collateral(typed: Typed) -> None:
     options = _call(typed, "collateral")
     others = [parse_attribute(text, one.store.manifest) for text in options.pop("attributes", ())]
     found = one.collateral([Attribute(name, dict(values)) for name, values in others], **options)
-    one.save(folder)
+    _save(one, folder)
     if typed["as_json"]:
         _json({"audit": str(folder), **found.to_dict()})
     else:
@@ -429,7 +432,7 @@ def ablate(typed: Typed) -> None:
     from headlens.document.correction import ablation_section
 
     found = one.ablate(**({"heads": []} | _call(typed, "ablate")))
-    one.save(folder)
+    _save(one, folder)
     if typed["as_json"]:
         _json({"audit": str(folder), "measures": found.table().to_dict("records")})
     else:
@@ -617,7 +620,7 @@ def _finish(
     from headlens.steps.requirements import check_requirements
 
     folder = typed["out"] if folder is None else folder
-    one.save(folder, typed.get("overwrite", False))
+    _save(one, folder, typed.get("overwrite", False))
     found = record()
     if name:
         write_json(folder / name, found)
@@ -637,6 +640,19 @@ def _finish(
         click.secho(outcome.sentence, fg="green" if outcome.met else "red", err=True)
     if not all(outcome.met for outcome in outcomes):
         raise Exit(EXIT_MISSED)
+
+
+def _save(one: Audit, folder: Path, overwrite: bool = False) -> None:
+    """Save; a step of the folder that is replaced by the same one with other options is named."""
+    from headlens.steps.saved import saved_calls
+
+    before = {} if overwrite else saved_calls(folder)
+    one.save(folder, overwrite)
+    after = saved_calls(folder)
+    for step, call in before.items():
+        now = after.get(step, call)
+        if changed := [f"{key} {value} → {now.get(key)}" for key, value in call.items() if now.get(key) != value]:
+            click.echo(f"Replaced in {folder}: {' '.join(step).lower().strip()} ({'; '.join(changed)}).", err=True)
 
 
 def _write_card(one: Audit, path: Path, document: Document | None = None) -> Path:

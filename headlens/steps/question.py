@@ -100,7 +100,8 @@ class Question:
         for one in fields(self):
             mine, theirs = getattr(self, one.name), getattr(other, one.name)
             if mine != theirs and not (one.name == "model" and self.fingerprint == other.fingerprint):
-                found.append(f"{one.name.replace('_', ' ')} {_short(mine)} → {_short(theirs)}")
+                was, now = _short(mine), _short(theirs)
+                found.append(f"{one.name.replace('_', ' ')} {was} → {now if now != was else 'the same in other texts'}")
         return found
 
 

@@ -283,6 +283,12 @@ def fairness_record(data: AuditData, record: Record) -> dict[str, Any]:
     }
 
 
+def saved_calls(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The calls of the audit in a folder, as they are saved, by type and name; none where no audit is."""
+    steps = _read(folder)["record"] if (folder / AUDIT).is_file() else []
+    return {(step["call"]["type"], step["call"].get("name", "")): step["call"] for step in steps}
+
+
 def correction_folders(folder: Path) -> dict[str, Path]:
     """Where a saved audit keeps each fitted correction, by its name."""
     return {step["call"]["name"]: folder / step["folder"] for step in _read(folder)["record"] if "folder" in step}
