@@ -24,7 +24,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import datetime
 from difflib import get_close_matches
 from io import BytesIO
 from itertools import repeat
@@ -109,9 +109,8 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
         frame.attrs["root"] = os.fspath(root)
     elif "root" not in frame.attrs:
         frame.attrs["root"] = source.rpartition("/")[0] if isinstance(source, str) else str(source.parent.absolute())
-    place = source if isinstance(source, str) else str(source.absolute())
-    read = {"path": place, "sha256": hashlib.sha256(content).hexdigest(), "date": date.today().isoformat()}
-    frame.attrs["table"] = read
+    place, written = (source, "") if isinstance(source, str) else (str(source.absolute()), _day(source))
+    frame.attrs["table"] = {"path": place, "sha256": hashlib.sha256(content).hexdigest(), "date": written}
     frame = as_manifest(frame)
     _require_columns(frame, ["path"])
     _require_rows(frame)
@@ -119,7 +118,7 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
 
 
 def origin(frame: pd.DataFrame) -> tuple[str, bool]:
-    """The file that a manifest was read from and when, in words, and whether that file is there and differs now.
+    """The file that a manifest was read from, of which day, in words, and whether it is there and differs now.
 
     A store keeps both with its manifest; "" for a table that was made in Python or by a version that kept neither.
     """
@@ -131,7 +130,12 @@ def origin(frame: pd.DataFrame) -> tuple[str, bool]:
     except OSError:
         content = b""
     differs = bool(content) and hashlib.sha256(content).hexdigest() != read["sha256"]
-    return f"{read['path']}, read on {read['date']}", differs
+    return f"{read['path']}{read['date'] and ' of '}{read['date']}", differs
+
+
+def _day(file: Path) -> str:
+    """The day on which a file was last written: not that of reading, so that equal tables make equal stores."""
+    return datetime.fromtimestamp(file.stat().st_mtime).date().isoformat()
 
 
 def as_manifest(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:

@@ -185,13 +185,13 @@ def test_with_a_store_alone_it_is_said_whose_labels_are_used(world: Path, locate
     asked = ["new", *["--model", "testbed", "--classes", "landbird,waterbird", "--attribute", "background"], "--json"]
     asked += ["--store", str(tmp_path / "acts.zarr"), "--out", str(tmp_path / "audit")]
     done = CliRunner().invoke(app, asked)
-    assert f"Labels are those saved with the store: {table}, read on " in done.stderr
+    assert f"Labels are those saved with the store: {table} of 20" in done.stderr
     assert json.loads(done.stdout)["audit"]
     table.write_text(table.read_text().replace("landbird", "waterbird", 3))
     with pytest.warns(HeadlensWarning, match="edited.csv has changed since the store was filled"):
         CliRunner().invoke(app, asked)
     table.unlink()
-    assert "read on " in CliRunner().invoke(app, asked).stderr
+    assert f"{table} of 20" in CliRunner().invoke(app, asked).stderr
 
 
 def test_an_audit_that_locates_nothing_ends_with_a_report_and_the_command_that_goes_on(

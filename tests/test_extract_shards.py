@@ -13,6 +13,7 @@ from tiny_clip import TinyClip, contents, tiny_clip, write_images
 from headlens.errors import StoreError
 from headlens.extraction import HeadStore, MomentStore, extract, extract_moments
 from headlens.extraction.storage import Storage
+from headlens.manifest import read_manifest
 
 COUNT, BLOCK = 29, 3
 
@@ -99,5 +100,6 @@ def test_processes_that_begin_one_store_at_once(clip: TinyClip, frame: pd.DataFr
     assert [process.wait(timeout=300) for process in both] == [0, 0]
     for process in both:
         process.stdout.close()
+    frame = read_manifest(tmp_path / "images" / "manifest.csv")  # a store keeps where its table is from
     whole = extract(clip, frame, tmp_path / "whole", **OPTIONS)
     assert contents(tmp_path / "parts") == contents(whole.path)
