@@ -182,8 +182,6 @@ def check_manifest(
     attribute: str | None = None,
     splits: Sequence[str] = (),
     files: bool = True,
-    values: Sequence[str] | None = None,
-    gaps: bool = False,
 ) -> None:
     """Raise at the first thing in a manifest that a later step would fail on or silently misread.
 
@@ -195,8 +193,6 @@ def check_manifest(
             occur.
         splits: splits that have to occur.
         files: also look for every image file.
-        values: the attribute's values, where they are known: these may look alike.
-        gaps: whether cells of the attribute may be empty.
 
     Raises:
         ManifestError: a column is missing (near names are listed), the table is empty, a path is missing, an
@@ -219,9 +215,8 @@ def check_manifest(
         if "candidates" in frame.columns:
             candidate_indices(frame, classes)
     if attribute is not None:
-        require_distinct(frame[attribute], values)
-        if not gaps:
-            _require_filled(frame, attribute, " with skip_unlabelled=True (--skip-unlabelled in the shell)")
+        require_distinct(frame[attribute])
+        _require_filled(frame, attribute, " with skip_unlabelled=True (--skip-unlabelled in the shell)")
         present_values = as_text(frame[attribute]).dropna().unique()
         if len(present_values) < 2:
             raise ManifestError(
@@ -235,22 +230,16 @@ def check_manifest(
         check_files(frame)
 
 
-def require_distinct(column: pd.Series, known: Sequence[str] | None = None) -> None:
-    """Raise `ManifestError` for values of a column that differ in their spelling alone, such as 'Land' and 'land'.
-
-    Args:
-        column: of a manifest.
-        known: values that are meant as they are written; these may look alike, others may not look like one of them.
-    """
+def require_distinct(column: pd.Series) -> None:
+    """Raise `ManifestError` for values of a column that differ in their spelling alone, such as 'Land' and 'land'."""
     counts = as_text(column).value_counts()
-    for group in near_equal([*(known or ()), *counts.index]):
-        if known is None or not set(group) <= set(known):
-            shown = ", ".join(f"{value!a} ({counts.get(value, 0)} images)" for value in group)
-            meant = group[0] if known is not None else max(group, key=lambda one: (counts[one], spelling(one) == one))
-            raise ManifestError(
-                f"Values of {column.name!r} differ in their spelling alone: {shown}.",
-                f"Did you mean {meant!r} for all of them? Write one value in one way.",
-            )
+    for group in near_equal(counts.index):
+        shown = ", ".join(f"{value!a} ({counts[value]} images)" for value in group)
+        meant = max(group, key=lambda one: (counts[one], spelling(one) == one))
+        raise ManifestError(
+            f"Values of {column.name!r} differ in their spelling alone: {shown}.",
+            f"Did you mean {meant!r} for all of them? Write one value in one way.",
+        )
 
 
 def cluster_indices(frame: pd.DataFrame) -> Int[np.ndarray, "row"] | None:

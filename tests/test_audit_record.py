@@ -234,6 +234,13 @@ def test_the_script_counts_questions_that_were_asked_by_calls_that_were_replaced
     same(replayed(audit, fresh(example)), audit)
 
 
+def test_text_pairs_are_frozen_however_they_come(example: hl.Audit) -> None:
+    pairs = [["a cook in an apron", "a nurse in white"]]
+    other = example.asking(pairs=pairs)
+    assert other.question.pairs == tuple(map(tuple, pairs))
+    assert hash(other.question.pairs) and other.identity == fresh(example, pairs=other.question.pairs).identity
+
+
 def test_every_field_of_a_question_but_the_models_name_is_in_its_identity(example: hl.Audit) -> None:
     asked, pairs, bank = example.question, (("a cook", "a nurse"),), example.question.bank
     changes = {

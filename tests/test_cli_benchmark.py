@@ -19,7 +19,7 @@ def small(tmp_path, monkeypatch):
     """The testbed's suite over fewer images."""
     classes = tuple(hl.testbed.card("testbed")["classes"])
     asked = replace(benchmark.suite("testbed"), read=lambda root: Dataset(hl.testbed.images(root, n=160), classes))
-    monkeypatch.setitem(benchmark.SUITES, "testbed", lambda: asked)
+    monkeypatch.setitem(benchmark.SUITES._entries, "testbed", lambda: asked)
     monkeypatch.setattr("headlens.benchmark.report.caption_figure", lambda *a: None)
     return tmp_path / "out"
 

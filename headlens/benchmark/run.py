@@ -41,7 +41,6 @@ from headlens.prompts import ProposedPairs, encode_pairs, propose_pairs
 from headlens.steps.data import AuditData
 from headlens.steps.evaluate import Evaluated
 from headlens.steps.methods import ROLES, Ingredients, Method
-from headlens.steps.question import as_pairs
 from headlens.steps.reproduce import ModelName
 
 CONTROLLED = ("ablation", "ltc")
@@ -190,10 +189,10 @@ def _audit(asked: Suite, data: Dataset, clip: HookedCLIP, states: HeadStore, see
     bare = make()
     rivals = class_rivals(bare, asked.salient_on) if asked.salient_on else None
     if not has_slots(asked.pairs):
-        return bare.asking(pairs=as_pairs(asked.pairs), crossed_pairs=as_pairs(asked.crossed)), rivals
+        return bare.asking(pairs=asked.pairs, crossed_pairs=asked.crossed), rivals
     twos = list(rivals.rival.items()) if rivals else list(dict.fromkeys(two_candidates(states, data.classes)))
     pairs, crossed = (None if one is None else filled(one, twos, data.classes) for one in (asked.pairs, asked.crossed))
-    return bare.asking(pairs=as_pairs(pairs), crossed_pairs=as_pairs(crossed)), rivals
+    return bare.asking(pairs=pairs, crossed_pairs=crossed), rivals
 
 
 def _locate(asked: Suite, audit: Audit, transferred: Located | None) -> str:

@@ -42,7 +42,7 @@ from headlens.models import HookedCLIP
 from headlens.prompts import Attribute, TextBank, cross_pairs, default_bank, encode_pairs
 from headlens.states import Moments, contribution_variance, head_moments
 from headlens.steps.controls import Predictions, ScoredImages
-from headlens.steps.question import Pairs, Question, as_pairs
+from headlens.steps.question import PAIRS, Pairs, Question, as_pairs
 from headlens.steps.texts import TextEmbeddings
 from headlens.testbed import pairs_for
 
@@ -652,6 +652,7 @@ def asking(question: Question, **changes: Any) -> Question:
 
     Pairs that distinguish the attribute's values, and those that cross both, go with the attribute likewise.
     """
+    changes |= {name: as_pairs(changes[name]) for name in PAIRS if name in changes}
     task, attribute = changes.get("task", question.task), changes.get("attribute", question.attribute)
     if task.classes != question.task.classes:
         changes = {"pairs": None, "crossed_pairs": None} | changes

@@ -12,6 +12,7 @@ from headlens.errors import TaskError, check_type
 from headlens.prompts import Attribute, TextBank, ZeroShotTask
 
 Pairs = tuple[tuple[str, str], ...]
+PAIRS = ("pairs", "spurious_pairs", "crossed_pairs")
 """Text pairs, each two texts that differ in what is to be distinguished."""
 
 
@@ -92,7 +93,7 @@ class Question:
             "attribute": Attribute(**plain["attribute"]),
             "bank": None if bank is None else TextBank(tuple(bank[0]), tuple(bank[1])),
         }
-        return cls(**asked | {name: as_pairs(plain[name]) for name in ("pairs", "spurious_pairs", "crossed_pairs")})
+        return cls(**asked | {name: as_pairs(plain[name]) for name in PAIRS})
 
     def differences(self, other: Question) -> list[str]:
         """The fields in which another question differs, in words: "seed 0 → 1"."""
