@@ -63,7 +63,7 @@ def test_the_located_heads_are_planted_ones_and_correcting_them_helps(audit: hl.
 
 
 def test_a_verdict_says_that_the_salient_heads_alone_are_not_shown_to_matter(audit: hl.Audit) -> None:
-    results = audit.evaluate(["ltc"], n_random_sets=100, n_bootstrap=100, n_null=0, total=0)
+    results = audit.asking().evaluate(["ltc"], n_random_sets=100, n_bootstrap=100, n_null=0, total=0)
     assert results.verdict is not None
     assert results.verdict.word != "not supported"
     # On the testbed injecting into other salient heads does nearly as well: the ablation is what helps.
