@@ -133,9 +133,10 @@ def tokens(
 ) -> go.Figure:
     """A column an image: the image, and below it one map a row laid over the image in grey.
 
-    A map is drawn transparent at zero, blue below and orange above, on a scale of its own that reaches as far to both
-    sides: to the 95 % quantile of its numbers' size, so that one patch does not leave the others blank. The numbers
-    beyond have the colour of the ends. The scale is written in the corner of each map; the pointer shows every number.
+    A map is drawn transparent at zero, blue below and orange above, on a scale that reaches as far to both sides and is
+    the same for all maps of a row: to the largest 95 % quantile of any map's numbers by size, so that one patch does
+    not leave the others blank. The numbers beyond have the colour of the ends. The scale is written in the corner of
+    each map; the pointer shows every number.
 
     Args:
         images: pixels as people know them, before the model's normalisation, cropped as the model saw them.
@@ -162,6 +163,7 @@ def tokens(
     notes: list[dict[str, Any]] = []
     pictures: list[dict[str, Any]] = []
     axes: dict[str, Any] = {}
+    ends = {name: max(map(robust_end, values)) for name, values in layers.items()}
     for i, name in enumerate([None, *layers]):
         for j, image in enumerate(images):
             high, wide = image.shape[:2]
@@ -172,7 +174,7 @@ def tokens(
                     go.Scatter(x=[0, wide], y=[0, high], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
                 )
             else:
-                end = robust_end(layers[name][j])
+                end = ends[name]
                 traces.append(_map(layers[name][j], name, wide, high, end))
                 notes.append({
                     "text": f"±{end:.2g}", "x": wide, "y": high, "xref": x, "yref": y, "xanchor": "right",
