@@ -303,7 +303,7 @@ def _classes(audit: Audited) -> Section:
     }
     return Section(
         "Class by class",
-        f"V here is that of {name} and being taken for the class or not, over all scored images; the gap is the "
+        f"V here is that of {name} and whether the class is predicted, over all scored images; the gap is the "
         f"largest minus the smallest accuracy on the class over {', '.join(found.values)}.",
         plots.classes(found.by_class),
         caption=f"Classes sorted by the change of V by {name}; squares are classes under 30 images.",

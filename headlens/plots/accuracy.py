@@ -468,7 +468,7 @@ def confusion(
         plot=(max(120, side * len(names)), max(420, 130 + len(counts) * max(140, side * len(names)))),
         # Names stand aslant below the plot, and the axis' title below them.
         margin={"t": 34, "b": max(96, 60 + 5 * max(map(len, predicted)))},
-        note=f"{left} further classes, no worse than these, are not drawn; columns: what the rest is taken for."
+        note=f"{left} further classes, no worse than these, are not drawn; columns: what the rest is classified as."
         if left
         else "",
         coloraxis={

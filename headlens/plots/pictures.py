@@ -206,7 +206,7 @@ def tokens(
         notes.append({"text": style.lines(name, 11), "x": 0, "xshift": -8, "xanchor": "right", "y": y, **note})
     figure = go.Figure(traces, layout={"annotations": notes, "images": pictures, **axes})
     length = min(width, 320)
-    bar = lying_bar(figure, f"{unit}, each map on its own scale", length / 2 / width, length, height, 10)
+    bar = lying_bar(figure, f"{unit}, each row on its own scale", length / 2 / width, length, height, 10)
     bar |= {"tickmode": "array", "tickvals": [-1, 0, 1], "ticktext": ["− scale", "0", "+ scale"]}
     # A title is cut where its figure ends: one image alone is narrower than most titles.
     spare = max(0, 620 - _LEFT - width - 24) if title else 0
