@@ -156,6 +156,13 @@ def test_a_new_attribute_costs_no_forward_pass(audit: hl.Audit, monkeypatch: pyt
     assert "with the column 'background'" in found.verdict.sentence
 
 
+def test_where_the_two_tests_agree_on_no_head_each_says_what_it_flags(audit: hl.Audit) -> None:
+    other = audit.asking(attribute=hl.Attribute("background", {"land": "a red bird", "water": "a blue bird"}))
+    found = other.fairness(n_random_sets=0, n_bootstrap=20, n_permutations=50, n_null=0, total=0)
+    assert not found.candidates
+    assert "The two tests agree on no head: the concept vectors flag" in found.verdict.sentence
+
+
 def test_a_column_without_meaning_is_not_called_a_bias(audit: hl.Audit) -> None:
     """At alpha = .05 one shuffle in twenty may reach its threshold; with the minimal excess beside it, hardly one."""
     claims = 0

@@ -292,6 +292,8 @@ def fairness(
             call.verdict_rule.alpha,
         ),
     )
+    if not heads and located is not None and located.note:
+        results = replace(results, verdict=results.verdict.with_remark(located.note))
     if data.inferred:
         results = replace(results, verdict=results.verdict.with_remark(_taken_for(data)))
     if not call.n_null:

@@ -224,6 +224,8 @@ def locate(data: AuditData, call: Locate) -> LocatedHeads:
     note = _groups_in_words(evidence.conflicting) if "conflicting" in vars(evidence) else ""
     if call.n_bootstrap and found.stability is not None:
         note += _beside(Evidence(data, call.conflicting), call.locator)
+    if isinstance(found, Candidates) and not found.spurious:
+        note += _each_alone(found)
     return LocatedHeads(found, note)
 
 
@@ -236,6 +238,18 @@ def _beside(evidence: Evidence, locator: str) -> str:
     except LocateError as error:
         return f" {name} does not apply. {error.problem}"
     return f" {name} names {', '.join(map(str, heads)) or 'no head'}."
+
+
+def _each_alone(found: Candidates) -> str:
+    """Which heads each of the two tests of a fairness locator flags where they agree on none, as a sentence."""
+    flagged, tests = found.table(), ("by concept", "by TextSpan")
+    if any(test not in flagged for test in tests):
+        return ""
+    heads = [listed(flagged.loc[flagged[test], "head"], 6) for test in tests]
+    return (
+        f"The two tests agree on no head: the concept vectors flag {heads[0]}, TextSpan {heads[1]}. Each test is a "
+        "locator of its own, 'concept' and 'textspan'."
+    )
 
 
 def locator_options(rule: ConceptRule | None, options: Mapping[str, Any]) -> dict[str, Any]:
