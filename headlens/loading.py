@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from headlens.errors import ModelError
+from headlens.model_names import check_device
 from headlens.models import transformers_clip
 from headlens.models.clip import HookedCLIP
 from headlens.models.description import LoadOptions
 from headlens.models.open_clip_import import open_clip
 from headlens.models.open_clip_load import SCHEMES, load_open_clip
-from headlens.registry import check_device
 from headlens.testbed import load_open_clip as load_testbed
 from headlens.testbed.models import PREPROCESSING
 

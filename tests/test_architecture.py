@@ -11,7 +11,18 @@ import headlens as hl
 
 PACKAGE = Path(__file__).parents[1] / "headlens"
 FLOORS = {
-    0: {"errors", "fingerprint", "heads", "progress", "registry", "serialization", "tables", "cells", "_version"},
+    0: {
+        "errors",
+        "fingerprint",
+        "heads",
+        "model_names",
+        "progress",
+        "registry",
+        "serialization",
+        "tables",
+        "cells",
+        "_version",
+    },
     1: {"locate", "correct", "metrics", "prompts"},
     2: {"models", "states"},
     3: {"images", "manifest", "findings", "extraction"},

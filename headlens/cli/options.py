@@ -16,7 +16,8 @@ from typing import Any
 import rich_click as click
 
 from headlens.errors import ModelError
-from headlens.registry import Registry, check_device, no_model, testbed_names
+from headlens.model_names import check_device, no_model, testbed_names
+from headlens.registry import Registry
 from headlens.steps.options import CALLS, KNOWN
 from headlens.steps.options import Option as CallOption
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import torch
 
 from headlens.errors import ModelError, ModelWarning
+from headlens.model_names import no_model
 from headlens.models.checkpoints import CONFIGURATIONS, Checkpoint, explain_folder, read_checkpoint, weights_in
 from headlens.models.clip import HookedCLIP
 from headlens.models.description import SPELLED, LoadOptions, ModelDescription, Nonlinearity, Preprocessing
@@ -28,7 +29,6 @@ from headlens.models.families.layout import refusal
 from headlens.models.hub import hub
 from headlens.models.open_clip_import import open_clip
 from headlens.models.state_dicts import Stretched, fit, fitting_architectures
-from headlens.registry import no_model
 
 RANDOM = "random"
 RANDOM_SEED = 0

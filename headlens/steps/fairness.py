@@ -310,7 +310,10 @@ def _taken_for(data: AuditData) -> str:
     closest = sorted(found.items(), key=lambda one: -one[1])[:3]
     own = ("the classes", cramers_v(data.test_labels, values, corrected=True))
     listed = ", ".join(f"{v:.2f} with {name}" for name, v in (own, *closest))
-    return f"Cramér's V (bias-corrected) of the inferred values is {listed}; they may stand for what they go with."
+    return (
+        f"Cramér's V (bias-corrected) of the inferred values is {listed}; they may stand for what they go with, which "
+        "no permutation shows."
+    )
 
 
 def measure_bias(
