@@ -243,9 +243,6 @@ class HookedCLIP(nn.Module):
         """
         text_side = self._text_side("text embeddings")
         texts = [texts] if isinstance(texts, str) else list(texts)
-        for text in texts:
-            how = "Pass the prompts as a list of strings: clip.encode_text(['a photo of a bird'])."
-            check_type("One of the texts", text, str, how, ModelError)
         if not texts:
             raise ModelError("There is no text to embed.", "Pass the prompts as a list of strings.")
         batches = [texts[i : i + _TEXTS_AT_ONCE] for i in range(0, len(texts), _TEXTS_AT_ONCE)]
@@ -268,11 +265,9 @@ class HookedCLIP(nn.Module):
         """
         self._text_side("tokens")
         assert self.tokenizer is not None
-        if other := next((type(one).__name__ for one in texts if not isinstance(one, str)), None):
-            raise ModelError(
-                f"There is a {other} among the texts.",
-                "Pass the prompts as a list of strings; clip.text.encode_text embeds token ids.",
-            )
+        how = "Pass the prompts as a list of strings: ['a photo of a bird']; clip.text.encode_text embeds token ids."
+        for text in texts:
+            check_type("One of the texts", text, str, how, ModelError)
         ids = self.tokenizer(list(texts))
         _warn_of_cut_texts(self.tokenizer, texts, ids)
         return ids
