@@ -7,6 +7,7 @@ import torch
 
 from headlens.errors import LocateError, NothingLocatedError
 from headlens.locate import conflicting_groups
+from headlens.metrics import permute_attribute
 
 LABELS = ["landbird"] * 10 + ["waterbird"] * 7
 PLACES = ["land"] * 8 + ["water"] * 2 + ["land"] * 2 + ["water"] * 5
@@ -54,6 +55,20 @@ def test_several_of_three_values_may_go_with_a_class():
     guesses = ["landbird" if one else "waterbird" for one in right] + ["waterbird"] * 60
     by_accuracy = conflicting_groups(labels, places, rule="accuracy", predictions=guesses)
     assert by_accuracy.groups == (("landbird", "water"),) and by_accuracy.tied == ("waterbird",)
+
+
+@pytest.mark.parametrize("rule", ["majority", "rarer"])
+def test_groups_by_shares_are_the_same_under_the_null_of_a_locator(rule):
+    """They are chosen from counts alone, which a permutation of the attribute within the classes leaves as they are."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 300)
+    values = np.where(generator.random(300) < 0.6, labels, generator.integers(0, 4, 300))
+    for _ in range(5):
+        permuted = permute_attribute(labels, values, None, generator)
+        assert (permuted != values).any()
+        assert conflicting_groups(labels, permuted, rule=rule).groups == (
+            conflicting_groups(labels, values, rule=rule).groups
+        )
 
 
 @pytest.mark.parametrize("groups", [[("landbird", "water")], ["landbird/water"]])
